@@ -1,0 +1,69 @@
+# gearshift: `make demo` and `make test` are all that a newcomer needs; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := build/tools
+MODELS_VENV := build/models-venv
+PIP := pip install --quiet --disable-pip-version-check
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint models bench lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
+
+setup: $(VENV)/.ready ## create .venv with the locked dependencies
+
+demo: setup ## serve the real models, send real traffic, show what was routed where and why
+	$(BIN)/gearshift demo --repository model_repo --state-dir build/state
+
+serve: setup ## serve model_repo on the default ports until Ctrl-C
+	$(BIN)/gearshift serve --repository model_repo --state-dir build/state
+
+test: lint $(TOOLS)/promtool ## everything that must hold: lint, types, layers, all tests
+	$(BIN)/pytest
+
+lint: setup ## format, lint, types and the layers of the design
+	$(BIN)/ruff format --check service tests loadtests
+	$(BIN)/ruff check service tests loadtests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their data (about an hour)
+	$(MODELS_VENV)/bin/python -m pytest -q tests/training
+	$(MODELS_VENV)/bin/gearshift compress --repository model_repo --cache build/compress
+
+bench: setup ## measure the server beside ONNX Runtime alone and a bare gRPC handler
+	$(BIN)/python loadtests/bench.py --out docs/results
+
+lock: setup ## resolve the dependencies of pyproject.toml anew into requirements.lock
+	$(BIN)/$(PIP) uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--extra dev --output-file requirements.lock pyproject.toml
+
+clean: ## remove everything that was built or downloaded
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "gearshift needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) \
+		|| { apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv --clear $(VENV); }
+	$(BIN)/$(PIP) --require-hashes -r requirements.lock
+	$(BIN)/$(PIP) --no-deps --editable .
+	@touch $@
+
+$(MODELS_VENV)/.ready: requirements-compress.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(MODELS_VENV)
+	$(MODELS_VENV)/$(PIP:pip%=bin/pip%) -r requirements-compress.lock
+	$(MODELS_VENV)/$(PIP:pip%=bin/pip%) --no-deps --editable .
+	@touch $@
+
+# promtool judges /metrics in the tests. Debian's package is unpacked here, not installed.
+$(TOOLS)/promtool:
+	@mkdir -p $(TOOLS)
+	@if command -v promtool >/dev/null; then ln -sf "$$(command -v promtool)" $@; else \
+		cd $(TOOLS) && { apt-get download -qq prometheus 2>/dev/null \
+			|| { apt-get update -qq && apt-get download -qq prometheus; } \
+			|| { echo "the tests need promtool: install Prometheus"; exit 1; }; } \
+		&& dpkg-deb -x prometheus_*.deb unpacked && cp unpacked/usr/bin/promtool promtool \
+		&& rm -rf unpacked prometheus_*.deb; fi

@@ -1,0 +1,124 @@
+"""The catalog: the immutable in-memory picture of the models that one generation serves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gearshift.core.card import Card
+from gearshift.errors import ModelNotFound, VariantNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output: its name, Open Inference Protocol datatype and shape per row.
+
+    `shape` is without the leading batch dimension; every dimension in it is fixed.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a model takes and gives: all variants of a model share one."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Late(StrEnum):
+    """What a late answer is worth to a service class."""
+
+    DROP = "drop"
+    SERVE = "serve"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceClass:
+    """Named defaults of a model's requests. `budget` in seconds, `math.inf` for none."""
+
+    name: str
+    budget: float = math.inf
+    floor: float = -math.inf
+    late: Late = Late.DROP
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One way to answer for a model.
+
+    `artifact` is the path of the file that the executor loads; `source` says whether the
+    accuracy was measured (there is a card) or only declared in model.toml.
+    """
+
+    name: str
+    version: int
+    executor: str
+    accuracy: float
+    source: str
+    artifact: str
+    artifact_bytes: int = 0
+    artifact_sha256: str = ""
+    card: Card | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What a client names. `variants` are ordered from the most to the least accurate."""
+
+    name: str
+    metric: str
+    max_batch_size: int
+    signature: Signature
+    classes: Mapping[str, ServiceClass]
+    default_class: str
+    variants: tuple[Variant, ...]
+    samples: str | None = None
+
+    @property
+    def best_accuracy(self) -> float:
+        return self.variants[0].accuracy
+
+    def by_version(self, version: int) -> Variant:
+        """The variant with that number, or VariantNotFound naming those that exist."""
+        for variant in self.variants:
+            if variant.version == version:
+                return variant
+        raise VariantNotFound(
+            f"model {self.name!r} has no version {version}; it has {self._known()}"
+        )
+
+    def by_name(self, name: str) -> Variant:
+        """The variant of that name, or VariantNotFound naming those that exist."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise VariantNotFound(
+            f"model {self.name!r} has no variant {name!r}; it has {self._known()}"
+        )
+
+    def _known(self) -> str:
+        ordered = sorted(self.variants, key=lambda variant: variant.version)
+        return ", ".join(f"{variant.version} ({variant.name})" for variant in ordered)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All models of one generation, by name."""
+
+    generation: int
+    models: Mapping[str, Model] = field(default_factory=dict)
+
+    def model(self, name: str) -> Model:
+        """The model of that name, or ModelNotFound naming those that exist."""
+        try:
+            return self.models[name]
+        except KeyError:
+            known = ", ".join(sorted(self.models)) or "none"
+            raise ModelNotFound(f"no model {name!r} is served here; there are: {known}") from None

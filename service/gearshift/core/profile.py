@@ -1,0 +1,107 @@
+"""Profiles: how long a variant takes on a device, by batch size.
+
+A profile is measured at a few batch sizes and read at any: linear between the points,
+never falling as the batch grows (a measured dip is noise), and extended beyond the last
+point at its cost per row. All of it is tabulated at load, so that a look-up on the hot
+path is one list index.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gearshift.core.catalog import Model, Variant
+
+WASTE = 0.10
+"""A larger batch than the efficient one would save less than this share of time per row."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyPoint:
+    """Measured latency at one batch size, in seconds."""
+
+    batch: int
+    p50: float
+    p99: float
+
+
+class Profile:
+    """The latency of one variant on one device, in seconds, for 1 to `max_batch` rows."""
+
+    __slots__ = ("_p50", "_p99", "device", "efficient_batch", "points", "row_cost", "variant")
+
+    def __init__(
+        self, variant: Variant, device: str, points: Sequence[LatencyPoint], max_batch: int
+    ) -> None:
+        if not points:
+            raise ValueError(f"variant {variant.name!r} on {device!r}: a profile needs a point")
+        self.variant = variant
+        self.device = device
+        self.points = tuple(sorted(points, key=lambda point: point.batch))
+        self._p50 = _table([(p.batch, p.p50) for p in self.points], max_batch)
+        self._p99 = _table([(p.batch, max(p.p50, p.p99)) for p in self.points], max_batch)
+        costs = [self._p50[rows] / rows for rows in range(1, max_batch + 1)]
+        within = min(costs) * (1 + WASTE)
+        self.efficient_batch = 1 + next(i for i, cost in enumerate(costs) if cost <= within)
+        self.row_cost = costs[self.efficient_batch - 1]
+
+    def p50(self, rows: int) -> float:
+        return self._p50[rows]
+
+    def p99(self, rows: int) -> float:
+        return self._p99[rows]
+
+    def rows_within(self, seconds: float) -> int:
+        """The largest batch whose p99 fits into `seconds`; 0 when not even one row does."""
+        low = bisect_left(self._p99, seconds)
+        return low if low < len(self._p99) and self._p99[low] <= seconds else low - 1
+
+
+def _table(points: Iterable[tuple[int, float]], max_batch: int) -> list[float]:
+    """Seconds by number of rows, index 0 unused (0.0), monotone."""
+    known = list(points)
+    table = [0.0]
+    right = 0
+    for rows in range(1, max_batch + 1):
+        while right < len(known) and known[right][0] < rows:
+            right += 1
+        if right == len(known):
+            batch, seconds = known[-1]
+            value = seconds * rows / batch
+        elif right == 0 or known[right][0] == rows:
+            value = known[right][1]
+        else:
+            (left_batch, left), (right_batch, upper) = known[right - 1], known[right]
+            value = left + (upper - left) * (rows - left_batch) / (right_batch - left_batch)
+        table.append(max(value, table[-1]))
+    return table
+
+
+class Profiles:
+    """Every profile of one catalog: by model, then device, most accurate variant first."""
+
+    __slots__ = ("_by_model",)
+
+    def __init__(self, models: Mapping[str, Model], profiles: Iterable[Profile]) -> None:
+        by_name: dict[str, dict[str, list[Profile]]] = {name: {} for name in models}
+        owner = {id(v): model.name for model in models.values() for v in model.variants}
+        for profile in profiles:
+            by_device = by_name[owner[id(profile.variant)]]
+            by_device.setdefault(profile.device, []).append(profile)
+        for by_device in by_name.values():
+            for gears in by_device.values():
+                gears.sort(key=lambda p: (-p.variant.accuracy, p.p99(1), p.variant.version))
+        self._by_model = {
+            name: {device: tuple(gears) for device, gears in by_device.items()}
+            for name, by_device in by_name.items()
+        }
+
+    def on(self, model: str, device: str) -> tuple[Profile, ...]:
+        """The profiles of `model` on `device`, most accurate first; empty if it cannot run."""
+        return self._by_model[model].get(device, ())
+
+    def everywhere(self, model: str) -> tuple[Profile, ...]:
+        """The profiles of `model` on every device."""
+        return tuple(p for gears in self._by_model[model].values() for p in gears)

@@ -1,0 +1,88 @@
+"""Which variants may answer a request, and why one of them did: pure rules, no queue."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+
+from gearshift.core.catalog import Late, Model
+from gearshift.core.profile import Profile
+from gearshift.core.request import Ticket
+from gearshift.errors import BudgetInfeasible, FloorUnreachable
+
+
+class Reason(StrEnum):
+    """Why the variant that answered was chosen; the response parameter `reason`."""
+
+    MOST_ACCURATE = "most_accurate"
+    BUDGET = "budget"
+    LOAD = "load"
+    PINNED = "pinned"
+
+
+def fastest(ticket: Ticket, model: Model, profiles: Sequence[Profile]) -> Profile:
+    """The fastest profile that the ticket accepts, for its own rows.
+
+    Raises FloorUnreachable when no variant is accurate enough and BudgetInfeasible when
+    none is fast enough even on an idle server; both name the nearest that would work.
+    """
+    pinned = [p for p in profiles if ticket.variant in (None, p.variant.name)]
+    eligible = [p for p in pinned if p.variant.accuracy >= ticket.floor]
+    if not eligible:
+        raise _floor_unreachable(ticket, model)
+    best = min(eligible, key=lambda p: p.p99(ticket.rows))
+    needed = best.p99(ticket.rows)
+    if needed > ticket.budget and ticket.late is Late.DROP:
+        raise _budget_infeasible(ticket, model, profiles, best)
+    return best
+
+
+def reason_for(
+    ticket: Ticket, model: Model, chosen: Profile, profiles: Sequence[Profile]
+) -> Reason:
+    """Why `chosen` answered: what would an idle server have done within the same budget?"""
+    if ticket.variant is not None:
+        return Reason.PINNED
+    accuracy = chosen.variant.accuracy
+    if accuracy >= model.best_accuracy:
+        return Reason.MOST_ACCURATE
+    for profile in profiles:
+        if profile.variant.accuracy > accuracy and profile.p99(ticket.rows) <= ticket.budget:
+            return Reason.LOAD
+    return Reason.BUDGET
+
+
+def _floor_unreachable(ticket: Ticket, model: Model) -> FloorUnreachable:
+    if ticket.variant is not None:
+        variant = model.by_name(ticket.variant)
+        return FloorUnreachable(
+            f"variant {variant.name!r} of model {model.name!r} has {model.metric}"
+            f" {variant.accuracy:.4f}, below the floor {ticket.floor:.4f}; the best variant is"
+            f" {model.variants[0].name!r} with {model.best_accuracy:.4f}"
+        )
+    return FloorUnreachable(
+        f"no variant of model {model.name!r} reaches the floor {ticket.floor:.4f}; the best is"
+        f" {model.variants[0].name!r} with {model.metric} {model.best_accuracy:.4f}"
+    )
+
+
+def _budget_infeasible(
+    ticket: Ticket, model: Model, profiles: Sequence[Profile], nearest: Profile
+) -> BudgetInfeasible:
+    message = (
+        f"no accepted variant of model {model.name!r} answers {ticket.rows} row(s) within"
+        f" {_ms(ticket.budget)}: the fastest is {nearest.variant.name!r} with a p99 of"
+        f" {_ms(nearest.p99(ticket.rows))}; allow at least that"
+    )
+    in_time = [p for p in profiles if p.p99(ticket.rows) <= ticket.budget]
+    if in_time:
+        best = max(in_time, key=lambda p: p.variant.accuracy)
+        message += f", or accept {model.metric} {best.variant.accuracy:.4f} ({best.variant.name!r})"
+    return BudgetInfeasible(message)
+
+
+def _ms(seconds: float) -> str:
+    if math.isinf(seconds):
+        return "unlimited time"
+    return f"{seconds * 1e3:.3g} ms"

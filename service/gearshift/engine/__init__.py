@@ -1,0 +1,7 @@
+"""The asynchronous shell around the core: feeds it events, carries out what it decides."""
+
+from gearshift.engine.clock import LoopClock
+from gearshift.engine.engine import Engine
+from gearshift.engine.flight import Answer
+
+__all__ = ["Answer", "Engine", "LoopClock"]

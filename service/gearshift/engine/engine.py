@@ -1,0 +1,314 @@
+"""The asynchronous shell around the core: feeds it events, carries out what it decides.
+
+The engine holds what the core must not: the tensors in flight, the callers' futures, the
+timers. It decides nothing. Every request that comes in is settled exactly once, in
+`_settle`, and counted there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from itertools import count
+
+import structlog
+
+from gearshift.core.catalog import Catalog, Late, Variant
+from gearshift.core.request import Request, Ticket, ticket_for
+from gearshift.core.scheduler import Dispatch, Drop, Refused, Scheduler
+from gearshift.engine.batch import assemble, check_outputs, failed
+from gearshift.engine.flight import Answer, Flight, Guard
+from gearshift.errors import Cancelled, DeadlineExpired, NotReady, Outcome, RequestError, ending_of
+from gearshift.ports import Clock, Executor, Ran, Settled, Telemetry, Tensors, Timer, Worker
+
+log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """Owns the scheduler, the tensors in flight and the callers' futures."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        scheduler: Scheduler,
+        workers: Sequence[Worker],
+        executors: Mapping[str, Executor],
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self.catalog = catalog
+        self.clock = clock
+        self.telemetry = telemetry
+        self._scheduler = scheduler
+        self._workers = {worker.id: worker for worker in workers}
+        self._executors = executors
+        self._flights: dict[int, Flight] = {}
+        self._runs: set[asyncio.Task[None]] = set()
+        self._ids = count(1)
+        self._accepting = False
+        self._decide_planned = False
+        self._wake: Timer | None = None
+        self._wake_at = math.inf
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    # --- life cycle --------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """True between start() and drain()."""
+        return self._accepting
+
+    def start(self) -> None:
+        """Take requests from now on."""
+        self._accepting = True
+
+    async def drain(self, within: float) -> None:
+        """Take nothing new, give admitted requests up to `within` seconds, refuse the rest."""
+        self._accepting = False
+        try:
+            async with asyncio.timeout(within):
+                await self._empty.wait()
+        except TimeoutError:
+            log.warning("drain ran out of time", unanswered=len(self._flights))
+        for flight in list(self._flights.values()):
+            self._scheduler.cancel(flight.ticket.id, self.clock.now())
+            self._fail(flight, NotReady("the server is shutting down"))
+        if self._wake is not None:
+            self._wake.cancel()
+        for run in self._runs:
+            run.cancel()
+
+    # --- requests ----------------------------------------------------------------------
+
+    async def infer(self, request: Request, inputs: Tensors, arrival: float) -> Answer:
+        """Answer one request, or raise the RequestError that it ends with.
+
+        `inputs` are checked against the model's signature already; `arrival` is on the
+        engine's clock. Cancelling the awaiting task frees the request's place.
+        """
+        flight = self._admit(request, inputs, arrival)
+        self._plan_decide()
+        try:
+            return await flight.future
+        except asyncio.CancelledError:
+            self._scheduler.cancel(flight.ticket.id, self.clock.now())
+            self._fail(flight, Cancelled("the caller left"))
+            raise
+
+    def _admit(self, request: Request, inputs: Tensors, arrival: float) -> Flight:
+        """Raises, and counts, what is refused."""
+        ticket: Ticket | None = None
+        try:
+            if not self._accepting:
+                raise NotReady("the server is starting or shutting down; try again shortly")
+            model = self.catalog.model(request.model)
+            ticket = ticket_for(request, model, next(self._ids), arrival)
+            verdict = self._scheduler.admit(ticket, self.clock.now())
+            if isinstance(verdict, Refused):
+                raise verdict.error
+        except RequestError as error:
+            self.refused(error, arrival, request.model, ticket)
+            raise
+        future = asyncio.get_running_loop().create_future()
+        flight = Flight(ticket=ticket, model=model, inputs=inputs, future=future)
+        self._flights[ticket.id] = flight
+        self._empty.clear()
+        self.telemetry.admitted(ticket.model, ticket.service_class)
+        return flight
+
+    def refused(
+        self, error: RequestError, arrival: float, model: str = "", ticket: Ticket | None = None
+    ) -> None:
+        """Count a request that never joined the queue; `model` may be any text of a caller."""
+        known = self.catalog.models.get(model)
+        pinned = known.by_name(ticket.variant) if known and ticket and ticket.variant else None
+        ending = ending_of(error)
+        self.telemetry.settled(
+            Settled(
+                model=known.name if known else "",
+                service_class=ticket.service_class if ticket else "",
+                variant=pinned.name if pinned else "",
+                version=pinned.version if pinned else 0,
+                outcome=ending.outcome,
+                status=ending.status,
+                duration=self.clock.now() - arrival,
+            )
+        )
+
+    # --- decisions ---------------------------------------------------------------------
+
+    def _plan_decide(self) -> None:
+        """Decide once for everything that arrives in the same turn of the loop."""
+        if not self._decide_planned:
+            self._decide_planned = True
+            asyncio.get_running_loop().call_soon(self._decide)
+
+    def _decide(self) -> None:
+        self._decide_planned = False
+        now = self.clock.now()
+        decisions = self._scheduler.decide(now)
+        for action in decisions.actions:
+            if isinstance(action, Drop):
+                self._fail(self._flights[action.ticket.id], action.error)
+            else:
+                self._start(action, now)
+        if decisions.wake_at != self._wake_at:
+            if self._wake is not None:
+                self._wake.cancel()
+            self._wake_at = decisions.wake_at
+            self._wake = (
+                self.clock.call_at(self._wake_at, self._woken) if self._wake_at < math.inf else None
+            )
+
+    def _woken(self) -> None:
+        self._wake, self._wake_at = None, math.inf
+        self._decide()
+
+    def _start(self, dispatch: Dispatch, now: float) -> None:
+        members = [self._flights[ticket.id] for ticket in dispatch.tickets]
+        for member in members:
+            member.dispatched_at = now
+            self.telemetry.dequeued(member.model.name, member.ticket.service_class, 1)
+        run = asyncio.get_running_loop().create_task(self._run(dispatch, members, now))
+        self._runs.add(run)
+        run.add_done_callback(self._runs.discard)
+
+    async def _run(self, dispatch: Dispatch, members: list[Flight], begun: float) -> None:
+        """Run one batch and settle its members.
+
+        A member that left before the run began is taken out; one that leaves during the run
+        keeps its rows, so that its neighbours get the answers to their own inputs.
+        """
+        variant = dispatch.profile.variant
+        worker = self._workers[dispatch.worker]
+        batch = [m for m in members if not m.future.done()]
+        rows = sum(member.ticket.rows for member in batch)
+        assembled = begun
+        outputs: Tensors = {}
+        failure: RequestError | None = None
+        guard = Guard(
+            self.clock, batch, lambda late: self._fail(late, _too_late(late.ticket), variant)
+        )
+        try:
+            if batch:
+                inputs = assemble(dispatch.model, batch)
+                assembled = self.clock.now()
+                outputs = await self._executors[variant.executor].run(
+                    worker, dispatch.model.name, variant.name, inputs
+                )
+                check_outputs(dispatch.model, outputs, rows)
+        except RequestError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
+            failure = failed(dispatch.model, variant, error)
+        finished = self.clock.now()
+        guard.cancel()
+        # The worker first: it must not idle while answers are taken apart.
+        self._scheduler.finished(dispatch.id, finished, finished - begun)
+        self._decide()
+        reasons = dict(
+            zip((ticket.id for ticket in dispatch.tickets), dispatch.reasons, strict=True)
+        )
+        row = 0
+        for member in batch:
+            end = row + member.ticket.rows
+            if failure is not None:
+                self._fail(member, failure, variant)
+            elif member.ticket.id in self._flights:
+                self._answer(
+                    member,
+                    Answer(
+                        variant=variant,
+                        outputs={name: array[row:end] for name, array in outputs.items()},
+                        service_class=member.ticket.service_class,
+                        accuracy=variant.accuracy,
+                        queue=begun - member.ticket.arrival,
+                        compute=finished - begun,
+                        budget=member.ticket.budget,
+                        batch_size=rows,
+                        reason=reasons[member.ticket.id],
+                    ),
+                )
+            row = end
+        if batch:
+            self.telemetry.ran(
+                Ran(
+                    model=dispatch.model.name,
+                    variant=variant.name,
+                    version=variant.version,
+                    worker=worker.id,
+                    device=worker.device,
+                    requests=len(batch),
+                    rows=rows,
+                    queue=sum(begun - member.ticket.arrival for member in batch),
+                    input=assembled - begun,
+                    compute=finished - assembled,
+                    output=self.clock.now() - finished,
+                    failed=failure is not None,
+                )
+            )
+
+    # --- settling ----------------------------------------------------------------------
+
+    def _answer(self, flight: Flight, answer: Answer) -> None:
+        late = self.clock.now() > flight.ticket.deadline
+        if late and flight.ticket.late is Late.DROP:
+            self._fail(flight, _too_late(flight.ticket), answer.variant)
+            return
+        flight.future.set_result(answer)
+        outcome = Outcome.LATE if late else Outcome.SERVED
+        self._settle(flight, outcome, "OK", answer.variant, answer)
+
+    def _fail(self, flight: Flight, error: RequestError, variant: Variant | None = None) -> None:
+        """Settle with an error, unless settled already; `variant` is who ran it, if anyone."""
+        if flight.ticket.id not in self._flights:
+            return
+        if not flight.future.done():
+            flight.future.set_exception(error)
+        outcome = ending_of(error).outcome
+        if flight.dispatched_at is None:
+            self.telemetry.dequeued(flight.model.name, flight.ticket.service_class, 1)
+        elif isinstance(error, DeadlineExpired):
+            outcome = Outcome.LATE
+        self._settle(flight, outcome, ending_of(error).status, variant, None)
+
+    def _settle(
+        self,
+        flight: Flight,
+        outcome: Outcome,
+        status: str,
+        variant: Variant | None,
+        answer: Answer | None,
+    ) -> None:
+        ticket, now = flight.ticket, self.clock.now()
+        del self._flights[ticket.id]
+        if not self._flights:
+            self._empty.set()
+        if variant is None and ticket.variant is not None:
+            variant = flight.model.by_name(ticket.variant)
+        self.telemetry.settled(
+            Settled(
+                model=ticket.model,
+                service_class=ticket.service_class,
+                variant=variant.name if variant else "",
+                version=variant.version if variant else 0,
+                outcome=outcome,
+                status=status,
+                duration=now - ticket.arrival,
+                queue=answer.queue if answer else 0.0,
+                compute=answer.compute if answer else 0.0,
+                slack=ticket.deadline - now if ticket.deadline < math.inf else None,
+                rows=ticket.rows,
+                accuracy=answer.accuracy if answer else None,
+                deficit=flight.model.best_accuracy - answer.accuracy if answer else None,
+            )
+        )
+
+
+def _too_late(ticket: Ticket) -> DeadlineExpired:
+    return DeadlineExpired(
+        f"the run took longer than predicted: no answer within the"
+        f" {ticket.budget * 1e3:.3g} ms budget"
+    )

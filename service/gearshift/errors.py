@@ -1,0 +1,154 @@
+"""One tree of errors, and one table that maps each to the gRPC status its caller sees.
+
+Every message says what was wrong, where, and what would be right. Anything that is not
+in this tree is a bug or a failing backend: the caller then sees INTERNAL with a reference,
+and the log has the cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a request ended; the values of the `outcome` label."""
+
+    SERVED = "served"
+    LATE = "late"
+    SHED = "shed"
+    INFEASIBLE = "infeasible"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    INVALID = "invalid"
+    FAILED = "failed"
+
+
+class GearshiftError(Exception):
+    """The root: every error that gearshift itself raises on purpose."""
+
+
+class RequestError(GearshiftError):
+    """A request that is not answered with an inference; each kind has its status below."""
+
+
+class InvalidInput(RequestError):
+    """The request itself is wrong: a tensor, a parameter, a class, a budget."""
+
+
+class ModelNotFound(RequestError):
+    """No model of that name is in the catalog."""
+
+
+class VariantNotFound(RequestError):
+    """The model has no variant of that name or version."""
+
+
+class FloorUnreachable(RequestError):
+    """No variant of the model is as accurate as the request demands."""
+
+
+class BudgetInfeasible(RequestError):
+    """No variant that the request accepts is fast enough, even on an idle server."""
+
+
+class Overloaded(RequestError):
+    """The queue leaves no way to be in time. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExpired(RequestError):
+    """Admitted, but its latest start (or its deadline) passed before an answer was there."""
+
+
+class NotReady(RequestError):
+    """The server is starting or draining."""
+
+
+class ExecutorUnavailable(RequestError):
+    """The backend that would run the variant is down."""
+
+
+class ExecutorFailed(RequestError):
+    """The backend raised while running a batch; the cause is logged under `reference`."""
+
+    def __init__(self, message: str, reference: str = "") -> None:
+        super().__init__(message)
+        self.reference = reference
+
+
+class Cancelled(RequestError):
+    """The caller left before the answer was there."""
+
+
+class Unauthenticated(RequestError):
+    """The caller did not prove who it is."""
+
+
+class Forbidden(RequestError):
+    """The caller may not do this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What an error becomes: the name of its gRPC status, and its `outcome` label."""
+
+    status: str
+    outcome: Outcome
+
+
+ENDINGS: Mapping[type[RequestError], Ending] = {
+    InvalidInput: Ending("INVALID_ARGUMENT", Outcome.INVALID),
+    ModelNotFound: Ending("NOT_FOUND", Outcome.INVALID),
+    VariantNotFound: Ending("NOT_FOUND", Outcome.INVALID),
+    FloorUnreachable: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
+    BudgetInfeasible: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
+    Overloaded: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
+    DeadlineExpired: Ending("DEADLINE_EXCEEDED", Outcome.EXPIRED),
+    NotReady: Ending("UNAVAILABLE", Outcome.SHED),
+    ExecutorUnavailable: Ending("UNAVAILABLE", Outcome.FAILED),
+    ExecutorFailed: Ending("INTERNAL", Outcome.FAILED),
+    Cancelled: Ending("CANCELLED", Outcome.CANCELLED),
+    Unauthenticated: Ending("UNAUTHENTICATED", Outcome.INVALID),
+    Forbidden: Ending("PERMISSION_DENIED", Outcome.INVALID),
+}
+
+UNEXPECTED = Ending("INTERNAL", Outcome.FAILED)
+
+
+def ending_of(error: BaseException) -> Ending:
+    """What `error` becomes; anything outside the tree is INTERNAL and counted as failed."""
+    for kind in type(error).__mro__:
+        ending = ENDINGS.get(kind)
+        if ending is not None:
+            return ending
+    return UNEXPECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake found while loading: the file, the key inside it (or ""), what is wrong."""
+
+    file: str
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.key}" if self.key else self.file
+        return f"{where}: {self.message}"
+
+
+class RepositoryInvalid(GearshiftError):
+    """The repository does not load; carries every mistake found, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ConfigurationInvalid(GearshiftError):
+    """A setting, an option, a port or a file given on the command line is wrong."""

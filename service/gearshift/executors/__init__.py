@@ -1,0 +1,1 @@
+"""What runs artifacts: one adapter per backend, all held to one contract suite."""

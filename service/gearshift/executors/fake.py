@@ -1,0 +1,71 @@
+"""An executor without a backend: it waits as long as it is told and answers by a rule.
+
+It stands in wherever the true time or the true answers do not matter: in the contract
+suite, in tests under virtual time, and to try a repository before its models exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+
+from gearshift.core.catalog import Model, Signature, Variant
+from gearshift.ports import Tensors, Worker
+
+
+class FakeExecutor:
+    """`duration(variant, rows)` in seconds says how long a run takes.
+
+    Every output row is filled with the sum of that row over all numeric inputs, so that a
+    caller can tell whether it got the answer to its own input.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        duration: Callable[[str, int], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        device: str = "cpu",
+    ) -> None:
+        self._signature = signature
+        self._duration = duration
+        self._sleep = sleep
+        self._device = device
+        self._loaded: set[tuple[str, str]] = set()
+        self.runs: list[tuple[str, int]] = []
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return (self._device,)
+
+    @property
+    def identity(self) -> str:
+        return "fake"
+
+    def inspect(self, artifact: str) -> Signature:
+        return self._signature
+
+    def load(self, model: Model, variant: Variant) -> None:
+        self._loaded.add((model.name, variant.name))
+
+    async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
+        if (model, variant) not in self._loaded:
+            raise KeyError(f"variant {variant!r} of model {model!r} is not loaded")
+        rows = len(next(iter(inputs.values())))
+        self.runs.append((variant, rows))
+        await self._sleep(self._duration(variant, rows))
+        total = np.zeros(rows)
+        for array in inputs.values():
+            if array.dtype != object:
+                total += array.reshape(rows, -1).sum(axis=1, dtype=np.float64)
+        return {
+            spec.name: np.broadcast_to(
+                total.reshape(rows, *[1] * len(spec.shape)), (rows, *spec.shape)
+            ).astype(np.float32)
+            for spec in self._signature.outputs
+        }
+
+    def close(self) -> None:
+        self._loaded.clear()

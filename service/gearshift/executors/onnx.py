@@ -1,0 +1,160 @@
+"""The ONNX Runtime executor: one session per variant, one thread per worker.
+
+A session runs concurrently from several threads, so workers share it and memory does not
+grow with them. Each run uses one thread: with as many workers as cores, batches run side
+by side instead of fighting over the same cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import onnxruntime as ort
+import structlog
+
+from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
+from gearshift.errors import ExecutorUnavailable
+from gearshift.ports import Tensors, Worker
+
+log = structlog.get_logger(__name__)
+
+DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+}
+"""ONNX Runtime's type names and the Open Inference Protocol's datatypes."""
+
+DEVICES = {
+    "TensorrtExecutionProvider": "gpu",
+    "CUDAExecutionProvider": "gpu",
+    "CPUExecutionProvider": "cpu",
+}
+ERRORS_ONLY = 3
+
+
+class OnnxExecutor:
+    """Runs `model.onnx` artifacts on the first available of the wanted providers."""
+
+    def __init__(self, providers: Sequence[str] = ()) -> None:
+        """`providers` in order of preference; empty means the best that is installed.
+
+        One that is wanted but not installed is left out with one line in the log: a server
+        without its GPU still serves, and says so.
+        """
+        available = ort.get_available_providers()
+        wanted = list(providers) or [name for name in DEVICES if name in available]
+        self._providers = [name for name in wanted if name in available]
+        missing = [name for name in wanted if name not in available]
+        if "CPUExecutionProvider" not in self._providers:
+            self._providers.append("CPUExecutionProvider")
+        if missing:
+            log.warning(
+                "providers are not installed, falling back",
+                missing=missing,
+                using=self._providers,
+            )
+        self._sessions: dict[tuple[str, str], tuple[Any, list[str]]] = {}
+        self._threads: dict[int, ThreadPoolExecutor] = {}
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return (DEVICES.get(self._providers[0], self._providers[0]),)
+
+    @property
+    def identity(self) -> str:
+        return f"onnxruntime {ort.__version__} {' '.join(self._providers)}"
+
+    def inspect(self, artifact: str) -> Signature:
+        """The signature of an ONNX file; ValueError if it does not load or cannot be served."""
+        session = _session(artifact, ["CPUExecutionProvider"], optimize=False)
+        return Signature(
+            inputs=tuple(_spec(tensor, "input") for tensor in session.get_inputs()),
+            outputs=tuple(_spec(tensor, "output") for tensor in session.get_outputs()),
+        )
+
+    def load(self, model: Model, variant: Variant) -> None:
+        session = _session(variant.artifact, self._providers, optimize=True)
+        if session.get_providers()[0] != self._providers[0]:
+            log.warning(
+                "provider did not start, falling back",
+                wanted=self._providers[0],
+                using=session.get_providers(),
+                model=model.name,
+                variant=variant.name,
+            )
+        names = [output.name for output in session.get_outputs()]
+        self._sessions[model.name, variant.name] = (session, names)
+
+    async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
+        loaded = self._sessions.get((model, variant))
+        if loaded is None:
+            raise ExecutorUnavailable(f"variant {variant!r} of model {model!r} is not loaded")
+        session, names = loaded
+        thread = self._threads.get(worker.id)
+        if thread is None:
+            thread = ThreadPoolExecutor(1, thread_name_prefix=f"worker-{worker.id}")
+            self._threads[worker.id] = thread
+        loop = asyncio.get_running_loop()
+        outputs = await loop.run_in_executor(thread, session.run, names, inputs)
+        return dict(zip(names, outputs, strict=True))
+
+    def close(self) -> None:
+        for thread in self._threads.values():
+            thread.shutdown(wait=True, cancel_futures=True)
+        self._threads.clear()
+        self._sessions.clear()
+
+
+def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
+    if not os.path.isfile(artifact):
+        raise ValueError(f"no such file: {artifact}")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    options.graph_optimization_level = (
+        ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        if optimize
+        else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )
+    try:
+        return ort.InferenceSession(artifact, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's errors share no base below Exception
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"ONNX Runtime cannot load it: {reason}") from error
+
+
+def _spec(tensor: Any, role: str) -> TensorSpec:
+    datatype = DATATYPES.get(tensor.type)
+    if datatype is None:
+        raise ValueError(
+            f"{role} {tensor.name!r} has type {tensor.type}; served are"
+            f" {', '.join(sorted(DATATYPES.values()))}"
+        )
+    shape = tensor.shape
+    if not shape or isinstance(shape[0], int):
+        raise ValueError(
+            f"{role} {tensor.name!r} has shape {shape}; its first dimension must be a dynamic"
+            f" batch dimension (export it with a dynamic axis 0)"
+        )
+    for index, size in enumerate(shape[1:], start=1):
+        if not isinstance(size, int):
+            raise ValueError(
+                f"{role} {tensor.name!r} has shape {shape}; dimension {index} must be a fixed"
+                f" number (only the batch dimension may vary)"
+            )
+    return TensorSpec(tensor.name, datatype, tuple(shape[1:]))

@@ -1,0 +1,180 @@
+"""The few protocols that adapters fill: a clock, what runs artifacts, what listens.
+
+The engine knows the outside only through these. Tensors appear here and in the adapters,
+never in the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gearshift.core.catalog import Model, Signature, Variant
+from gearshift.errors import Outcome
+
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+"""Arrays by tensor name, each (rows, *shape) in the datatype of its TensorSpec."""
+
+BYTES = np.dtype(object)
+"""The datatype BYTES travels as an object array of `bytes`."""
+
+
+class Timer(Protocol):
+    """A call that was planned and can be called off."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Monotonic time in seconds; an event loop on the server, virtual in tests."""
+
+    def now(self) -> float: ...
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One thing that runs one batch at a time: its number and the device it stands for."""
+
+    id: int
+    device: str
+
+
+class Executor(Protocol):
+    """Runs variants' artifacts. One call to `run` per worker at a time.
+
+    `inspect`, `load` and `close` may block; `run` may not.
+    """
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that this executor runs on here, such as `cpu`."""
+
+    @property
+    def identity(self) -> str:
+        """Library, version and providers: a change of it makes old profiles worthless."""
+
+    def inspect(self, artifact: str) -> Signature:
+        """The signature of an artifact; ValueError with a sentence if it cannot be served."""
+
+    def load(self, model: Model, variant: Variant) -> None:
+        """Make the variant ready to run; ValueError with a sentence if that fails."""
+
+    async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
+        """Run one batch. Raises ExecutorUnavailable if the backend is down, or whatever broke."""
+
+    def close(self) -> None:
+        """Give everything back; `run` is not called again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """One request is over. Times in seconds.
+
+    `model` and `service_class` are names from the catalog or "" (a caller's unknown name
+    never becomes a label). `variant` is who answered or was pinned, "" if none; `version`
+    its number, 0 if none. `queue` and `compute` are 0 where the request never ran; `slack`
+    is deadline minus settling time, None without a deadline.
+    """
+
+    model: str
+    service_class: str
+    variant: str
+    version: int
+    outcome: Outcome
+    status: str
+    duration: float
+    queue: float = 0.0
+    compute: float = 0.0
+    slack: float | None = None
+    rows: int = 0
+    accuracy: float | None = None
+    deficit: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """One batch left its worker.
+
+    Seconds: `queue` summed over its requests; `input`, `compute` and `output` once for the
+    batch: assembling it, the worker's time, taking it apart. `failed` when it raised.
+    """
+
+    model: str
+    variant: str
+    version: int
+    worker: int
+    device: str
+    requests: int
+    rows: int
+    queue: float
+    input: float
+    compute: float
+    output: float
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many, and how long together, in nanoseconds: Triton's StatisticDuration."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Count `count` occurrences that took `seconds` together."""
+        self.count += count
+        self.ns += round(seconds * 1e9)
+
+
+@dataclass(slots=True)
+class BatchStatistics:
+    """Per execution at one batch size."""
+
+    compute_input: Tally = field(default_factory=Tally)
+    compute_infer: Tally = field(default_factory=Tally)
+    compute_output: Tally = field(default_factory=Tally)
+
+
+@dataclass(slots=True)
+class VariantStatistics:
+    """Cumulative figures of one variant with Triton's meaning (ModelStatistics).
+
+    The tallies are per request, each request counting the whole duration of its batch;
+    the three compute tallies always have one count. `inferences` sums rows, `executions`
+    counts batches, `last_inference_ms` is wall-clock milliseconds since the epoch.
+    """
+
+    success: Tally = field(default_factory=Tally)
+    fail: Tally = field(default_factory=Tally)
+    queue: Tally = field(default_factory=Tally)
+    compute_input: Tally = field(default_factory=Tally)
+    compute_infer: Tally = field(default_factory=Tally)
+    compute_output: Tally = field(default_factory=Tally)
+    inferences: int = 0
+    executions: int = 0
+    last_inference_ms: int = 0
+    batches: dict[int, BatchStatistics] = field(default_factory=dict)
+
+
+class Telemetry(Protocol):
+    """Listens to the engine; the one place where things are counted. Must not raise."""
+
+    def admitted(self, model: str, service_class: str) -> None:
+        """A request joined the queue."""
+
+    def dequeued(self, model: str, service_class: str, count: int) -> None:
+        """`count` requests left the queue: dispatched, dropped or cancelled."""
+
+    def ran(self, event: Ran) -> None: ...
+
+    def settled(self, event: Settled) -> None: ...
+
+    def statistics(self, model: str, version: int) -> VariantStatistics:
+        """What has been counted for one variant since the start; zeros if nothing yet."""
