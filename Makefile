@@ -54,8 +54,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 $(MODELS_VENV)/.ready: requirements-compress.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(MODELS_VENV)
-	$(MODELS_VENV)/$(PIP:pip%=bin/pip%) -r requirements-compress.lock
-	$(MODELS_VENV)/$(PIP:pip%=bin/pip%) --no-deps --editable .
+	$(MODELS_VENV)/bin/$(PIP) -r requirements-compress.lock
+	$(MODELS_VENV)/bin/$(PIP) --no-deps --editable .
 	@touch $@
 
 # promtool judges /metrics in the tests. Debian's package is unpacked here, not installed.

@@ -36,4 +36,4 @@ def test_one_kind_of_label_has_no_ranking():
 
 
 def test_every_metric_is_known_by_its_name():
-    assert METRICS == {"average_precision": average_precision, "roc_auc": roc_auc, "top1": top1}
+    assert {"average_precision": average_precision, "roc_auc": roc_auc, "top1": top1} == METRICS

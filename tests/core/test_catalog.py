@@ -1,6 +1,6 @@
 import pytest
-from builders import make_catalog, make_model
 
+from builders import make_catalog, make_model
 from gearshift.errors import ModelNotFound, VariantNotFound
 
 

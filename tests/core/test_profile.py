@@ -1,8 +1,8 @@
 import pytest
-from builders import make_catalog, make_model, make_profiles, make_variant
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import make_catalog, make_model, make_profiles, make_variant
 from gearshift.core.profile import LatencyPoint, Profile
 
 VARIANT = make_variant("v", 1, 0.9)

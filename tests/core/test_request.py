@@ -1,10 +1,10 @@
 import math
 
 import pytest
-from builders import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import make_model
 from gearshift.core.catalog import Late, ServiceClass
 from gearshift.core.request import KNOWN_PARAMETERS, TRITON_PARAMETERS, Request, ticket_for
 from gearshift.errors import InvalidInput, VariantNotFound
@@ -135,9 +135,7 @@ def test_a_wrong_pin_is_refused(version, parameters, error, text):
 def test_any_parameters_give_a_sound_ticket_or_a_clear_error(parameters, version, remaining):
     try:
         made = ticket_for(
-            Request(
-                model="m", rows=1, version=version, parameters=parameters, remaining=remaining
-            ),
+            Request(model="m", rows=1, version=version, parameters=parameters, remaining=remaining),
             MODEL,
             1,
             arrival=0.0,

@@ -1,6 +1,6 @@
 import pytest
-from builders import make_catalog, make_model, make_profiles, make_ticket
 
+from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.catalog import Late
 from gearshift.core.router import Reason, fastest, reason_for
 from gearshift.errors import BudgetInfeasible, FloorUnreachable

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from itertools import count
 
-from builders import make_catalog, make_model, make_profiles, make_ticket
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.catalog import Late
 from gearshift.core.scheduler import Admitted, Dispatch, Drop, Refused, Scheduler
 from gearshift.errors import DeadlineExpired

@@ -10,10 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from builders import ONE_VECTOR, make_catalog, make_model, make_profiles
-from recording import RecordingTelemetry
-from virtual import run_virtual
 
+from builders import ONE_VECTOR, make_catalog, make_model, make_profiles
 from gearshift.core.catalog import Late, ServiceClass
 from gearshift.core.request import Request
 from gearshift.core.scheduler import Scheduler
@@ -29,6 +27,8 @@ from gearshift.errors import (
 )
 from gearshift.executors.fake import FakeExecutor
 from gearshift.ports import Worker
+from recording import RecordingTelemetry
+from virtual import run_virtual
 
 MS = 0.001
 CLASSES = (
@@ -224,11 +224,13 @@ async def test_a_caller_that_leaves_the_queue_frees_its_place():
 async def test_a_batch_whose_callers_all_left_before_it_began_does_not_run():
     bench = Bench()
     task = asyncio.ensure_future(bench.ask())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    task.cancel()
+    while not bench.telemetry.queued:
+        await asyncio.sleep(0)
+    # Decided in the next turn of the loop, run in the one after; the caller leaves between.
+    bench.loop.call_soon(task.cancel)
     await asyncio.sleep(1)
     assert bench.telemetry.outcomes() == {"cancelled": 1}
+    assert bench.executor.runs == []
     assert (await bench.ask(4.0)).outputs["y"].tolist() == [[12.0]]
 
 

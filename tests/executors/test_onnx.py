@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from builders import make_model
+from gearshift.core.catalog import TensorSpec
+from gearshift.executors.onnx import DATATYPES, OnnxExecutor
+from gearshift.ports import Worker
+from onnx_models import identity, row_sum
+
+KINDS = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+}
+
+
+@pytest.fixture
+def executor():
+    made = OnnxExecutor(["CPUExecutionProvider"])
+    yield made
+    made.close()
+
+
+def test_every_datatype_is_known():
+    assert set(KINDS) == set(DATATYPES.values())
+
+
+@pytest.mark.parametrize("datatype", KINDS)
+def test_signatures_of_every_datatype(executor, tmp_path, datatype):
+    path = identity(tmp_path / "model.onnx", KINDS[datatype], "n", 28, 28)
+    assert executor.inspect(str(path)).inputs == (TensorSpec("x", datatype, (28, 28)),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "text"),
+    [
+        (TensorProto.FLOAT, (1, 3), "dynamic axis 0"),
+        (TensorProto.FLOAT, (), "first dimension"),
+        (TensorProto.FLOAT, ("n", "length"), "dimension 1 must be a fixed number"),
+        (TensorProto.STRING, ("n", 3), r"type tensor\(string\); served are BOOL, FP16"),
+    ],
+)
+def test_what_cannot_be_served_is_said(executor, tmp_path, kind, shape, text):
+    path = identity(tmp_path / "model.onnx", kind, *shape)
+    with pytest.raises(ValueError, match=text):
+        executor.inspect(str(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x09" * 100])
+def test_a_corrupt_artifact_is_a_clear_error(executor, tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot load it|first dimension|has type|no output"):
+        executor.inspect(str(path))
+
+
+def test_a_missing_artifact_is_a_clear_error(executor, tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        executor.inspect(str(tmp_path / "model.onnx"))
+
+
+def test_a_provider_that_is_not_installed_is_left_out_with_one_line(capsys):
+    executor = OnnxExecutor(["TensorrtExecutionProvider", "CUDAExecutionProvider"])
+    assert executor.devices == ("cpu",)
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 1
+    assert "CUDAExecutionProvider" in lines[0]
+
+
+async def test_a_failing_run_raises_its_cause(executor, tmp_path):
+    model = make_model()
+    variant = replace(model.variants[0], artifact=str(row_sum(tmp_path / "model.onnx")))
+    executor.load(model, variant)
+    with pytest.raises(Exception, match="Invalid rank|dimensions"):
+        await executor.run(Worker(0, "cpu"), "m", "large", {"x": np.zeros((2, 5), np.float32)})
