@@ -251,9 +251,9 @@ def compress(
     with _failing_clearly():
         settings = load_settings(config, repository=repository)
         _configure_logs(settings)
-        from gearshift.compress.build import FAMILIES, build
+        from gearshift.compress.build import build
 
-        build(model or list(FAMILIES), settings.repository, cache, lambda line: out.print(line))
+        build(model or (), settings.repository, cache, lambda line: out.print(line))
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,5 @@
+"""gRPC: the Open Inference Protocol, health and reflection, in front of the engine."""
+
+from gearshift.rpc.server import RpcServer, serve
+
+__all__ = ["RpcServer", "serve"]

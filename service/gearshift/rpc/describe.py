@@ -1,0 +1,123 @@
+"""What the catalog looks like on the wire: metadata, configuration, statistics, index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc import service_pb2 as pb
+
+from gearshift.core.catalog import Catalog, Model, TensorSpec, Variant
+from gearshift.errors import InvalidInput
+from gearshift.ports import Tally, VariantStatistics
+
+PLATFORM = "gearshift"
+
+
+def version_of(model: Model, version: str) -> Variant | None:
+    """The variant that a version string names; None for "" (all of them)."""
+    if not version:
+        return None
+    if not (version.isascii() and version.isdigit()):
+        raise InvalidInput(f"version {version!r} is not a whole number")
+    return model.by_version(int(version))
+
+
+def metadata(model: Model) -> Any:
+    """ModelMetadataResponse: versions are the variants' numbers, shapes lead with -1."""
+    return pb.ModelMetadataResponse(
+        name=model.name,
+        versions=[str(number) for number in sorted(v.version for v in model.variants)],
+        platform=PLATFORM,
+        inputs=[_tensor(spec) for spec in model.signature.inputs],
+        outputs=[_tensor(spec) for spec in model.signature.outputs],
+    )
+
+
+def config(model: Model) -> Any:
+    """ModelConfigResponse: dims without the batch dimension; variants and classes as
+    parameters, for people who look."""
+    made = model_config_pb2.ModelConfig(
+        name=model.name,
+        platform=PLATFORM,
+        backend=PLATFORM,
+        max_batch_size=model.max_batch_size,
+        input=[
+            model_config_pb2.ModelInput(name=s.name, data_type=_type(s), dims=s.shape)
+            for s in model.signature.inputs
+        ],
+        output=[
+            model_config_pb2.ModelOutput(name=s.name, data_type=_type(s), dims=s.shape)
+            for s in model.signature.outputs
+        ],
+        dynamic_batching=model_config_pb2.ModelDynamicBatching(),
+    )
+    made.version_policy.all.SetInParent()
+    for variant in model.variants:
+        made.parameters[f"variant.{variant.version}"].string_value = variant.name
+    made.parameters["metric"].string_value = model.metric
+    made.parameters["default_class"].string_value = model.default_class
+    return pb.ModelConfigResponse(config=made)
+
+
+def statistics(model: Model, variant: Variant, counted: VariantStatistics) -> Any:
+    """ModelStatistics of one variant, with Triton's meaning of every field."""
+    return pb.ModelStatistics(
+        name=model.name,
+        version=str(variant.version),
+        last_inference=counted.last_inference_ms,
+        inference_count=counted.inferences,
+        execution_count=counted.executions,
+        inference_stats=pb.InferStatistics(
+            success=_tally(counted.success),
+            fail=_tally(counted.fail),
+            queue=_tally(counted.queue),
+            compute_input=_tally(counted.compute_input),
+            compute_infer=_tally(counted.compute_infer),
+            compute_output=_tally(counted.compute_output),
+        ),
+        batch_stats=[
+            pb.InferBatchStatistics(
+                batch_size=size,
+                compute_input=_tally(batch.compute_input),
+                compute_infer=_tally(batch.compute_infer),
+                compute_output=_tally(batch.compute_output),
+            )
+            for size, batch in sorted(counted.batches.items())
+        ],
+    )
+
+
+def index(catalog: Catalog, ready: bool, only_ready: bool) -> Any:
+    """RepositoryIndexResponse: one line per variant."""
+    if only_ready and not ready:
+        return pb.RepositoryIndexResponse()
+    return pb.RepositoryIndexResponse(
+        models=[
+            pb.RepositoryIndexResponse.ModelIndex(
+                name=model.name,
+                version=str(variant.version),
+                state="READY" if ready else "UNAVAILABLE",
+                reason="" if ready else "the server is starting or shutting down",
+            )
+            for model in catalog.models.values()
+            for variant in sorted(model.variants, key=lambda v: v.version)
+        ]
+    )
+
+
+def _tensor(spec: TensorSpec) -> Any:
+    shape: Sequence[int] = (-1, *spec.shape)
+    return pb.ModelMetadataResponse.TensorMetadata(
+        name=spec.name, datatype=spec.datatype, shape=shape
+    )
+
+
+def _type(spec: TensorSpec) -> Any:
+    name = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
+    return model_config_pb2.DataType.Value(name)
+
+
+def _tally(tally: Tally) -> Any:
+    return pb.StatisticDuration(count=tally.count, ns=tally.ns)

@@ -1,0 +1,48 @@
+"""From an error to what the caller sees: a status, a sentence, and perhaps when to retry."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from gearshift.errors import ExecutorFailed, Overloaded, RequestError, ending_of
+
+log = structlog.get_logger(__name__)
+
+
+def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """The gRPC status and the text for the caller; never the text of an unexpected error.
+
+    What is not a RequestError is logged here with its cause, under the reference that the
+    caller gets. ExecutorFailed was logged where it happened and brings its reference along.
+    """
+    if isinstance(error, ExecutorFailed):
+        return grpc.StatusCode.INTERNAL, f"internal error, reference {error.reference}"
+    if isinstance(error, RequestError):
+        return grpc.StatusCode[ending_of(error).status], str(error)
+    reference = uuid.uuid4().hex[:12]
+    log.error("unexpected error", reference=reference, exc_info=error)
+    return grpc.StatusCode.INTERNAL, f"internal error, reference {reference}"
+
+
+async def abort(context: Any, error: Exception) -> None:
+    """End the call with the error's status. Overloaded carries google.rpc.RetryInfo."""
+    code, message = code_and_message(error)
+    trailing: tuple[tuple[str, str | bytes], ...] = ()
+    if isinstance(error, Overloaded):
+        trailing = rpc_status.to_status(_retry_status(code, message, error)).trailing_metadata
+    await context.abort(code, message, trailing)
+
+
+def _retry_status(code: grpc.StatusCode, message: str, error: Overloaded) -> Any:
+    delay = duration_pb2.Duration()
+    delay.FromNanoseconds(round(error.retry_after * 1e9))
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status_pb2.Status(code=code.value[0], message=message, details=[detail])

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gearshift.app.settings import CONFIG_VARIABLE, Settings, load_settings
+from gearshift.errors import ConfigurationInvalid
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    # setenv first, so that what load_settings sets is taken back after the test.
+    monkeypatch.setenv(CONFIG_VARIABLE, "")
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"GEARSHIFT_{name.upper()}", raising=False)
+
+
+def test_defaults_are_safe():
+    settings = load_settings()
+    assert (settings.host, settings.grpc_port, settings.http_port) == ("127.0.0.1", 8001, 8002)
+    assert settings.repository == Path("model_repo")
+    assert settings.workers >= 1
+
+
+def test_an_option_wins_over_the_environment_over_the_file(tmp_path, monkeypatch):
+    config = tmp_path / "gearshift.toml"
+    config.write_text('grpc_port = 1\nhttp_port = 1\nworkers = 1\nproviders = ["X"]\n')
+    monkeypatch.setenv("GEARSHIFT_GRPC_PORT", "2")
+    monkeypatch.setenv("GEARSHIFT_HTTP_PORT", "2")
+    settings = load_settings(config, grpc_port=3, http_port=None)
+    assert (settings.grpc_port, settings.http_port, settings.workers) == (3, 2, 1)
+    assert settings.providers == ["X"]
+
+
+def test_every_setting_can_come_from_the_environment(monkeypatch):
+    values = {
+        "repository": "/models",
+        "host": "0.0.0.0",
+        "grpc_port": "9",
+        "http_port": "10",
+        "workers": "3",
+        "state_dir": "/state",
+        "providers": '["CPUExecutionProvider"]',
+        "drain_seconds": "1.5",
+        "log_level": "debug",
+        "log_format": "json",
+    }
+    assert set(values) == set(Settings.model_fields)
+    default = load_settings()
+    for name, value in values.items():
+        monkeypatch.setenv(f"GEARSHIFT_{name.upper()}", value)
+    changed = load_settings()
+    assert all(getattr(changed, name) != getattr(default, name) for name in values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grpc_prot = 1\n", "unknown setting 'grpc_prot'; there are repository, host"),
+        ("workers = 0\n", "setting workers: .*greater than or equal to 1, got 0"),
+        ("grpc_port = 70000\n", "setting grpc_port"),
+        ('log_level = "loud"\n', "setting log_level: .*'debug'"),
+        ("workers = \n", "configuration file .*gearshift.toml"),
+    ],
+)
+def test_a_wrong_file_is_a_clear_error(tmp_path, text, message):
+    config = tmp_path / "gearshift.toml"
+    config.write_text(text)
+    with pytest.raises(ConfigurationInvalid, match=message):
+        load_settings(config)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    config = tmp_path / "gearshift.toml"
+    config.write_text("workers = 0\nbogus = 1\n")
+    with pytest.raises(ConfigurationInvalid, match=r"(?s)workers.*bogus|bogus.*workers"):
+        load_settings(config)
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path):
+    with pytest.raises(ConfigurationInvalid, match="no such file"):
+        load_settings(tmp_path / "nope.toml")

@@ -1,0 +1,26 @@
+"""One server on the shipped models for the whole session."""
+
+from __future__ import annotations
+
+import pytest
+import tritonclient.grpc as triton
+
+from serving import ROOT, start, stop
+
+
+@pytest.fixture(scope="session")
+def state_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="session")
+def server(state_dir):
+    running = start("--repository", str(ROOT / "model_repo"), "--state-dir", str(state_dir))
+    yield running
+    assert stop(running) == 0
+
+
+@pytest.fixture
+def client(server):
+    with triton.InferenceServerClient(server.grpc) as made:
+        yield made
