@@ -30,7 +30,8 @@ lint: setup ## format, lint, types and the layers of the design
 
 models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their data (about an hour)
 	$(MODELS_VENV)/bin/python -m pytest -q tests/training
-	$(MODELS_VENV)/bin/gearshift compress --repository model_repo --cache build/compress
+	$(MODELS_VENV)/bin/gearshift compress --repository model_repo --cache build/compress \
+		--results docs/results
 
 bench: setup ## measure the server beside ONNX Runtime alone and a bare gRPC handler
 	$(BIN)/python loadtests/bench.py --out docs/results

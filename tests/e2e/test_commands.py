@@ -6,9 +6,9 @@ import shutil
 import socket
 
 import pytest
-from conftest import ROOT, gearshift, start, stop  # type: ignore[import-not-found]
 
 from onnx_models import row_sum
+from serving import ROOT, gearshift, start, stop
 
 MODEL_TOML = """
 metric = "top1"

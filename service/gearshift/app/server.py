@@ -43,7 +43,9 @@ async def serve(
     telemetry = PrometheusTelemetry(catalog)
     serving = False
     http = HttpServer(
-        create_app(telemetry.exposition, lambda: serving), settings.host, settings.http_port
+        create_app(telemetry.exposition, lambda: serving, telemetry.triton_exposition),
+        settings.host,
+        settings.http_port,
     )
     http.start()
     try:

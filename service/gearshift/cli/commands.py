@@ -241,6 +241,10 @@ def compress(
     cache: Annotated[
         Path, typer.Option(help="Where downloaded data and trained weights are kept.")
     ] = Path("build/compress"),
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a report (table and picture) with latencies measured here."),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Rebuild the shipped model families from their data: train, compress, measure.
@@ -250,10 +254,17 @@ def compress(
     """
     with _failing_clearly():
         settings = load_settings(config, repository=repository)
-        _configure_logs(settings)
+        # What the frameworks tell of their own work is not news here; warnings are.
+        _configure_logs(settings.model_copy(update={"log_level": "warning"}))
         from gearshift.compress.build import build
 
-        build(model or (), settings.repository, cache, lambda line: out.print(line))
+        build(
+            model or (),
+            settings.repository,
+            cache,
+            lambda line: out.print(line, highlight=False, markup=False, soft_wrap=True),
+            results,
+        )
 
 
 @app.callback(invoke_without_command=True)

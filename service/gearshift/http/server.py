@@ -1,0 +1,96 @@
+"""The HTTP server in its own thread with its own loop.
+
+Rendering /metrics takes milliseconds with many series; on the loop that serves inference
+they would be somebody's budget.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from gearshift.errors import ConfigurationInvalid
+
+STARTED_WITHIN = 10.0
+"""Seconds until the thread must serve."""
+
+STOPPED_WITHIN = 5.0
+"""Seconds that open connections get at the end."""
+
+
+class HttpServer:
+    """Binds at once, serves between start() and stop(), once."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        """Bind `host` and `port` (0: any free one). ConfigurationInvalid if that fails."""
+        self.host = host
+        self._socket = _bound(host, port)
+        self.port = int(self._socket.getsockname()[1])
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                loop="asyncio",
+                ws="none",
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._thread = threading.Thread(target=self._serve, name="gearshift-http", daemon=True)
+
+    def start(self) -> None:
+        """Serve from now on; returns when requests are answered.
+
+        ConfigurationInvalid if that is not so within STARTED_WITHIN seconds.
+        """
+        self._thread.start()
+        deadline = time.monotonic() + STARTED_WITHIN
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise ConfigurationInvalid(
+                    f"the HTTP server on {self.host}:{self.port} did not start; see the log"
+                )
+            time.sleep(0.002)
+
+    def stop(self) -> None:
+        """Stop and give the port back; open connections get up to STOPPED_WITHIN seconds."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(STOPPED_WITHIN)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise ConfigurationInvalid(
+            f"cannot listen on {host}:{port} for HTTP: a port is a number from 0 to 65535;"
+            " choose one with --http-port"
+        )
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"cannot listen on {host}:{port} for HTTP: {_reason(error, host)}"
+        ) from error
+
+
+def _reason(error: OSError, host: str) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"{host!r} is not an address of this machine; give one with --host"
+    if error.errno == errno.EADDRINUSE:
+        return "another program uses it; stop that or choose another port with --http-port"
+    if error.errno == errno.EACCES:
+        return "ports below 1024 need privileges; choose a higher one with --http-port"
+    return str(error)

@@ -1,0 +1,88 @@
+"""Reading a card, and holding it against the artifact and the model that it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from gearshift.core.card import SCHEMA, Card, Measurement
+from gearshift.repository.files import read_text
+from gearshift.repository.findings import Findings
+from gearshift.repository.schema import CardFile
+
+Mistake = tuple[str, str]
+"""A key inside the card, and what is wrong there."""
+
+
+def read_card(path: Path, file: str, findings: Findings) -> Card | None:
+    """The card in `path`; None, and the mistakes in `findings`, if it is not one."""
+    try:
+        text = read_text(path)
+    except ValueError as error:
+        findings.add(file, "", str(error))
+        return None
+    try:
+        from_json(text)
+    except ValueError as error:
+        findings.add(file, "", f"is not JSON: {error}")
+        return None
+    # Validated as JSON and not as parsed values: only there is a list as good as a tuple.
+    try:
+        return CardFile.model_validate_json(f'{{"card":{text}}}').card
+    except ValidationError as error:
+        findings.add_invalid(file, error, CardFile, within=("card",))
+        return None
+
+
+def contradictions(
+    card: Card, *, model: str, variant: str, metric: str | None
+) -> Iterator[Mistake]:
+    """Where the card does not fit the variant in whose folder it lies, or contradicts itself."""
+    if card.schema != SCHEMA:
+        yield "schema", f"{card.schema} is not the format read here; expected {SCHEMA}"
+    if card.model != model:
+        yield "model", f"is a card of model {card.model!r}; this folder belongs to {model!r}"
+    if card.variant != variant:
+        yield "variant", f"is a card of variant {card.variant!r}; expected {variant!r}"
+    if metric is not None and card.accuracy.metric != metric:
+        yield (
+            "accuracy.metric",
+            f"measured {card.accuracy.metric!r}, but the metric of the model is {metric!r}",
+        )
+    yield from _inconsistent("accuracy", card.accuracy)
+    for index, further in enumerate(card.further):
+        yield from _inconsistent(f"further[{index}]", further)
+    if card.data.training_sha256 == card.data.evaluation_sha256:
+        yield (
+            "data.evaluation_sha256",
+            "is the training data; accuracy counts only where it was measured on held-out rows",
+        )
+
+
+def foreign_artifact(card: Card, *, artifact: str, sha256: str, size: int) -> Iterator[Mistake]:
+    """Where the card was measured on another artifact than the one beside it."""
+    remedy = "measure it again, or put the artifact back that was measured"
+    if card.artifact != artifact:
+        yield "artifact", f"speaks of {card.artifact!r}; the artifact here is {artifact!r}"
+    if card.artifact_sha256 != sha256:
+        yield (
+            "artifact_sha256",
+            f"is a card for another artifact: {card.artifact_sha256[:12]!r}..., but the file"
+            f" has {sha256[:12]!r}...; {remedy}",
+        )
+    elif card.artifact_bytes != size:
+        yield "artifact_bytes", f"says {card.artifact_bytes}, but the file has {size}; {remedy}"
+
+
+def _inconsistent(key: str, measurement: Measurement) -> Iterator[Mistake]:
+    if not measurement.low <= measurement.value <= measurement.high:
+        yield (
+            f"{key}.value",
+            f"{measurement.value} lies outside its own interval"
+            f" [{measurement.low}, {measurement.high}]",
+        )
+    if measurement.n < 1:
+        yield f"{key}.n", f"{measurement.n} examples cannot measure anything; expected 1 or more"

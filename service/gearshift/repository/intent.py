@@ -1,0 +1,124 @@
+"""Reading `model.toml`: what people decided, as far as it can be understood.
+
+A mistake in one table does not hide the others: what is valid is handed on, so that the
+files of the sound variants are still checked and everything is reported in one go.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from gearshift.repository.files import read_text
+from gearshift.repository.findings import Findings
+from gearshift.repository.schema import ClassEntry, ModelFile, VariantEntry
+
+Entry = TypeVar("Entry", bound=BaseModel)
+
+
+@dataclass(slots=True, kw_only=True)
+class Intent:
+    """The valid parts of one model.toml. `variants` keeps each one's place in the file.
+
+    `file` is None unless the whole document is valid; only then may a model be built.
+    """
+
+    metric: str | None = None
+    classes: Mapping[str, ClassEntry] = field(default_factory=dict)
+    variants: Mapping[int, VariantEntry] = field(default_factory=dict)
+    file: ModelFile | None = None
+
+
+def read_intent(path: Path, file: str, findings: Findings) -> Intent | None:
+    """Read and validate `path`; None if it is not even TOML."""
+    try:
+        document = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        findings.add(file, "", f"is not TOML: {error}")
+        return None
+    except RecursionError:
+        findings.add(file, "", "is nested too deeply; a model needs two levels")
+        return None
+    except ValueError as error:
+        findings.add(file, "", str(error))
+        return None
+    intent = _validated(document, file, findings)
+    _check_default_class(document, file, findings)
+    for attribute in ("name", "version"):
+        _check_unique(intent.variants, attribute, file, findings)
+    return intent
+
+
+def _validated(document: dict[str, Any], file: str, findings: Findings) -> Intent:
+    try:
+        model = ModelFile.model_validate(document)
+    except ValidationError as error:
+        findings.add_invalid(file, error, ModelFile)
+        metric = document.get("metric")
+        return Intent(
+            metric=metric if isinstance(metric, str) else None,
+            classes={str(name): entry for name, entry in _valid(document, "classes", ClassEntry)},
+            variants={
+                index: entry
+                for index, entry in _valid(document, "variants", VariantEntry)
+                if isinstance(index, int)
+            },
+        )
+    return Intent(
+        metric=model.metric,
+        classes=model.classes,
+        variants=dict(enumerate(model.variants)),
+        file=model,
+    )
+
+
+def _valid(
+    document: dict[str, Any], key: str, schema: type[Entry]
+) -> Iterator[tuple[int | str, Entry]]:
+    """The entries of a list or table that are valid on their own, by index or name."""
+    value = document.get(key)
+    entries: list[tuple[int | str, Any]] = []
+    if isinstance(value, list):
+        entries.extend(enumerate(value))
+    elif isinstance(value, dict):
+        entries.extend(value.items())
+    for place, entry in entries:
+        try:
+            yield place, schema.model_validate(entry)
+        except ValidationError:  # reported already, with its place in the whole document
+            continue
+
+
+def _check_default_class(document: dict[str, Any], file: str, findings: Findings) -> None:
+    # Against the names as written: a class with a mistake inside is declared all the same.
+    default, classes = document.get("default_class"), document.get("classes")
+    if not isinstance(default, str) or not isinstance(classes, dict) or default in classes:
+        return
+    near = get_close_matches(default, classes, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    declared = ", ".join(repr(name) for name in classes) or "none"
+    findings.add(file, "default_class", f"{default!r} is not declared; {hint}there are: {declared}")
+
+
+def _check_unique(
+    variants: Mapping[int, VariantEntry], attribute: str, file: str, findings: Findings
+) -> None:
+    values = {index: getattr(variant, attribute) for index, variant in variants.items()}
+    counts = Counter(values.values())
+    first: dict[object, int] = {}
+    for index, value in values.items():
+        if counts[value] > 1 and value in first:
+            findings.add(
+                file,
+                f"variants[{index}].{attribute}",
+                f"{value!r} is taken by variants[{first[value]}]; every variant needs its own"
+                f" {attribute}",
+            )
+        first.setdefault(value, index)

@@ -1,0 +1,300 @@
+"""Loading a repository: all or nothing, every mistake of every model reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import TypeAdapter, ValidationError
+
+from gearshift.core.card import Card
+from gearshift.core.catalog import Catalog, Model, Signature, Variant
+from gearshift.errors import RepositoryInvalid
+from gearshift.repository.cards import contradictions, foreign_artifact, read_card
+from gearshift.repository.files import ABSENT, Root, identify, reason
+from gearshift.repository.findings import Findings, shown
+from gearshift.repository.intent import Intent, read_intent
+from gearshift.repository.samples import samples_complaint
+from gearshift.repository.schema import NAME_RULE, Name, VariantEntry
+from gearshift.repository.signatures import differences
+
+Inspect = Mapping[str, Callable[[str], Signature]]
+
+MODEL_FILE = "model.toml"
+CARD_FILE = "card.json"
+SAMPLES_FILE = "samples.npz"
+
+ARTIFACTS: Mapping[str, str | None] = {"onnx": "model.onnx", "torch": "model.pt2", "triton": None}
+"""The file that each executor loads from the variant's folder; None where the artifact lies
+elsewhere. An executor beyond these that has an inspect function is taken to have no file."""
+
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+
+
+def load(root: Path, inspect: Inspect, generation: int = 1) -> Catalog:
+    """The catalog of everything under `root`.
+
+    `inspect` gives, by executor, the signature of an artifact's path; for an executor
+    without a file it is asked with the path of the variant's folder. It raises ValueError
+    with a sentence for an artifact that cannot be served. Raises RepositoryInvalid with
+    every mistake found; files in it are relative to `root`.
+    """
+    findings = Findings()
+    base = Root(root)
+    models: dict[str, Model] = {}
+    for folder in _model_folders(base, findings):
+        model = _ModelLoader(base, folder, inspect, findings).load()
+        if model is not None:
+            models[model.name] = model
+    if findings.problems:
+        raise RepositoryInvalid(findings.problems)
+    return Catalog(generation, MappingProxyType(models))
+
+
+def _model_folders(root: Root, findings: Findings) -> list[Path]:
+    """The folders that should be models, by name; hidden ones and plain files are passed over."""
+    complaint = root.complaint(root.path, folder=True)
+    if complaint is not None:
+        findings.add(str(root.path), "", f"{complaint}; give the folder that holds the models")
+        return []
+    try:
+        folders = [
+            path
+            for path in sorted(root.path.iterdir())
+            if not path.name.startswith(".") and path.is_dir()
+        ]
+    except OSError as error:
+        findings.add(str(root.path), "", f"cannot be read: {reason(error)}")
+        return []
+    if not folders:
+        findings.add(
+            str(root.path), "", f"holds no models; expected folders with a {MODEL_FILE} in each"
+        )
+    good = []
+    for folder in folders:
+        complaint = root.complaint(folder, folder=True)
+        try:
+            _NAME.validate_python(folder.name)
+        except ValidationError:
+            complaint = f"{shown(folder.name)} is not a good name; expected {NAME_RULE}"
+        if complaint is None:
+            good.append(folder)
+        else:
+            findings.add(root.relative(folder), "", complaint)
+    return good
+
+
+class _ModelLoader:
+    """Reads one model's folder; what it cannot use it writes into the findings."""
+
+    def __init__(self, root: Root, folder: Path, inspect: Inspect, findings: Findings) -> None:
+        self._root = root
+        self._folder = folder
+        self._inspect = inspect
+        self._findings = findings
+        self._file = root.relative(folder / MODEL_FILE)
+
+    def load(self) -> Model | None:
+        path = self._folder / MODEL_FILE
+        complaint = self._root.complaint(path)
+        if complaint is not None:
+            self._findings.add(
+                self._file,
+                "",
+                f"{complaint}; every folder here is a model and needs one"
+                " (begin the name of any other with a dot)",
+            )
+            return None
+        intent = read_intent(path, self._file, self._findings)
+        if intent is None:
+            return None
+        variants = {
+            index: self._variant(index, entry, intent) for index, entry in intent.variants.items()
+        }
+        signature = self._signature(intent)
+        samples = self._samples(signature)
+        known = [variant for variant in variants.values() if variant is not None]
+        self._check_floors(intent, known)
+        if intent.file is None or signature is None or len(known) != len(intent.file.variants):
+            return None
+        return Model(
+            name=self._folder.name,
+            metric=intent.file.metric,
+            max_batch_size=intent.file.max_batch_size,
+            signature=signature,
+            classes=MappingProxyType(
+                {name: entry.service_class(name) for name, entry in intent.classes.items()}
+            ),
+            default_class=intent.file.default_class,
+            variants=tuple(sorted(known, key=lambda v: (-v.accuracy, v.version))),
+            samples=samples,
+        )
+
+    # --- one variant -------------------------------------------------------------------
+
+    def _variant(self, index: int, entry: VariantEntry, intent: Intent) -> Variant | None:
+        """The variant with its accuracy; None where a mistake leaves something unknown."""
+        folder = self._folder / entry.name
+        known_executor = self._check_executor(index, entry)
+        artifact = self._artifact(entry)
+        identity: tuple[str, int] | None = ("", 0)
+        if artifact is not None:
+            identity = self._identify(artifact) if known_executor else None
+        card_path = folder / CARD_FILE
+        complaint = self._root.complaint(card_path)
+        if complaint == ABSENT:
+            card = None
+            accuracy = self._declared(index, entry, card_path)
+        else:
+            card = self._card(card_path, complaint, entry, intent, artifact, identity)
+            self._check_undeclared(index, entry, card_path)
+            accuracy = None if card is None else card.accuracy.value
+        if not known_executor or identity is None or accuracy is None:
+            return None
+        return Variant(
+            name=entry.name,
+            version=entry.version,
+            executor=entry.executor,
+            accuracy=accuracy,
+            source="declared" if card is None else "measured",
+            artifact=str(artifact or folder),
+            artifact_sha256=identity[0],
+            artifact_bytes=identity[1],
+            card=card,
+        )
+
+    def _artifact(self, entry: VariantEntry) -> Path | None:
+        name = ARTIFACTS.get(entry.executor)
+        return None if name is None else self._folder / entry.name / name
+
+    def _check_executor(self, index: int, entry: VariantEntry) -> bool:
+        known = sorted({*ARTIFACTS, *self._inspect})
+        if entry.executor in self._inspect:
+            return True
+        if entry.executor in ARTIFACTS:
+            here = ", ".join(repr(name) for name in sorted(self._inspect)) or "none"
+            message = f"{entry.executor!r} is not installed here; there are: {here}"
+        else:
+            near = get_close_matches(entry.executor, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            names = ", ".join(repr(name) for name in known)
+            message = f"unknown executor {shown(entry.executor)}; {hint}known: {names}"
+        self._findings.add(self._file, f"variants[{index}].executor", message)
+        return False
+
+    def _identify(self, artifact: Path) -> tuple[str, int] | None:
+        complaint = self._root.complaint(artifact)
+        if complaint is None:
+            try:
+                return identify(artifact)
+            except OSError as error:
+                complaint = f"cannot be read: {reason(error)}"
+        self._findings.add(
+            self._root.relative(artifact), "", f"{complaint}; the artifact belongs here"
+        )
+        return None
+
+    def _card(
+        self,
+        path: Path,
+        complaint: str | None,
+        entry: VariantEntry,
+        intent: Intent,
+        artifact: Path | None,
+        identity: tuple[str, int] | None,
+    ) -> Card | None:
+        file = self._root.relative(path)
+        if complaint is not None:
+            self._findings.add(file, "", complaint)
+            return None
+        card = read_card(path, file, self._findings)
+        if card is None:
+            return None
+        mistakes = list(
+            contradictions(card, model=self._folder.name, variant=entry.name, metric=intent.metric)
+        )
+        if identity is not None:
+            name = "" if artifact is None else artifact.name
+            mistakes += foreign_artifact(card, artifact=name, sha256=identity[0], size=identity[1])
+        for key, message in mistakes:
+            self._findings.add(file, key, message)
+        return card
+
+    def _declared(self, index: int, entry: VariantEntry, card: Path) -> float | None:
+        if entry.accuracy is None:
+            self._findings.add(
+                self._file,
+                f"variants[{index}].accuracy",
+                f"unknown: there is no {self._root.relative(card)}; measure the variant, or"
+                " declare its accuracy here",
+            )
+        return entry.accuracy
+
+    def _check_undeclared(self, index: int, entry: VariantEntry, card: Path) -> None:
+        """What is measured must not be declared as well: one of the two would be untrue."""
+        if entry.accuracy is not None:
+            self._findings.add(
+                self._file,
+                f"variants[{index}].accuracy",
+                f"{entry.accuracy} is declared although {self._root.relative(card)} measures it;"
+                " remove one of the two",
+            )
+
+    # --- the model as a whole ----------------------------------------------------------
+
+    def _signature(self, intent: Intent) -> Signature | None:
+        """The signature that all variants share; each one that differs is reported.
+
+        The first readable artifact sets the standard; None if there is none.
+        """
+        standard: Signature | None = None
+        standard_name = ""
+        for entry in intent.variants.values():
+            path = self._artifact(entry) or self._folder / entry.name
+            has_file = ARTIFACTS.get(entry.executor) is not None
+            inspect = self._inspect.get(entry.executor)
+            if inspect is None or (has_file and self._root.complaint(path) is not None):
+                continue
+            file = self._root.relative(path)
+            try:
+                signature = inspect(str(path))
+            except ValueError as error:
+                self._findings.add(file, "", f"cannot be served: {error}")
+                continue
+            if standard is None:
+                standard, standard_name = signature, entry.name
+                continue
+            for difference in differences(signature, standard, standard_name):
+                self._findings.add(file, "", difference)
+        return standard
+
+    def _samples(self, signature: Signature | None) -> str | None:
+        path = self._folder / SAMPLES_FILE
+        file = self._root.relative(path)
+        complaint = self._root.complaint(path)
+        if complaint == ABSENT:
+            return None
+        if complaint is not None:
+            self._findings.add(file, "", complaint)
+            return None
+        mistake = samples_complaint(path, signature)
+        if mistake is not None:
+            self._findings.add(file, *mistake)
+            return None
+        return str(path)
+
+    def _check_floors(self, intent: Intent, known: list[Variant]) -> None:
+        """A class whose floor no variant reaches would refuse every request."""
+        if not known or len(known) != len(intent.variants):
+            return  # the best one may be among those that could not be read
+        best = max(known, key=lambda variant: variant.accuracy)
+        for name, entry in intent.classes.items():
+            if entry.min_accuracy is not None and entry.min_accuracy > best.accuracy:
+                self._findings.add(
+                    self._file,
+                    f"classes.{name}.min_accuracy",
+                    f"{entry.min_accuracy} is above the accuracy of every variant; the best is"
+                    f" {best.name!r} with {best.accuracy:.4f}",
+                )

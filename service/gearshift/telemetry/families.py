@@ -1,0 +1,176 @@
+"""The gearshift metrics, as families made from the ledger whenever a page is asked for.
+
+A collector of our own and not prometheus_client's counters, for exact names and types:
+`gearshift_served_accuracy_sum` is the `_sum` of a summary without quantiles (a counter of
+that name would be renamed, and linters refuse it), and the latencies by quantile are a
+summary, the one type to which the label `quantile` belongs.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from gearshift import __version__
+from gearshift.telemetry.distribution import Distribution
+from gearshift.telemetry.ledger import ClassBook, Ledger, VariantBook
+
+Labels = Mapping[str, str]
+
+BY_CLASS = ("model", "service_class")
+BY_VARIANT = ("model", "variant")
+
+
+class GearshiftCollector(Collector):
+    """Reads the ledger; safe while another thread writes it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        ledger = self._ledger
+        classes = [book for book in ledger.classes.values() if book.shown]
+        variants = list(ledger.variants.values())
+        yield self._requests()
+        yield from _by_class(classes)
+        yield from _by_variant(variants)
+        yield self._latencies()
+        yield self._busy()
+        generation = GaugeMetricFamily(
+            "gearshift_catalog_generation", "Number of the catalog that is being served."
+        )
+        generation.add_metric((), ledger.catalog.generation)
+        yield generation
+        build = GaugeMetricFamily(
+            "gearshift_build_info",
+            "Always 1; the labels say what is running.",
+            labels=("version", "python"),
+        )
+        build.add_metric((__version__, platform.python_version()), 1)
+        yield build
+
+    def _requests(self) -> Metric:
+        family = CounterMetricFamily(
+            "gearshift_requests",
+            "Requests by how they ended; every request is counted exactly once.",
+            labels=("model", "variant", "service_class", "outcome"),
+        )
+        for key, count in list(self._ledger.requests.items()):
+            family.add_metric(key, count)
+        return family
+
+    def _latencies(self) -> Metric:
+        family = SummaryMetricFamily(
+            "gearshift_variant_latency_seconds",
+            "Measured time of one batch, by batch size, on the variant's fastest device.",
+        )
+        for (model, variant, batch), measured in self._ledger.latencies.items():
+            labels = {"model": model, "variant": variant, "batch": str(batch)}
+            for quantile, seconds in zip(("0.5", "0.99"), measured, strict=True):
+                family.add_sample(family.name, {**labels, "quantile": quantile}, seconds)
+        return family
+
+    def _busy(self) -> Metric:
+        family = CounterMetricFamily(
+            "gearshift_worker_busy_seconds",
+            "Time that a worker spent on batches.",
+            labels=("worker", "device"),
+        )
+        for (worker, device), seconds in list(self._ledger.busy.items()):
+            family.add_metric((str(worker), device), seconds)
+        return family
+
+
+def _by_class(books: Iterable[ClassBook]) -> Iterator[Metric]:
+    duration = HistogramMetricFamily(
+        "gearshift_request_duration_seconds",
+        "Time from arrival to the end of requests that were taken in; those refused at the"
+        " door are not in it.",
+    )
+    queue = HistogramMetricFamily(
+        "gearshift_queue_duration_seconds",
+        "Time that answered and expired requests waited before they ran.",
+    )
+    slack = HistogramMetricFamily(
+        "gearshift_slack_seconds",
+        "Deadline minus the end of the request; negative is late. Has no sum: it could fall.",
+    )
+    accuracy = SummaryMetricFamily(
+        "gearshift_served_accuracy",
+        "Accuracy of the variants that answered, summed over the answers.",
+        labels=BY_CLASS,
+    )
+    deficit = SummaryMetricFamily(
+        "gearshift_accuracy_deficit",
+        "The model's best accuracy minus that of the variant that answered, summed over the"
+        " answers.",
+        labels=BY_CLASS,
+    )
+    depth = GaugeMetricFamily(
+        "gearshift_queue_depth", "Requests that wait for a worker.", labels=BY_CLASS
+    )
+    for book in books:
+        values = (book.model, book.service_class)
+        labels = dict(zip(BY_CLASS, values, strict=True))
+        add_distribution(duration, labels, book.duration)
+        add_distribution(queue, labels, book.queue)
+        add_distribution(slack, labels, book.slack, with_sum=False)
+        accuracy.add_metric(values, book.answered, book.accuracy)
+        deficit.add_metric(values, book.answered, book.deficit)
+        depth.add_metric(values, book.waiting)
+    yield from (duration, queue, slack, accuracy, deficit, depth)
+
+
+def _by_variant(books: Iterable[VariantBook]) -> Iterator[Metric]:
+    compute = HistogramMetricFamily(
+        "gearshift_compute_duration_seconds", "Time that a worker took for one batch."
+    )
+    rows = HistogramMetricFamily("gearshift_batch_size", "Rows in one batch.")
+    accuracy = GaugeMetricFamily(
+        "gearshift_variant_accuracy",
+        "Accuracy of a variant in its model's metric, and where the figure comes from.",
+        labels=(*BY_VARIANT, "source"),
+    )
+    size = GaugeMetricFamily(
+        "gearshift_variant_artifact_bytes", "Size of a variant's artifact.", labels=BY_VARIANT
+    )
+    for book in books:
+        variant = book.variant
+        values = (book.model, variant.name)
+        labels = dict(zip(BY_VARIANT, values, strict=True))
+        add_distribution(compute, labels, book.compute)
+        add_distribution(rows, labels, book.rows)
+        accuracy.add_metric((*values, variant.source), variant.accuracy)
+        size.add_metric(values, variant.artifact_bytes)
+    yield from (compute, rows, accuracy, size)
+
+
+def add_distribution(
+    family: Metric, labels: Labels, distribution: Distribution, *, with_sum: bool = True
+) -> None:
+    """Add the samples of one histogram to its family.
+
+    `with_sum=False` where values may be negative: a sum that falls looks like a restart.
+    (HistogramMetricFamily's own method would then leave out the count as well.)
+    """
+    cumulative = distribution.cumulative()
+    bounds = (*distribution.bounds, math.inf)
+    for bound, count in zip(bounds, cumulative, strict=True):
+        family.add_sample(
+            f"{family.name}_bucket",
+            {**labels, "le": "+Inf" if bound == math.inf else repr(float(bound))},
+            count,
+        )
+    family.add_sample(f"{family.name}_count", dict(labels), cumulative[-1])
+    if with_sum:
+        family.add_sample(f"{family.name}_sum", dict(labels), distribution.total)

@@ -1,0 +1,165 @@
+"""Telemetry for Prometheus: listens to the engine's events and enters them into the ledger.
+
+Events only change plain numbers in books that were opened when the catalog was loaded; no
+lock is taken and no text is made until somebody asks for a page. All events come from one
+thread, the pages are read from another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from gearshift.core.catalog import Catalog
+from gearshift.core.profile import Profile
+from gearshift.errors import Outcome
+from gearshift.ports import BatchStatistics, Ran, Settled, VariantStatistics
+from gearshift.telemetry.families import GearshiftCollector
+from gearshift.telemetry.ledger import Ledger, VariantBook
+from gearshift.telemetry.triton import TritonCollector, reason_for
+
+_REFUSED = frozenset({Outcome.SHED, Outcome.INFEASIBLE, Outcome.INVALID})
+_ANSWERED = frozenset({Outcome.SERVED, Outcome.LATE})
+
+
+class PrometheusTelemetry:
+    """Counts everything about one catalog; fills `gearshift.ports.Telemetry`.
+
+    The gearshift metrics are collected from `registry`, Triton's names from
+    `triton_registry`; see `gearshift.telemetry.triton` for why they are two. `wall_clock`
+    gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        registry: CollectorRegistry | None = None,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.triton_registry = CollectorRegistry()
+        self.catalog = catalog
+        self._wall_clock = wall_clock
+        self._ledger = Ledger(catalog)
+        self.registry.register(GearshiftCollector(self._ledger))
+        self.triton_registry.register(TritonCollector(self._ledger))
+
+    # --- pages -------------------------------------------------------------------------
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The page of gearshift's own metrics, and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def triton_exposition(self) -> tuple[bytes, str]:
+        """The page of Triton's metric names, and its content type."""
+        return generate_latest(self.triton_registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def statistics(self, model: str, version: int) -> VariantStatistics:
+        """The live figures of one variant; zeros for one that the catalog does not have."""
+        book = self._ledger.versions.get((model, version))
+        return VariantStatistics() if book is None else book.statistics
+
+    def profiled(self, profiles: Iterable[Profile]) -> None:
+        """Show these measured latencies, in place of those shown before.
+
+        Where a variant runs on several devices, its fastest one is shown.
+        """
+        owner = {id(book.variant): book for book in self._ledger.variants.values()}
+        latencies: dict[tuple[str, str, int], tuple[float, float]] = {}
+        for profile in profiles:
+            book = owner.get(id(profile.variant))
+            if book is None:
+                continue
+            for point in profile.points:
+                key = (book.model, book.variant.name, point.batch)
+                measured = (point.p50, point.p99)
+                latencies[key] = min(measured, latencies.get(key, measured))
+        self._ledger.latencies = latencies
+
+    # --- events ------------------------------------------------------------------------
+
+    def admitted(self, model: str, service_class: str) -> None:
+        """A request joined the queue."""
+        self._ledger.class_book(model, service_class).waiting += 1
+
+    def dequeued(self, model: str, service_class: str, count: int) -> None:
+        """`count` requests left the queue: dispatched, dropped or cancelled."""
+        self._ledger.class_book(model, service_class).waiting -= count
+
+    def ran(self, event: Ran) -> None:
+        """One batch left its worker."""
+        busy = self._ledger.busy
+        worker = (event.worker, event.device)
+        # Taking a batch apart happens when its worker already runs the next one.
+        busy[worker] = busy.get(worker, 0.0) + event.input + event.compute
+        book = self._ledger.variants.get((event.model, event.variant))
+        if book is None or event.failed:
+            return
+        book.compute.add(event.compute)
+        book.rows.add(event.rows)
+        self._count_execution(event, book)
+
+    def _count_execution(self, event: Ran, book: VariantBook) -> None:
+        """In Triton's terms: every request counts the whole duration of its batch."""
+        requests = event.requests
+        statistics = book.statistics
+        statistics.inferences += event.rows
+        statistics.executions += 1
+        statistics.last_inference_ms = int(self._wall_clock() * 1e3)
+        statistics.queue.add(event.queue, requests)
+        statistics.compute_input.add(event.input * requests, requests)
+        statistics.compute_infer.add(event.compute * requests, requests)
+        statistics.compute_output.add(event.output * requests, requests)
+        book.input_us.add(event.input * 1e6, requests)
+        book.infer_us.add(event.compute * 1e6, requests)
+        book.output_us.add(event.output * 1e6, requests)
+        batch = statistics.batches.get(event.rows)
+        if batch is None:
+            batch = statistics.batches[event.rows] = BatchStatistics()
+        batch.compute_input.add(event.input)
+        batch.compute_infer.add(event.compute)
+        batch.compute_output.add(event.output)
+
+    def settled(self, event: Settled) -> None:
+        """One request is over."""
+        ledger = self._ledger
+        outcome = event.outcome
+        key = (event.model, event.variant, event.service_class, outcome)
+        counted = ledger.requests.get(key)
+        if counted is None:
+            key = ledger.request_key(*key)
+            counted = ledger.requests.get(key, 0)
+        ledger.requests[key] = counted + 1
+
+        book = ledger.class_book(event.model, event.service_class)
+        answered = outcome in _ANSWERED and event.accuracy is not None
+        if outcome not in _REFUSED:
+            book.duration.add(event.duration)
+        if event.slack is not None:
+            book.slack.add(event.slack)
+        if answered:
+            book.queue.add(event.queue)
+            book.answered += 1
+            book.accuracy += event.accuracy or 0.0
+            book.deficit += event.deficit or 0.0
+        elif outcome is Outcome.EXPIRED:
+            book.queue.add(event.duration)  # it did nothing but wait
+        self._count_for_triton(event, answered)
+
+    def _count_for_triton(self, event: Settled, answered: bool) -> None:
+        book = self._ledger.versions.get((event.model, event.version))
+        if answered and book is not None:
+            book.statistics.success.add(event.duration)
+            book.request_us.add(event.duration * 1e6)
+            book.queue_us.add(event.queue * 1e6)
+        elif not answered and event.model in self._ledger.catalog.models:
+            version = ""
+            if book is not None:
+                version = str(event.version)
+                book.statistics.fail.add(event.duration)
+            key = (event.model, version, reason_for(event.outcome))
+            self._ledger.failures[key] = self._ledger.failures.get(key, 0) + 1

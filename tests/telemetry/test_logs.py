@@ -1,0 +1,77 @@
+"""Log lines of ours and of the libraries, in one form on one stream."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from gearshift.errors import ConfigurationInvalid
+from gearshift.telemetry import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_afterwards() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    logging.getLogger("uvicorn.access").disabled = False
+    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_lines_of_ours_and_of_libraries() -> None:
+    stream = io.StringIO()
+    configure_logs("info", "json", stream)
+    structlog.get_logger("gearshift.engine").warning("drain ran out of time", unanswered=3)
+    logging.getLogger("grpc._server").error("broken %s", "pipe")
+    ours, theirs = lines(stream)
+    assert ours["event"] == "drain ran out of time"
+    assert (ours["unanswered"], ours["level"], ours["logger"]) == (3, "warning", "gearshift.engine")
+    assert theirs["event"] == "broken pipe"
+    assert str(theirs["timestamp"]).endswith("Z")
+
+
+def test_an_exception_is_part_of_its_line() -> None:
+    stream = io.StringIO()
+    configure_logs("info", "json", stream)
+    try:
+        raise ValueError("the cause")
+    except ValueError:
+        structlog.get_logger("x").exception("failed", reference="r1")
+    (line,) = lines(stream)
+    assert "ValueError: the cause" in str(line["exception"])
+
+
+def test_the_level_holds_for_all() -> None:
+    stream = io.StringIO()
+    configure_logs("warning", "json", stream)
+    structlog.get_logger("x").info("quiet")
+    logging.getLogger("grpc").info("quiet")
+    logging.getLogger("uvicorn.error").info("Started server process")
+    assert stream.getvalue() == ""
+
+
+def test_the_console_form_is_for_people() -> None:
+    stream = io.StringIO()
+    configure_logs("INFO", "console", stream)
+    structlog.get_logger("x").info("ready", port=8001)
+    assert "ready" in stream.getvalue()
+    assert "port=8001" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("level", "form"), [("loud", "json"), ("info", "xml")])
+def test_unknown_words_are_refused(level: str, form: str) -> None:
+    with pytest.raises(ConfigurationInvalid, match="expected one of"):
+        configure_logs(level, form)
