@@ -107,12 +107,13 @@ def test_below_its_p99_a_faster_one_answers(server, client, images):
 
 
 def test_the_grpc_deadline_alone_is_a_budget(server, client, images):
-    timeout = 0.9 * p99_of_the_best(server)
+    timeout = 0.5 * p99_of_the_best(server)
     response = in_time(
         client, images, parameters={"service_class": "archive"}, client_timeout=timeout
     )
     assert told(response, "variant") != best_of("garment")["variant"]
-    assert told(response, "budget_us") <= timeout * 1e6
+    # gRPC rounds a timeout up on the wire, by less than a millisecond at this size.
+    assert told(response, "budget_us") <= timeout * 1e6 + 1000
 
 
 def test_the_floor_holds(server, client, images):

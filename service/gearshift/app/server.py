@@ -59,11 +59,13 @@ async def serve(
         scheduler = Scheduler(catalog, profiles, {w.id: w.device for w in workers})
         clock = LoopClock(asyncio.get_running_loop())
         engine = Engine(catalog, scheduler, workers, executors, clock, telemetry)
+        # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.
+        stop = _stop_on_signal()
         engine.start()
         rpc = await serve_rpc(engine, settings.host, settings.grpc_port)
         serving = True
         announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
-        await _signalled()
+        await stop.wait()
         log.info("draining")
         serving = False
         await rpc.not_serving()
@@ -89,13 +91,18 @@ def check_port(host: str, port: int) -> None:
             ) from None
 
 
-async def _signalled() -> None:
-    """Wait for the first SIGTERM or SIGINT; a second one ends the process at once."""
+def _stop_on_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def first() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        loop.add_signal_handler(number, first)
+    return stop
