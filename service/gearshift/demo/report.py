@@ -25,27 +25,26 @@ Played = Sequence[tuple[Scene, Samples, Sequence[Result]]]
 
 
 def report(played: Played, metric_of: Mapping[str, str]) -> Table:
-    """One row per scene; `metric_of` names each model's metric."""
+    """One row per scene, readable in 80 columns; `metric_of` names each model's metric."""
     table = Table(title="What was asked, who answered, and how good the answers were")
-    table.add_column("traffic", max_width=30)
-    table.add_column("sent", justify="right")
-    table.add_column("in time", justify="right")
-    table.add_column("p99 ms", justify="right")
-    table.add_column("answered by (why)", min_width=28)
-    table.add_column("accuracy: on labels / by cards")
-    table.add_column("refused with")
+    table.add_column("traffic", width=20)
+    table.add_column("in time", width=14)
+    table.add_column("answered by (why)", width=21)
+    table.add_column("accuracy; refused", width=15)
     for scene, samples, results in played:
         answered = [result for result in results if result.status == "OK"]
-        in_time = [result for result in answered if result.latency <= scene.budget]
+        in_time = sum(result.latency <= scene.budget for result in answered)
         refused = Counter(result.status for result in results if result.status != "OK")
         table.add_row(
             scene.title,
-            str(len(results)),
-            f"{len(in_time)} ({len(in_time) / len(results):.0%})",
-            _p99(answered),
+            f"{in_time} of {len(results)}\n{in_time / len(results):.0%}{_p99(answered)}",
             _answered_by(answered),
-            _accuracy(answered, samples, metric_of[scene.model]),
-            "\n".join(f"{status} x {count}" for status, count in refused.items()) or "-",
+            "\n".join(
+                [
+                    *_accuracy(answered, samples, metric_of[scene.model]),
+                    *(f"{_words(status)}: {count}" for status, count in refused.items()),
+                ]
+            ),
         )
         table.add_section()
     return table
@@ -61,11 +60,16 @@ def refusals(played: Played) -> list[str]:
     return [f"{status}: {message}" for status, message in first.items()]
 
 
+def _words(status: str) -> str:
+    """FAILED_PRECONDITION as a narrow column shows it."""
+    return status.replace("_", " ").lower()
+
+
 def _p99(answered: Sequence[Result]) -> str:
     if not answered:
-        return "-"
+        return ""
     latencies = sorted(result.latency for result in answered)
-    return f"{latencies[math.ceil(0.99 * len(latencies)) - 1] * 1e3:.1f}"
+    return f"\np99 {latencies[math.ceil(0.99 * len(latencies)) - 1] * 1e3:.1f} ms"
 
 
 def _answered_by(answered: Sequence[Result]) -> str:
@@ -77,10 +81,10 @@ def _answered_by(answered: Sequence[Result]) -> str:
     return "\n".join(lines) or "nobody"
 
 
-def _accuracy(answered: Sequence[Result], samples: Samples, metric: str) -> str:
+def _accuracy(answered: Sequence[Result], samples: Samples, metric: str) -> list[str]:
     """The model's metric on the answers against the labels, and what the cards promised."""
     if not answered:
-        return "-"
+        return []
     outputs: list[Sequence[float]] = []
     labels: list[int] = []
     weights: list[float] = []
@@ -91,7 +95,7 @@ def _accuracy(answered: Sequence[Result], samples: Samples, metric: str) -> str:
         weights.extend(samples.weights[result.chosen].tolist())
         promised += result.accuracy / len(answered)
     measured = METRICS[metric](outputs, labels, weights)
-    return f"{measured:.4f} / {promised:.4f}\n{metric}, n {len(labels)}"
+    return [f"labels {measured:.4f}", f"cards  {promised:.4f}"]
 
 
 def account(played: Played, exposition: str, extra: int) -> list[str]:
