@@ -204,6 +204,25 @@ async def test_cancelling_one_in_the_middle_of_a_batch_leaves_its_neighbours_alo
 
 
 @virtual
+async def test_a_caller_that_leaves_at_the_very_end_of_a_run_leaves_its_neighbours_alone():
+    bench = Bench()
+    tasks: list[asyncio.Task] = []
+
+    async def sleep_and_leave(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        # In the same turn of the loop in which the answers are handed out.
+        tasks[1].cancel()
+
+    bench.executor._sleep = sleep_and_leave
+    tasks += [asyncio.ensure_future(bench.ask(float(v))) for v in range(4)]
+    async with asyncio.timeout(1):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[1], asyncio.CancelledError)
+    assert [results[i].outputs["y"].tolist() for i in (0, 2, 3)] == [[[0.0]], [[6.0]], [[9.0]]]
+    assert bench.telemetry.outcomes() == {"served": 3, "cancelled": 1}
+
+
+@virtual
 async def test_a_caller_that_leaves_the_queue_frees_its_place():
     bench = Bench()
     first = asyncio.ensure_future(bench.ask())

@@ -253,6 +253,9 @@ class Engine:
     # --- settling ----------------------------------------------------------------------
 
     def _answer(self, flight: Flight, answer: Answer) -> None:
+        if flight.future.done():
+            # The caller has just left; `infer` is about to hear of it and settles it.
+            return
         late = self.clock.now() > flight.ticket.deadline
         if late and flight.ticket.late is Late.DROP:
             self._fail(flight, _too_late(flight.ticket), answer.variant)
