@@ -28,7 +28,7 @@ lint: setup ## format, lint, types and the layers of the design
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their data (about an hour)
+models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their data (about two hours)
 	$(MODELS_VENV)/bin/python -m pytest -q tests/training
 	$(MODELS_VENV)/bin/gearshift compress --repository model_repo --cache build/compress \
 		--results docs/results
