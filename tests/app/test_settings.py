@@ -42,6 +42,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "workers": "3",
         "state_dir": "/state",
         "providers": '["CPUExecutionProvider"]',
+        "on_time_bonus": "0.5",
         "drain_seconds": "1.5",
         "log_level": "debug",
         "log_format": "json",

@@ -56,7 +56,12 @@ async def serve(
         )
         await warm_up(catalog, executors, workers)
         telemetry.profiled(p for name in catalog.models for p in profiles.everywhere(name))
-        scheduler = Scheduler(catalog, profiles, {w.id: w.device for w in workers})
+        scheduler = Scheduler(
+            catalog,
+            profiles,
+            {w.id: w.device for w in workers},
+            on_time_bonus=settings.on_time_bonus,
+        )
         clock = LoopClock(asyncio.get_running_loop())
         engine = Engine(catalog, scheduler, workers, executors, clock, telemetry)
         # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.

@@ -53,6 +53,13 @@ class Settings(BaseSettings):
         description="ONNX Runtime providers in order of preference, such as"
         " CUDAExecutionProvider; empty takes the best installed.",
     )
+    on_time_bonus: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="What being in time is worth beside the accuracy, as a share of the best"
+        " accuracy: under overload, more of it trades accuracy for answers in time.",
+    )
     drain_seconds: float = Field(
         30.0, ge=0, le=3600, description="How long admitted requests may take at shutdown."
     )

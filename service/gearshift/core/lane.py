@@ -1,71 +1,80 @@
-"""A lane: the queue of one model's tickets, earliest deadline first."""
+"""A lane: the queue of one model's tickets, sorted into strands that can be answered alike."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 
+from gearshift.core.catalog import Late, Model
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
+from gearshift.core.strand import Strand
 
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A waiting ticket with what the scheduler worked out about it at admission.
-
-    `due` is what the queue is ordered by: the deadline, or for an overdue ticket whose
-    late answer still has value, the later time it was moved to. `latest_start` is `due`
-    minus the p99 of the fastest variant that the ticket accepts. `work` is the least
-    worker time, in seconds, that answering it can cost.
-    """
-
-    ticket: Ticket
-    fastest: Profile
-    due: float
-    latest_start: float
-    work: float
-    waiting: bool = True
-    overdue: bool = False
-
-    @property
-    def key(self) -> tuple[float, int]:
-        return (self.due, self.ticket.id)
-
-    def accepts(self, profile: Profile) -> bool:
-        """May this variant answer the ticket: the pinned one, or any at or above the floor."""
-        variant = profile.variant
-        if variant.accuracy < self.ticket.floor:
-            return False
-        return self.ticket.variant is None or self.ticket.variant == variant.name
+StrandKey = tuple[int, str | None, float, int, bool]
+"""How many of the variants are below the floor, the pinned variant, weight, rows, lenient."""
 
 
 class Lane:
-    """One model's waiting tickets in order of due time, then of arrival."""
+    """All strands of one model. `runnable` are the profiles that some worker can run."""
 
-    __slots__ = ("_entries", "_keys", "model")
+    __slots__ = ("_accuracies", "_strands", "count", "model", "runnable")
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: Model, runnable: Sequence[Profile]) -> None:
         self.model = model
-        self._keys: list[tuple[float, int]] = []
-        self._entries: dict[tuple[float, int], Entry] = {}
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __iter__(self) -> Iterator[Entry]:
-        entries = self._entries
-        return (entries[key] for key in self._keys)
-
-    def add(self, entry: Entry) -> None:
-        insort(self._keys, entry.key)
-        self._entries[entry.key] = entry
-
-    def remove(self, entry: Entry) -> None:
-        index = bisect_left(self._keys, entry.key)
-        del self._keys[index]
-        del self._entries[entry.key]
+        self.runnable = runnable
+        self.count = 0
+        """Tickets that wait in all strands."""
+        self._accuracies = sorted(variant.accuracy for variant in model.variants)
+        self._strands: dict[StrandKey, Strand] = {}
 
     @property
-    def head(self) -> Entry:
-        return self._entries[self._keys[0]]
+    def strands(self) -> Iterable[Strand]:
+        return self._strands.values()
+
+    def key(self, ticket: Ticket, *, lenient: bool = False) -> StrandKey:
+        below = bisect_left(self._accuracies, ticket.floor)
+        return (below, ticket.variant, ticket.weight, ticket.rows, lenient)
+
+    def find(self, key: StrandKey) -> Strand | None:
+        return self._strands.get(key)
+
+    def strand(self, key: StrandKey) -> Strand:
+        """The strand for `key`, made if there is none; at least one profile must fit it."""
+        found = self._strands.get(key)
+        if found is None:
+            found = self._strands[key] = self._new(key)
+        return found
+
+    def _new(self, key: StrandKey) -> Strand:
+        below, pinned, weight, rows, lenient = key
+        least = self._accuracies[below]
+        gears: dict[str, list[Profile]] = {}
+        for profile in self.runnable:
+            if profile.variant.accuracy >= least and pinned in (None, profile.variant.name):
+                gears.setdefault(profile.device, []).append(profile)
+        return Strand(self.model, gears, weight=weight, rows=rows, lenient=lenient)
+
+    def forget(self, now: float) -> None:
+        """Drop strands that are empty and have long had no ticket: pins and floors come from
+        callers, and there is no end to them."""
+        for key in [k for k, s in self._strands.items() if not len(s) and not s.live(now)]:
+            del self._strands[key]
+
+    def expect_classes(self, now: float) -> None:
+        """Be ready for what the service classes declare before the first ticket comes."""
+        for declared in self.model.classes.values():
+            ticket = Ticket(
+                id=-1,
+                model=self.model.name,
+                service_class=declared.name,
+                arrival=now,
+                deadline=now + declared.budget,
+                floor=declared.floor,
+                late=declared.late,
+                weight=declared.weight,
+            )
+            key = self.key(ticket)
+            if key[0] < len(self._accuracies) and declared.late is Late.DROP:
+                below = self._accuracies[key[0]]
+                if any(profile.variant.accuracy >= below for profile in self.runnable):
+                    self.strand(key).expect(declared.budget, now)

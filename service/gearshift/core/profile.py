@@ -2,8 +2,8 @@
 
 A profile is measured at a few batch sizes and read at any: linear between the points,
 never falling as the batch grows (a measured dip is noise), and extended beyond the last
-point at its cost per row. All of it is tabulated at load, so that a look-up on the hot
-path is one list index.
+point at its cost per row. All of it is tabulated, so that a look-up on the hot path is one
+list index; what is learned online replaces the tables.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gearshift.core.catalog import Model, Variant
+from gearshift.core.latency import Learner
 
 WASTE = 0.10
 """A larger batch than the efficient one would save less than this share of time per row."""
@@ -28,9 +29,22 @@ class LatencyPoint:
 
 
 class Profile:
-    """The latency of one variant on one device, in seconds, for 1 to `max_batch` rows."""
+    """The latency of one variant on one device, in seconds, for 1 to `max_batch` rows.
 
-    __slots__ = ("_p50", "_p99", "device", "efficient_batch", "points", "row_cost", "variant")
+    `points` are the offline measurement; `p50s` and `p99s`, by number of rows (index 0 is 0),
+    begin as it says and follow what is observed.
+    """
+
+    __slots__ = (
+        "_learner",
+        "device",
+        "efficient_batch",
+        "p50s",
+        "p99s",
+        "points",
+        "row_cost",
+        "variant",
+    )
 
     def __init__(
         self, variant: Variant, device: str, points: Sequence[LatencyPoint], max_batch: int
@@ -40,23 +54,47 @@ class Profile:
         self.variant = variant
         self.device = device
         self.points = tuple(sorted(points, key=lambda point: point.batch))
-        self._p50 = _table([(p.batch, p.p50) for p in self.points], max_batch)
-        self._p99 = _table([(p.batch, max(p.p50, p.p99)) for p in self.points], max_batch)
-        costs = [self._p50[rows] / rows for rows in range(1, max_batch + 1)]
+        p50s = _table([(p.batch, p.p50) for p in self.points], max_batch)
+        p99s = _table([(p.batch, max(p.p50, p.p99)) for p in self.points], max_batch)
+        self._learner = Learner(p50s, p99s)
+        self._show(p50s, p99s)
+
+    def _show(self, p50s: list[float], p99s: list[float]) -> None:
+        self.p50s, self.p99s = p50s, p99s
+        costs = [p50s[rows] / rows for rows in range(1, len(p50s))]
         within = min(costs) * (1 + WASTE)
         self.efficient_batch = 1 + next(i for i, cost in enumerate(costs) if cost <= within)
         self.row_cost = costs[self.efficient_batch - 1]
 
+    def observe(self, rows: int, seconds: float, now: float) -> bool:
+        """Learn from one run of `rows` rows; True if the tables have changed."""
+        changed = self._learner.observe(rows, seconds, now)
+        if changed:
+            self._show(*self._learner.tables())
+        return changed
+
+    def settle(self, now: float) -> bool:
+        """Take in what was not urgent, and drift back to the offline measurement if nothing
+        has run for long; call it now and then. True if the tables have changed."""
+        changed = self._learner.settle(now)
+        if changed:
+            self._show(*self._learner.tables())
+        return changed
+
+    def fresh(self) -> Profile:
+        """The same offline measurement with nothing learned."""
+        return Profile(self.variant, self.device, self.points, len(self.p50s) - 1)
+
     def p50(self, rows: int) -> float:
-        return self._p50[rows]
+        return self.p50s[rows]
 
     def p99(self, rows: int) -> float:
-        return self._p99[rows]
+        return self.p99s[rows]
 
     def rows_within(self, seconds: float) -> int:
         """The largest batch whose p99 fits into `seconds`; 0 when not even one row does."""
-        low = bisect_left(self._p99, seconds)
-        return low if low < len(self._p99) and self._p99[low] <= seconds else low - 1
+        low = bisect_left(self.p99s, seconds)
+        return low if low < len(self.p99s) and self.p99s[low] <= seconds else low - 1
 
 
 def _table(points: Iterable[tuple[int, float]], max_batch: int) -> list[float]:
@@ -97,6 +135,15 @@ class Profiles:
             name: {device: tuple(gears) for device, gears in by_device.items()}
             for name, by_device in by_name.items()
         }
+
+    def fresh(self) -> Profiles:
+        """The same profiles with nothing learned, for who must not share what others learn."""
+        copied = object.__new__(Profiles)
+        copied._by_model = {
+            name: {device: tuple(p.fresh() for p in gears) for device, gears in by_device.items()}
+            for name, by_device in self._by_model.items()
+        }
+        return copied
 
     def on(self, model: str, device: str) -> tuple[Profile, ...]:
         """The profiles of `model` on `device`, most accurate first; empty if it cannot run."""

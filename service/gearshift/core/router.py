@@ -38,19 +38,28 @@ def fastest(ticket: Ticket, model: Model, profiles: Sequence[Profile]) -> Profil
     return best
 
 
-def reason_for(
-    ticket: Ticket, model: Model, chosen: Profile, profiles: Sequence[Profile]
-) -> Reason:
-    """Why `chosen` answered: what would an idle server have done within the same budget?"""
-    if ticket.variant is not None:
-        return Reason.PINNED
+def reasons(
+    tickets: Sequence[Ticket], model: Model, chosen: Profile, profiles: Sequence[Profile]
+) -> tuple[Reason, ...]:
+    """Why `chosen` answers each ticket: what would an idle server have done in its budget?
+
+    The tickets have the same number of rows.
+    """
     accuracy = chosen.variant.accuracy
     if accuracy >= model.best_accuracy:
-        return Reason.MOST_ACCURATE
-    for profile in profiles:
-        if profile.variant.accuracy > accuracy and profile.p99(ticket.rows) <= ticket.budget:
-            return Reason.LOAD
-    return Reason.BUDGET
+        otherwise = fitting = Reason.MOST_ACCURATE
+    else:
+        otherwise, fitting = Reason.BUDGET, Reason.LOAD
+    rows = tickets[0].rows
+    better = min(
+        (p.p99s[rows] for p in profiles if p.variant.accuracy > accuracy), default=math.inf
+    )
+    return tuple(
+        Reason.PINNED
+        if ticket.variant is not None
+        else (fitting if better <= ticket.budget else otherwise)
+        for ticket in tickets
+    )
 
 
 def _floor_unreachable(ticket: Ticket, model: Model) -> FloorUnreachable:

@@ -1,43 +1,51 @@
-"""The scheduler: takes tickets in, and decides which variant runs which batch where.
+"""The scheduler: which tickets are taken in, and what runs where, and when.
 
-The contract is `admit`, `cancel`, `finished`, `set_prices` and `decide`; time comes in as
-an argument and nothing else does, so the same code runs under the server and under virtual
-time. The rules:
+Four events go in, decisions come out; time is always an argument.
 
-- Admission refuses what cannot be in time: not even on an idle server (infeasible), or not
-  behind the work that is due before it (overloaded).
-- A free worker serves the lane whose head must start first. The batch begins at the first
-  ticket in deadline order that can still be served in time, and the most accurate variant
-  wins whose run every member's deadline allows *and* whose time the other waiting tickets
-  can spare (the demand bound of earliest-deadline-first scheduling: by every moment, the
-  work that is due must fit into what the workers can do until then).
+- A ticket is refused at the door when no variant could ever answer it (infeasible), or when
+  what is queued ahead of it leaves no way to be in time (overloaded).
+- A free worker takes the batch that scores best: the worth of its answers, minus what its
+  members would be worth if they went on waiting, minus the price of the worker's time
+  (`gearshift.core.selector`). Prices come from the planner beside the core; a bad one costs
+  accuracy, never a floor or a deadline.
+- A run that would lock short-budget tickets out does not start (`gearshift.core.guard`), and
+  of two candidates the one goes first whose run costs the others less.
 - A ticket whose latest start has passed is dropped before it costs compute; where a late
-  answer still has value it goes on waiting behind those that can be in time.
+  answer still has value it goes on waiting, as long as other work is worth more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush
 
-from gearshift.core.backlog import Backlog
 from gearshift.core.catalog import Catalog, Late, Model
-from gearshift.core.lane import Entry, Lane
+from gearshift.core.lane import Lane
+from gearshift.core.prices import Outlook, Prices
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
-from gearshift.core.router import Reason, fastest, reason_for
+from gearshift.core.router import Reason, fastest, reasons
+from gearshift.core.scoring import Candidate, lag
+from gearshift.core.selector import Selector
+from gearshift.core.strand import Key, Strand
+from gearshift.core.workers import Workers
 from gearshift.errors import DeadlineExpired, Overloaded, RequestError
 
 MAX_WAITING = 8192
 """Tickets per lane: bounds memory where budgets are unlimited and nothing ever expires."""
 
+PATIENCE = 10.0
+"""Seconds after which a ticket without any budget is treated as if it were due."""
+
+LOOK_AT_LAST = 0.5
+"""Seconds without a planner's call after which the core looks itself at how fast tickets come."""
+
+MEMORY = 0.15
+"""Seconds that the moving average of the rates reaches back."""
+
 ROUNDING = 1e-9
 """Seconds. Sums of floats may differ by less than this without anybody being late."""
-
-LOOK_AHEAD = 256
-"""Tickets looked at behind the leader: bounds a decision where floors differ widely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,294 +89,277 @@ class Decisions:
     wake_at: float
 
 
+ADMITTED = Admitted()
+
+Waiting = tuple[Ticket, Strand, Key]
+
+
 class Scheduler:
     """The core's one stateful object. Not thread-safe: one caller drives it."""
 
-    def __init__(self, catalog: Catalog, profiles: Profiles, workers: Mapping[int, str]) -> None:
-        """`workers` maps each worker's id to its device."""
-        self._catalog = catalog
-        self._profiles = profiles
-        self._device = dict(workers)
-        devices = set(workers.values())
-        # Only what some worker can run counts: a fast variant on an absent device helps nobody.
-        self._runnable = {
-            name: tuple(p for p in profiles.everywhere(name) if p.device in devices)
-            for name in catalog.models
-        }
-        for name, runnable in self._runnable.items():
+    def __init__(
+        self,
+        catalog: Catalog,
+        profiles: Profiles,
+        workers: Mapping[int, str],
+        *,
+        on_time_bonus: float = 0.0,
+    ) -> None:
+        """`workers` maps each worker's id to its device. `on_time_bonus` is what an answer in
+        time is worth beside its accuracy, as a share of the best accuracy: more of it trades
+        accuracy for answers in time."""
+        self._workers = Workers(workers)
+        self._lanes: dict[str, Lane] = {}
+        for name, model in catalog.models.items():
+            # Only what some worker can run counts: a fast variant on an absent device helps nobody.
+            runnable = [p for p in profiles.everywhere(name) if p.device in self._workers.counts]
             if not runnable:
-                raise ValueError(
-                    f"model {name!r} runs on none of the workers' devices"
-                    f" ({', '.join(sorted(devices)) or 'no workers'})"
-                )
-        self._idle: dict[int, None] = dict.fromkeys(workers)
-        self._free_at = dict.fromkeys(workers, -math.inf)
-        self._lanes = {name: Lane(name) for name in catalog.models}
-        self._entries: dict[int, Entry] = {}
-        self._backlog = Backlog()
-        self._by_latest_start: list[tuple[float, int]] = []
-        self._running: dict[int, int] = {}
+                devices = ", ".join(sorted(self._workers.counts)) or "no workers"
+                raise ValueError(f"model {name!r} runs on none of the workers' devices ({devices})")
+            self._lanes[name] = Lane(model, runnable)
+        self._waiting: dict[int, Waiting] = {}
+        self._running: dict[int, tuple[int, str, Profile, int]] = {}
         self._next_dispatch = 0
-        self._prices: Mapping[str, float] = {}
+        self._selector = Selector(self._lanes, self._workers, on_time_bonus)
+        self._looked_at = -math.inf
+        self._lost = 0
+        """Tickets dropped since the last look."""
 
     @property
     def waiting(self) -> int:
         """How many tickets wait in all lanes."""
-        return len(self._entries)
+        return len(self._waiting)
+
+    # --- events ------------------------------------------------------------------------
 
     def admit(self, ticket: Ticket, now: float) -> Admitted | Refused:
         """Take the ticket into its lane, or say why not."""
-        model = self._catalog.model(ticket.model)
+        lane = self._lanes[ticket.model]
+        if self._looked_at == -math.inf:
+            self._begin(now)
+        budget = ticket.deadline - ticket.arrival
+        patient = budget == math.inf
+        key = lane.key(ticket, lenient=patient)
+        strand = lane.find(key)
         try:
-            quickest = fastest(ticket, model, self._runnable[ticket.model])
-            self._check_room(ticket, quickest, now)
+            if strand is None or (strand.quickest > budget and ticket.late is Late.DROP):
+                # Raises with the nearest that would work, if none does.
+                fastest(ticket, lane.model, lane.runnable)
+                strand = lane.strand(key)
+                self._selector.set_guard(now)
+            strand.arrive(budget, now)
+            self._check_room(ticket, lane, strand, now)
         except RequestError as error:
             return Refused(error)
-        entry = Entry(
-            ticket=ticket,
-            fastest=quickest,
-            due=ticket.deadline,
-            latest_start=ticket.deadline - quickest.p99(ticket.rows),
-            work=quickest.row_cost * ticket.rows,
-        )
-        self._entries[ticket.id] = entry
-        self._queue(entry)
-        return Admitted()
+        due = ticket.arrival + PATIENCE if patient else ticket.deadline
+        self._add(ticket, strand, due)
+        lane.count += 1
+        return ADMITTED
 
     def cancel(self, ticket_id: int, now: float) -> None:
         """The caller left. A waiting ticket gives up its place; one that runs, or that is
         already settled, is the engine's to forget."""
-        entry = self._entries.pop(ticket_id, None)
-        if entry is not None:
-            self._unqueue(entry)
+        found = self._waiting.pop(ticket_id, None)
+        if found is not None:
+            ticket, strand, key = found
+            strand.remove(key)
+            self._lanes[ticket.model].count -= 1
 
     def finished(self, dispatch_id: int, now: float, measured: float) -> None:
         """A worker is free again; `measured` is the true duration in seconds."""
-        worker = self._running.pop(dispatch_id)
-        self._free_at[worker] = now
-        self._idle[worker] = None
+        worker, model, profile, rows = self._running.pop(dispatch_id)
+        self._workers.end(worker, now)
+        if profile.observe(rows, measured, now):
+            self._selector.relearn(model)
 
-    def set_prices(self, prices: Mapping[str, float]) -> None:
-        """What a second of a worker's time costs, in accuracy, by device.
+    def set_prices(self, prices: Prices) -> None:
+        """What a second of a worker's time is worth, by resource (`gearshift.core.prices`).
 
-        A price tilts the choice among variants that all keep the promise; a missing,
-        negative or non-finite one counts as 0.
+        A missing, negative or non-finite price counts as 0.
         """
-        self._prices = {device: price for device, price in prices.items() if 0 <= price < math.inf}
+        self._selector.set_prices(prices)
+
+    def outlook(self, now: float) -> Outlook:
+        """What waits and what is expected, for the planner; it calls this every PLAN_EVERY
+        seconds, and what takes its time is done here, off the way of a request."""
+        for name, lane in self._lanes.items():
+            # A list, because every profile is to be settled, not only the first that changes.
+            if sum([profile.settle(now) for profile in lane.runnable]):
+                self._selector.relearn(name)
+        self._look(now)
+        return self._selector.outlook()
 
     def decide(self, now: float) -> Decisions:
         """Everything that should happen at `now`, and when to ask again."""
-        actions: list[Dispatch | Drop] = list(self._expire(now))
-        while self._idle and self._entries:
-            dispatch = self._next(now)
-            if dispatch is None:
-                break
-            actions.append(dispatch)
-        return Decisions(tuple(actions), self._wake_at())
+        if now - self._looked_at >= LOOK_AT_LAST:
+            self._look(now)
+        actions: list[Dispatch | Drop] = []
+        if self._waiting:
+            self._expire(now, actions)
+            for device, idle in self._workers.idle.items():
+                if idle and self._waiting:
+                    self._fill(device, now, actions)
+        return Decisions(tuple(actions), self._wake_at(now) if self._waiting else math.inf)
+
+    # --- looking -----------------------------------------------------------------------
+
+    def _begin(self, now: float) -> None:
+        """The first ticket: until then nobody needs to know the time."""
+        for lane in self._lanes.values():
+            lane.expect_classes(now)
+        self._look(now)
+
+    def _look(self, now: float) -> None:
+        """How fast do tickets come, and whom must long runs not lock out?"""
+        elapsed = now - self._looked_at
+        if elapsed <= 0.0:
+            return
+        self._looked_at = now
+        if elapsed < math.inf:
+            for lane in self._lanes.values():
+                lane.forget(now)
+                for strand in lane.strands:
+                    strand.look(elapsed, MEMORY)
+        self._selector.doubt_prices(self._workers.idle_shares(now), lost=self._lost > 0)
+        self._lost = 0
+        self._selector.set_guard(now)
 
     # --- the queue ---------------------------------------------------------------------
 
-    def _queue(self, entry: Entry) -> None:
-        self._lanes[entry.ticket.model].add(entry)
-        self._backlog.add(entry.due, entry.ticket.id, entry.work)
-        if entry.latest_start < math.inf and not entry.overdue:
-            heappush(self._by_latest_start, (entry.latest_start, entry.ticket.id))
+    def _add(self, ticket: Ticket, strand: Strand, due: float) -> None:
+        key = (due, ticket.id)
+        strand.add(key)
+        self._waiting[ticket.id] = (ticket, strand, key)
 
-    def _unqueue(self, entry: Entry) -> None:
-        self._lanes[entry.ticket.model].remove(entry)
-        self._backlog.remove(entry.due, entry.ticket.id, entry.work)
-
-    def _waiting_until(self, latest_start: float, ticket_id: int) -> Entry | None:
-        """The waiting entry behind an item of the heap; None if it has left or moved."""
-        entry = self._entries.get(ticket_id)
-        if entry is None or entry.overdue or entry.latest_start != latest_start:
-            return None
-        return entry
-
-    def _expire(self, now: float) -> list[Drop]:
-        drops = []
-        heap = self._by_latest_start
-        while heap and heap[0][0] < now:
-            entry = self._waiting_until(*heappop(heap))
-            if entry is None:
+    def _expire(self, now: float, actions: list[Dispatch | Drop]) -> None:
+        for lane in self._lanes.values():
+            if not lane.count:
                 continue
-            self._unqueue(entry)
-            ticket = entry.ticket
-            if ticket.late is Late.SERVE:
-                entry.overdue = True
-                entry.due = ticket.deadline + ticket.budget
-                self._queue(entry)
-                continue
-            del self._entries[ticket.id]
-            drops.append(Drop(ticket, _expired(entry, now)))
-        return drops
+            for strand in tuple(lane.strands):
+                if strand.lenient:
+                    continue
+                for _, ticket_id in strand.due_before(now + strand.quickest):
+                    ticket, _, _ = self._waiting.pop(ticket_id)
+                    if ticket.late is Late.SERVE:
+                        second = lane.strand(lane.key(ticket, lenient=True))
+                        self._add(ticket, second, ticket.deadline + ticket.budget)
+                        continue
+                    lane.count -= 1
+                    self._lost += 1
+                    actions.append(Drop(ticket, _expired(ticket, strand, now)))
 
-    def _wake_at(self) -> float:
-        heap = self._by_latest_start
-        while heap:
-            if self._waiting_until(*heap[0]) is not None:
-                # A ticket is hopeless just after its latest start, not at it.
-                return math.nextafter(heap[0][0], math.inf)
-            heappop(heap)
-        return math.inf
-
-    # --- admission ---------------------------------------------------------------------
-
-    def _check_room(self, ticket: Ticket, quickest: Profile, now: float) -> None:
-        """Overloaded unless the work that is due before this ticket leaves room for it."""
-        lane = self._lanes[ticket.model]
-        if len(lane) >= MAX_WAITING:
+    def _check_room(self, ticket: Ticket, lane: Lane, strand: Strand, now: float) -> None:
+        """Overloaded if what is queued ahead leaves no way to be in time."""
+        if lane.count >= MAX_WAITING:
             raise Overloaded(
                 f"model {ticket.model!r} has {MAX_WAITING} requests waiting; try again later",
                 retry_after=1.0,
             )
-        due = ticket.deadline
-        if ticket.late is Late.SERVE:
-            due += ticket.budget
-        if due == math.inf:
+        if strand.lenient:
             return
-        work = quickest.row_cost * ticket.rows
-        ahead = self._backlog.up_to(due)
-        missing = ahead + work - self._capacity(due, now)
-        usable = [w for w, device in self._device.items() if self._runs(ticket, device)]
-        start = min(max(now, self._free_at[worker]) for worker in usable)
-        missing = max(missing, start + quickest.p99(ticket.rows) - due)
-        if missing > ROUNDING:
-            retry_after = max(missing / max(1, len(usable)), 0.001)
+        start, usable = math.inf, 0
+        for device in strand.gears:
+            usable += self._workers.counts[device]
+            if self._workers.idle[device]:
+                start = now
+            else:
+                start = min(start, max(now, self._workers.next_free(device)))
+        before = strand.count_until(ticket.deadline)
+        ahead = before * self._least_cost(strand) / usable
+        missing = start + ahead + strand.quickest - ticket.deadline
+        if missing > ROUNDING and ticket.late is Late.DROP:
             raise Overloaded(
                 f"model {ticket.model!r} cannot answer within the budget of"
-                f" {ticket.budget * 1e3:.3g} ms: {ahead * 1e3:.3g} ms of work are due before it"
-                f" on {len(usable)} worker(s); try again in {retry_after * 1e3:.3g} ms",
-                retry_after,
+                f" {ticket.budget * 1e3:.3g} ms: {before} requests wait before it and the"
+                f" first of {usable} worker(s) is free in {(start - now) * 1e3:.3g} ms; try again"
+                f" in {max(missing, 0.001) * 1e3:.3g} ms",
+                max(missing, 0.001),
             )
 
-    def _runs(self, ticket: Ticket, device: str) -> bool:
-        return any(
-            p.variant.accuracy >= ticket.floor and ticket.variant in (None, p.variant.name)
-            for p in self._profiles.on(ticket.model, device)
+    @staticmethod
+    def _least_cost(strand: Strand) -> float:
+        """Worker seconds that a ticket of this strand costs at the least."""
+        return strand.rows * min(
+            profile.row_cost for found in strand.gears.values() for profile in found
         )
-
-    def _capacity(self, moment: float, now: float) -> float:
-        """Seconds that all workers together can work from `now` until `moment`."""
-        return sum(max(0.0, moment - max(now, free_at)) for free_at in self._free_at.values())
 
     # --- dispatch ----------------------------------------------------------------------
 
-    def _next(self, now: float) -> Dispatch | None:
-        """The next batch for one of the idle workers, or None if nothing can run now."""
-        lanes = [lane for lane in self._lanes.values() if lane]
-        lanes.sort(key=lambda lane: lane.head.due - lane.head.fastest.p99(lane.head.ticket.rows))
-        tried: set[str] = set()
-        for worker in self._idle:
-            device = self._device[worker]
-            if device in tried:
-                continue
-            tried.add(device)
-            for lane in lanes:
-                choice = self._choose(lane, worker, now)
-                if choice is not None:
-                    return self._dispatch(worker, *choice, now)
-        return None
+    def _fill(self, device: str, now: float, actions: list[Dispatch | Drop]) -> None:
+        """Give work to the idle workers of `device` for as long as some is worth it."""
+        idle = self._workers.idle[device]
+        known: dict[tuple[Strand, bool], list[Candidate]] = {}
+        while idle and self._waiting:
+            chosen = self._selector.choose(device, now, known)
+            if chosen is None:
+                return
+            strand, candidate = chosen
+            actions.append(self._dispatch(device, strand, candidate, now))
+            # Its siblings may have filled the batch up.
+            for sibling in self._lanes[strand.model.name].strands:
+                known.pop((sibling, False), None)
+                known.pop((sibling, True), None)
 
-    def _choose(self, lane: Lane, worker: int, now: float) -> tuple[Profile, list[Entry]] | None:
-        """The variant and batch for `worker` from this lane; None if it can serve none."""
-        profiles = self._profiles.on(lane.model, self._device[worker])
-        price = self._prices.get(self._device[worker], 0.0)
-        if price:
-            profiles = tuple(
-                sorted(profiles, key=lambda p: price * p.row_cost - p.variant.accuracy)
-            )
-        for leader in lane:
-            able = [p for p in profiles if leader.accepts(p) and _in_time(leader, p, now)]
-            if able:
-                break
-        else:
-            return None
-        cheapest = min(able, key=lambda p: p.row_cost)
-        for profile in able:
-            members = _batch(lane, leader, profile, now)
-            if profile is cheapest or self._spares(worker, profile, members, now):
-                return profile, members
-        return cheapest, _batch(lane, leader, cheapest, now)
-
-    def _spares(self, worker: int, profile: Profile, members: Sequence[Entry], now: float) -> bool:
-        """Can the tickets that go on waiting all be in time if this batch runs first?"""
-        rows = sum(entry.ticket.rows for entry in members)
-        until = now + profile.p99(rows)
-        free = [
-            until if other == worker else max(now, free_at)
-            for other, free_at in self._free_at.items()
-        ]
-        leaving = sorted((entry.due, entry.work) for entry in members)
-        left, gone = 0, 0.0
-        for moment, demand in self._backlog.demand():
-            while left < len(leaving) and leaving[left][0] <= moment:
-                gone += leaving[left][1]
-                left += 1
-            capacity = sum(moment - at for at in free if at < moment)
-            if demand - gone > capacity + ROUNDING:
-                return False
-        return True
-
-    def _dispatch(
-        self, worker: int, profile: Profile, members: Sequence[Entry], now: float
-    ) -> Dispatch:
-        rows = 0
-        for entry in members:
-            rows += entry.ticket.rows
-            self._unqueue(entry)
-            del self._entries[entry.ticket.id]
-        del self._idle[worker]
-        self._free_at[worker] = now + profile.p99(rows)
+    def _dispatch(self, device: str, strand: Strand, candidate: Candidate, now: float) -> Dispatch:
+        _, profile, first, count = candidate
+        lane = self._lanes[strand.model.name]
+        keys = strand.take(first, count)
+        rows = count * strand.rows
+        due = math.inf if strand.lenient else keys[0][0]
+        for sibling in lane.strands:
+            if sibling is not strand and len(sibling) and profile in sibling.gears.get(device, ()):
+                joining, rows, due = self._selector.join(sibling, profile, device, rows, due, now)
+                keys += joining
+        tickets = tuple(self._waiting.pop(ticket_id)[0] for _, ticket_id in keys)
+        lane.count -= len(tickets)
         self._next_dispatch += 1
-        self._running[self._next_dispatch] = worker
-        model = self._catalog.model(members[0].ticket.model)
-        runnable = self._runnable[model.name]
+        worker = self._workers.begin(device, now, now + profile.p99s[rows])
+        self._running[self._next_dispatch] = (worker, strand.model.name, profile, rows)
         return Dispatch(
             id=self._next_dispatch,
             worker=worker,
-            model=model,
+            model=strand.model,
             profile=profile,
-            tickets=tuple(entry.ticket for entry in members),
-            reasons=tuple(reason_for(entry.ticket, model, profile, runnable) for entry in members),
+            tickets=tickets,
+            reasons=reasons(tickets, strand.model, profile, lane.runnable),
             rows=rows,
         )
 
+    # --- when to ask again -------------------------------------------------------------
 
-def _in_time(entry: Entry, profile: Profile, now: float) -> bool:
-    return entry.overdue or now + profile.p99(entry.ticket.rows) <= entry.due
+    def _wake_at(self, now: float) -> float:
+        """The next moment at which a decision could differ though nothing has happened."""
+        wake = math.inf
+        any_idle = self._workers.any_idle()
+        for lane in self._lanes.values():
+            if not lane.count:
+                continue
+            for strand in lane.strands:
+                if not len(strand):
+                    continue
+                due = strand.keys[strand.start][0]
+                # A ticket is hopeless just after its latest start, not at it.
+                latest = due if strand.lenient else due - strand.quickest
+                if latest > now or not strand.lenient:
+                    wake = min(wake, latest)
+                if any_idle:
+                    found = self._selector.gears_of(strand)
+                    due -= lag(strand, found, now)
+                    for need in reversed(found.needs):
+                        if due - need > now:
+                            wake = min(wake, due - need)
+                            break
+        if any_idle:
+            for device, limit in self._selector.guard.limits.items():
+                if self._workers.idle[device]:
+                    enough = self._workers.enough_free_at(device, limit.keep + 1) - limit.reach
+                    if now < enough:
+                        wake = min(wake, enough)
+        return max(wake, now) + ROUNDING
 
 
-def _batch(lane: Lane, leader: Entry, profile: Profile, now: float) -> list[Entry]:
-    """`leader` and those behind it that may share its batch without making one late.
-
-    No larger than the efficient batch: beyond it a row gets hardly cheaper, and everybody
-    waits longer.
-    """
-    members = [leader]
-    rows = leader.ticket.rows
-    within = math.inf if leader.overdue else leader.due
-    looked_at = 0
-    for entry in lane:
-        if rows >= profile.efficient_batch or looked_at >= LOOK_AHEAD:
-            break
-        if entry is leader or entry.key < leader.key:
-            continue
-        looked_at += 1
-        if not entry.accepts(profile):
-            continue
-        more = rows + entry.ticket.rows
-        until = min(within, math.inf if entry.overdue else entry.due)
-        if more > profile.efficient_batch or now + profile.p99(more) > until:
-            continue
-        members.append(entry)
-        rows, within = more, until
-    return members
-
-
-def _expired(entry: Entry, now: float) -> DeadlineExpired:
+def _expired(ticket: Ticket, strand: Strand, now: float) -> DeadlineExpired:
     return DeadlineExpired(
-        f"waited {(now - entry.ticket.arrival) * 1e3:.3g} ms of a"
-        f" {entry.ticket.budget * 1e3:.3g} ms budget; even {entry.fastest.variant.name!r}"
-        f" (p99 {entry.fastest.p99(entry.ticket.rows) * 1e3:.3g} ms) would now be late"
+        f"waited {(now - ticket.arrival) * 1e3:.3g} ms of a {ticket.budget * 1e3:.3g} ms budget;"
+        f" even the fastest variant (p99 {strand.quickest * 1e3:.3g} ms) would now be late"
     )

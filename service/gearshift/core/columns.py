@@ -1,0 +1,90 @@
+"""Columns: the ways in which a strand's tickets could be served for long.
+
+A column is a variant on a device in batches of one size. It has a worth and a cost per
+ticket; prices turn that into a net worth. The word is the linear program's, whose columns
+these are (see `gearshift.core.prices`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gearshift.core.guard import Guard
+from gearshift.core.profile import Profile
+from gearshift.core.strand import Strand
+
+FILLING = 0.8
+"""The share of a budget in which waiting for company and the run must fit. The rest is for a
+worker to become free, and for chance."""
+
+SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+"""Batch sizes, in tickets, that are compared; larger ones go on in doubled steps."""
+
+
+def sizes(most: int) -> list[int]:
+    """The batch sizes up to `most` tickets, and `most` itself."""
+    found = [size for size in SIZES if size < most]
+    size = 2 * SIZES[-1]
+    while size < most:
+        found.append(size)
+        size *= 2
+    return [*found, most]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`count` tickets a batch; `cost` worker seconds a ticket (p50); `need` the batch's p99 in
+    seconds; `worth` what one answer is worth; `blocking` for runs that the guard limits."""
+
+    device: str
+    profile: Profile
+    count: int
+    worth: float
+    cost: float
+    need: float
+    blocking: bool
+
+
+def worth(strand: Strand, profile: Profile, bonus: float) -> float:
+    """What an answer by this variant is worth: the strand's weight if it is the model's best.
+
+    Relative to the model's best accuracy, so that models with metrics on different scales
+    can share workers. `bonus` is what being in time is worth whatever the accuracy.
+    """
+    best = strand.model.best_accuracy
+    accuracy = profile.variant.accuracy
+    if best <= 0.0:  # a metric like a negative error: only the order is known
+        return strand.weight * (1.0 + accuracy - best if accuracy > best - 1.0 else 0.0)
+    return strand.weight * (max(accuracy, 0.0) / best + bonus)
+
+
+def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
+    """The cheapest column of every gear that leaves its tickets in time; of a gear that can
+    run longer than the guard likes, the cheapest below that length and the cheapest above."""
+    found = []
+    rows = strand.rows
+    budget = strand.budget or math.inf
+    most = max(1, strand.model.max_batch_size // rows)
+    for device, gears in strand.gears.items():
+        limit = guard.limit(device)
+        for profile in gears:
+            p50s, p99s = profile.p50s, profile.p99s
+            best: dict[bool, tuple[float, int]] = {}
+            for count in sizes(most):
+                need = p99s[count * rows]
+                if need > budget and not strand.lenient and count > 1:
+                    break
+                # Can so many come together while the first of them waits?
+                if count > 1 and count - 1 > strand.rate * (FILLING * budget - need):
+                    continue
+                cost = p50s[count * rows] / count
+                blocking = need > limit
+                if blocking not in best or cost < best[blocking][0]:
+                    best[blocking] = (cost, count)
+            value = worth(strand, profile, bonus)
+            for blocking, (cost, count) in best.items():
+                found.append(
+                    Column(device, profile, count, value, cost, p99s[count * rows], blocking)
+                )
+    return found

@@ -1,0 +1,127 @@
+"""What a strand can shift into at the present prices, worked out once per change of prices.
+
+Two things are read on the hot path. `options` are the gears by device, with worth and
+worker time by batch size. `value_of_waiting` is what a ticket is still worth if it is not
+served now: the best net worth of any column that its remaining slack leaves room for,
+nothing when the slack is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gearshift.core.columns import Column, sizes, worth
+from gearshift.core.guard import Guard
+from gearshift.core.prices import Prices, net_worth
+from gearshift.core.prices import blocking as blocking_time
+from gearshift.core.profile import Profile
+from gearshift.core.strand import Strand
+
+STEP = 0.0005
+"""Steps in the value of waiting below this share of the weight are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One gear on one device. By number of tickets (index 0 unused): `needs`, the p99 in
+    seconds, and `nets`, the worth of the answers minus the price of the run. `sizes` are the
+    numbers that are compared, rising."""
+
+    profile: Profile
+    sizes: Sequence[int]
+    needs: Sequence[float]
+    nets: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Gears:
+    """`needs` (seconds of slack, rising) and `values` (worth, rising) are the steps of the
+    value of waiting; `full` is its last value, with slack of at least `enough`; `crowd` the
+    tickets that the best column serves at once.
+
+    `options` by device and by the number of steps that the first ticket's slack has reached:
+    each option behind the highest score that it could still have then, highest first.
+    """
+
+    options: dict[str, Sequence[Sequence[tuple[float, Option]]]]
+    needs: Sequence[float]
+    values: Sequence[float]
+    full: float
+    enough: float
+    crowd: int
+
+
+def gears(
+    strand: Strand,
+    columns: Sequence[Column],
+    prices: Prices,
+    guard: Guard,
+    workers: dict[str, int],
+    bonus: float,
+) -> Gears:
+    """The gears of `strand` at these prices; `workers` is their number by device."""
+    options = {
+        device: tuple(_option(strand, profile, device, prices, guard, bonus) for profile in found)
+        for device, found in strand.gears.items()
+    }
+    steps = []
+    crowd, best = 1, float("-inf")
+    for column in columns:
+        net = net_worth(column, prices)
+        # A worker becomes free about so long after it is wished for.
+        wait = column.cost * column.count / workers[column.device]
+        steps.append((column.need + wait, net))
+        if net > best:
+            best, crowd = net, column.count
+    for device, found in options.items():
+        for option in found:
+            wait = option.profile.p50s[strand.rows] / workers[device]
+            steps.append((option.needs[1] + wait, option.nets[1]))
+    needs: list[float] = []
+    values: list[float] = []
+    reached = 0.0
+    for need, net in sorted(steps):
+        if net > reached + STEP * strand.weight or (reached == 0.0 and net > 0.0):
+            reached = net
+            needs.append(need)
+            values.append(net)
+    return Gears(
+        options={
+            device: [_ranked(found, value) for value in (0.0, *values)]
+            for device, found in options.items()
+        },
+        needs=needs,
+        values=values,
+        full=reached,
+        enough=needs[-1] if needs else 0.0,
+        crowd=crowd,
+    )
+
+
+def _ranked(options: Sequence[Option], value: float) -> Sequence[tuple[float, Option]]:
+    """Nobody in a batch is worth less in waiting than its first ticket, so no batch of an
+    option scores higher than if all were worth that: most options need no second look."""
+    bounds = [
+        (max(option.nets[size] - size * value for size in option.sizes), option)
+        for option in options
+    ]
+    return sorted(bounds, key=lambda bound: -bound[0])
+
+
+def _option(
+    strand: Strand, profile: Profile, device: str, prices: Prices, guard: Guard, bonus: float
+) -> Option:
+    price = prices.get(device, 0.0)
+    price_above = price + prices.get(blocking_time(device), 0.0)
+    limit = guard.limit(device)
+    value = worth(strand, profile, bonus)
+    rows = strand.rows
+    most = max(1, strand.model.max_batch_size // rows)
+    needs, nets = [0.0], [0.0]
+    for count in range(1, most + 1):
+        need = profile.p99s[count * rows]
+        cost = (price if need <= limit else price_above) * profile.p50s[count * rows]
+        needs.append(need)
+        nets.append(count * value - cost)
+    return Option(profile, sizes(most), needs, nets)

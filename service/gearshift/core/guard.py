@@ -1,0 +1,99 @@
+"""The guard: short budgets stay possible while long runs are under way.
+
+A run cannot be interrupted. Where every worker is busy for longer than a short-budget ticket
+may wait, that ticket is lost before it comes. So on every device enough workers for the
+tight strands are kept free *within their reach*: a run longer than the reach may only start
+if that many others are free, or will be in time. Shorter runs of anybody may use the kept
+workers: idle capacity is lent, never locked away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gearshift.core.profile import Profile
+from gearshift.core.strand import Strand
+
+MARGIN = 0.0005
+"""Seconds between the end of the longest run and the latest start of who waits for it."""
+
+BURST = 3.0
+"""Standard deviations of a Poisson number of arrivals that must fit into the batch behind."""
+
+HEADROOM = 1.3
+"""Workers kept per worker that the tight strands keep busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """No run above `reach` seconds unless `keep` other workers are free within `reach`.
+
+    Where there are no more than `keep` workers in all, a long run may start, but has to be
+    worth the `toll`: what the tight strands lose per second beyond their reach. Elsewhere
+    the toll is infinite.
+    """
+
+    reach: float
+    keep: int
+    toll: float
+
+
+NO_LIMIT = Limit(math.inf, 0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The limits by device."""
+
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+
+    def limit(self, device: str) -> float:
+        """Seconds up to which a run on this device blocks nobody."""
+        found = self.limits.get(device)
+        return math.inf if found is None else found.reach
+
+
+def guard(strands: Iterable[Strand], workers: Mapping[str, int], now: float) -> Guard:
+    """The limits that the strands which may get tickets at any moment call for.
+
+    `workers` is their number by device.
+    """
+    live = [s for s in strands if not s.lenient and s.budget and (s.rate > 0 or s.live(now))]
+    limits = {}
+    for device in workers:
+        here = [strand for strand in live if strand.gears.get(device)]
+        longest = max(
+            (
+                profile.p99s[strand.rows]
+                for strand in here
+                for profile in strand.gears[device]
+                if profile.p99s[strand.rows] <= strand.budget
+            ),
+            default=0.0,
+        )
+        reach, load, toll = math.inf, 0.0, 0.0
+        for strand in here:
+            if strand.budget >= longest:
+                continue
+            quickest = min(strand.gears[device], key=_cost_of_many)
+            count = _crowd(strand, quickest)
+            reach = min(reach, strand.budget - quickest.p99s[count * strand.rows] - MARGIN)
+            load += strand.rate * quickest.p50s[count * strand.rows] / count
+            toll += strand.rate * strand.weight
+        if 0.0 < reach < math.inf:
+            keep = min(workers[device], max(1, math.ceil(load * HEADROOM)))
+            limits[device] = Limit(reach, keep, toll if keep == workers[device] else math.inf)
+    return Guard(limits)
+
+
+def _cost_of_many(profile: Profile) -> float:
+    return profile.p99s[-1]
+
+
+def _crowd(strand: Strand, profile: Profile) -> int:
+    """How many tickets may have come together at the end of a run that they waited for."""
+    expected = strand.rate * strand.budget
+    most = max(1, (len(profile.p99s) - 1) // strand.rows)
+    return min(most, int(1 + expected + BURST * math.sqrt(expected)))

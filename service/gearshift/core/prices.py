@@ -1,0 +1,271 @@
+"""Prices: what a second of a worker's time is worth at present, by device.
+
+The planner beside the core. It looks at what waits and at what is expected within a horizon
+and solves a small linear program: give each strand's tickets to columns (variant, device,
+batch size) so that the total worth is greatest and no device works longer than it can. The
+program's dual values are the prices: the worth that one more second of a worker would add.
+
+Only the dual is solved, one price after another until none moves any more. Each strand's
+choice among its columns is softened (a softmax of small temperature), which makes the dual
+smooth, so that going coordinate by coordinate ends at its minimum, and keeps prices from
+jumping when two columns are worth nearly the same (entropic smoothing of linear programs:
+Nesterov, 2005). A price is zero as long as the work fits; the last part of the capacity is
+sold dearer, because a queue in front of a fully used worker has no room for chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gearshift.core.columns import Column
+
+PLAN_EVERY = 0.1
+"""Seconds between two plans, on the server as in the simulator."""
+
+HORIZON = 1.0
+"""Seconds that are planned ahead."""
+
+TEMPERATURE = 0.002
+"""Differences in net worth below about this share of a strand's weight count as none."""
+
+CHANCE = 0.6
+"""Workers whose time is kept from planning, however many there are: a queue in front of fully
+used workers has no room for chance, and chance evens out among many."""
+
+MOST_KEPT = 0.3
+"""The share that is kept at most, where there are only one or two workers."""
+
+DEAREST = 0.5
+"""The price at which the last of the capacity is sold: this worth for an average run."""
+
+COOLING = (16.0, 4.0, 1.0)
+"""Multiples of the temperature, one after the other: in the heat no kink holds a step up."""
+
+STEPS = 20
+"""Newton steps at each temperature, at most."""
+
+PRECISE = 0.002
+"""Steps end when every resource is used to within this share of its capacity."""
+
+FAR = 12.0
+"""Temperatures below the best at which a column's share is nil."""
+
+Prices = Mapping[str, float]
+"""Worth per second, by resource."""
+
+
+def blocking(device: str) -> str:
+    """The resource of time on a device that runs longer than the guard likes may take."""
+    return f"{device}/blocking"
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """`count` tickets to be served within the horizon, in any of these columns; `weight`
+    scales what counts as a difference."""
+
+    count: float
+    weight: float
+    columns: Sequence[Column]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the planner sees: demands, and by resource the worker seconds of the horizon."""
+
+    demands: Sequence[Demand]
+    capacity: Mapping[str, float]
+
+
+def net_worth(column: Column, prices: Prices) -> float:
+    """Worth of one answer by this column minus the price of its worker time."""
+    price = prices.get(column.device, 0.0)
+    if column.blocking:
+        price += prices.get(blocking(column.device), 0.0)
+    return column.worth - price * column.cost
+
+
+def served_share(demand: Demand, prices: Prices) -> float:
+    """The share of a strand's tickets that is worth serving at these prices, 0 to 1."""
+    temperature = TEMPERATURE * demand.weight
+    nets = [net_worth(column, prices) for column in demand.columns]
+    top = max(nets, default=0.0)
+    if top <= 0.0:
+        served = sum(math.exp((net) / temperature) for net in nets if net > -FAR * temperature)
+        return served / (served + 1.0)
+    served = sum(
+        math.exp((net - top) / temperature) for net in nets if net > top - FAR * temperature
+    )
+    unserved = math.exp(-top / temperature) if top < FAR * temperature else 0.0
+    return served / (served + unserved)
+
+
+class Planner:
+    """Finds prices, starting from those found before: they seldom move far."""
+
+    def __init__(self) -> None:
+        self._prices: dict[str, float] = {}
+
+    def prices(self, outlook: Outlook) -> dict[str, float]:
+        """The prices by resource at which the demands fit into the capacity."""
+        dual = _Dual(outlook)
+        found = [self._prices.get(resource, 0.0) for resource in outlook.capacity]
+        for factor in COOLING:
+            found = _minimise(dual, found, factor * TEMPERATURE)
+        self._prices = dict(zip(outlook.capacity, found, strict=True))
+        return dict(self._prices)
+
+
+class _Dual:
+    """The smoothed dual of the program, as a function of the prices (one per resource)."""
+
+    __slots__ = ("_capacity", "_dearest", "_demands", "_free")
+
+    def __init__(self, outlook: Outlook) -> None:
+        index = {resource: number for number, resource in enumerate(outlook.capacity)}
+        self._capacity = [max(seconds, 1e-6) for seconds in outlook.capacity.values()]
+        # The share of each that is free of charge while the work fits into it.
+        self._free = [
+            1.0 - min(MOST_KEPT, CHANCE * HORIZON / seconds) for seconds in self._capacity
+        ]
+        # By demand: count, weight, and (worth, cost, resources) of its columns.
+        self._demands: list[tuple[float, float, list[tuple[float, float, tuple[int, ...]]]]] = []
+        costs: list[list[float]] = [[] for _ in index]
+        for demand in outlook.demands:
+            found = []
+            for column in demand.columns:
+                used: tuple[int, ...] = (index[column.device],)
+                if column.blocking:
+                    used = (*used, index[blocking(column.device)])
+                found.append((column.worth, column.cost, used))
+                for number in used:
+                    costs[number].append(column.cost)
+            if found:
+                self._demands.append((demand.count, demand.weight, found))
+        self._dearest = [DEAREST * len(each) / sum(each) if each else 1.0 for each in costs]
+
+    def value(self, prices: Sequence[float], temperature: float) -> float:
+        """The dual's value: what all capacity costs plus what the demands gain at best."""
+        total = 0.0
+        for price, capacity, free, dearest in zip(
+            prices, self._capacity, self._free, self._dearest, strict=True
+        ):
+            rising = price - dearest / 2 if price > dearest else price * price / (2 * dearest)
+            total += capacity * (free * price + (1.0 - free) * rising)
+        for count, weight, found in self._demands:
+            heat = temperature * weight
+            nets = [
+                worth - cost * sum(prices[number] for number in used) for worth, cost, used in found
+            ]
+            top = max(0.0, *nets)
+            mass = math.exp(-top / heat) + sum(math.exp((net - top) / heat) for net in nets)
+            total += count * (top + heat * math.log(mass))
+        return total
+
+    def slopes(
+        self, prices: Sequence[float], temperature: float
+    ) -> tuple[list[float], list[list[float]]]:
+        """Gradient (worker seconds sold minus used) and Hessian at these prices."""
+        size = len(prices)
+        gradient = []
+        curvature = [[0.0] * size for _ in range(size)]
+        for number, price in enumerate(prices):
+            capacity, free = self._capacity[number], self._free[number]
+            dearest = self._dearest[number]
+            share = free + (1.0 - free) * min(1.0, price / dearest)
+            gradient.append(capacity * share)
+            if price < dearest:
+                curvature[number][number] = capacity * (1.0 - free) / dearest
+        for count, weight, found in self._demands:
+            heat = temperature * weight
+            nets = [
+                worth - cost * sum(prices[number] for number in used) for worth, cost, used in found
+            ]
+            top = max(0.0, *nets)
+            mass = math.exp(-top / heat)
+            mean = [0.0] * size
+            floor = top - FAR * heat
+            shares = []
+            for net, (_, cost, used) in zip(nets, found, strict=True):
+                if net > floor:
+                    share = math.exp((net - top) / heat)
+                    mass += share
+                    shares.append((share, cost, used))
+            for share, cost, used in shares:
+                part = share / mass * cost
+                for number in used:
+                    mean[number] += part
+                    for other in used:
+                        curvature[number][other] += count / heat * part * cost
+            for number, one in enumerate(mean):
+                if one:
+                    gradient[number] -= count * one
+                    for other, two in enumerate(mean):
+                        curvature[number][other] -= count / heat * one * two
+        return gradient, curvature
+
+    def share(self, number: int, price: float, change: float) -> float:
+        """The part of a step that the curvature can be believed for: where all or none are
+        served it is nearly nil, and a Newton step would fly off."""
+        if change > 0.0:
+            return min(1.0, (3.0 * price + self._dearest[number]) / change)
+        if price > self._dearest[number] / 1e3:
+            return min(1.0, 0.75 * price / -change) if change < 0.0 else 1.0
+        return 1.0
+
+    def precise(self, gradient: Sequence[float], free: Sequence[int]) -> bool:
+        return all(abs(gradient[number]) <= PRECISE * self._capacity[number] for number in free)
+
+
+def _minimise(dual: _Dual, prices: list[float], temperature: float) -> list[float]:
+    """Projected Newton steps with backtracking (Bertsekas, 1982): prices stay at 0 or above."""
+    value = dual.value(prices, temperature)
+    for _ in range(STEPS):
+        gradient, curvature = dual.slopes(prices, temperature)
+        free = [n for n, price in enumerate(prices) if price > 0.0 or gradient[n] < 0.0]
+        if not free or dual.precise(gradient, free):
+            break
+        step = _solve([[curvature[n][m] for m in free] for n in free], [-gradient[n] for n in free])
+        # All of it or none: cut one price by one, a step along a valley leaves the valley.
+        share = min(dual.share(n, prices[n], change) for n, change in zip(free, step, strict=True))
+        target = list(prices)
+        for number, change in zip(free, step, strict=True):
+            target[number] = max(0.0, prices[number] + share * change)
+        length = 1.0
+        while length > 1e-4:
+            tried = [
+                price + length * (end - price) for price, end in zip(prices, target, strict=True)
+            ]
+            reached = dual.value(tried, temperature)
+            if reached < value:
+                prices, value = tried, reached
+                break
+            length /= 2.0
+        else:
+            break
+    return prices
+
+
+def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
+    """The solution of a small, positive semidefinite system, by elimination.
+
+    A little is added to the diagonal: where no column reacts to a price the curvature is nil.
+    """
+    size = len(right)
+    ridge = 1e-6 * max((matrix[n][n] for n in range(size)), default=0.0) + 1e-9
+    rows = [[*matrix[n], right[n]] for n in range(size)]
+    for n in range(size):
+        rows[n][n] += ridge
+    for n in range(size):
+        pivot = rows[n][n]
+        for m in range(n + 1, size):
+            factor = rows[m][n] / pivot
+            if factor:
+                rows[m] = [a - factor * b for a, b in zip(rows[m], rows[n], strict=True)]
+    found = [0.0] * size
+    for n in reversed(range(size)):
+        rest = sum(rows[n][m] * found[m] for m in range(n + 1, size))
+        found[n] = (rows[n][size] - rest) / rows[n][n]
+    return found

@@ -1,0 +1,197 @@
+"""What a batch is worth now: the answers, minus what waiting would be worth, minus the time.
+
+    score = sum over members of (worth - value of waiting) - price x run time
+
+At the right prices a full batch of the right variant scores about zero, a batch that is too
+small or too dear scores less, and one whose members are running out of slack scores more.
+So the best score runs first; below zero, waiting is right, and it ends when the members'
+slack does.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+
+from gearshift.core.gears import Gears
+from gearshift.core.guard import Limit
+from gearshift.core.profile import Profile
+from gearshift.core.strand import Strand
+
+SAFETY = 0.3
+"""The share of its budget that the last in line should have left when its turn comes."""
+
+FEW = 4
+"""Tickets below which nobody stands in line."""
+
+TIE = 1e-9
+"""Scores that differ by less are equal: what is left of sums of floats."""
+
+Candidate = tuple[float, Profile, int, int]
+"""Score, gear, index of the first member in the strand's keys, and number of members."""
+
+
+def lag(strand: Strand, gears: Gears, now: float) -> float:
+    """Seconds by which the strand is behind: how much earlier it must be served so that the
+    tickets at its end, which wait for those before them, keep some slack.
+
+    Without it a strand of cheap, quick answers would be put off to the last moment of its
+    first ticket, with a hundred others right behind.
+    """
+    keys, start = strand.keys, strand.start
+    count = len(keys) - start
+    if count < FEW:
+        return 0.0
+    drain = strand.drain
+    spare = now + gears.enough + SAFETY * strand.budget
+    crowd = gears.crowd
+    most = 0.0
+    for position in (count - 1, 3 * count // 4, count // 2, count // 4):
+        # The first crowd is served at once, whoever is behind it waits for its turn.
+        behind = (position - crowd) / drain if position > crowd else 0.0
+        late = behind - (keys[start + position][0] - spare)
+        if late > most:
+            most = late
+    return most
+
+
+def best_batches(
+    strand: Strand, gears: Gears, device: str, now: float, limit: Limit, free: bool
+) -> list[Candidate]:
+    """The batches of this strand with the highest score on an idle worker of `device`: of all
+    that begin with its first ticket, and where it is higher, of those that pass it over.
+
+    A batch begins at the first ticket in due order that its gear can still answer in time:
+    one hopeless head must not drag everybody to a bad variant. `free` says that enough other
+    workers are within the guard's reach for a run of any length.
+    """
+    ranked = gears.options.get(device)
+    if ranked is None:
+        return []
+    keys, start = strand.keys, strand.start
+    end = len(keys)
+    waiting = end - start
+    slack = keys[start][0] - now
+    shift = lag(strand, gears, now)
+    flat = slack - shift >= gears.enough
+    full = gears.full
+    ranks: list[int] = []
+    sums: list[float] = []
+    values = gears.values
+    if not flat:
+        # Value of waiting summed from the head to where each step begins.
+        total, reached, value = 0.0, start, 0.0
+        for need, next_value in zip(gears.needs, values, strict=True):
+            rank = bisect_left(keys, (now + need + shift, -1), start)
+            total += (rank - reached) * value
+            ranks.append(rank)
+            sums.append(total)
+            reached, value = rank, next_value
+    reach = limit.reach
+    headed: Candidate | None = None
+    passing: Candidate | None = None
+    highest_headed = highest = -math.inf
+    spent = math.inf
+    reached = bisect_right(gears.needs, slack - shift)
+    if strand.lenient:
+        slack = math.inf
+    for bound, option in ranked[reached]:
+        if bound < highest_headed - TIE:
+            break
+        needs, nets = option.needs, option.nets
+        for size in option.sizes:
+            if size > waiting:
+                size = waiting
+            need = needs[size]
+            first = start
+            if need > slack:
+                first = bisect_left(keys, (now + need, -1), start)
+                if end - first < size:
+                    size = end - first
+                    if not size:
+                        break
+                    need = needs[size]
+            score = nets[size]
+            if need > reach and not free:
+                if limit.toll == math.inf:
+                    break
+                score -= limit.toll * (need - reach)
+            if flat:
+                score -= size * full
+            else:
+                last = first + size
+                step = bisect_right(ranks, last) - 1
+                waits = sums[step] + (last - ranks[step]) * values[step] if step >= 0 else 0.0
+                step = bisect_right(ranks, first) - 1
+                if step >= 0:
+                    waits -= sums[step] + (first - ranks[step]) * values[step]
+                score -= waits
+            if first == start:
+                if score > highest_headed + TIE or (
+                    # Where time has no price, worker time that costs nothing is still spent
+                    # on as many as it can serve.
+                    score > highest_headed - TIE and need / size < 0.9 * spent
+                ):
+                    highest_headed, spent = score, need / size
+                    headed = (score, option.profile, first, size)
+            elif score > highest:
+                highest = score
+                passing = (score, option.profile, first, size)
+            if size >= waiting:
+                break
+    if headed is None or highest > highest_headed:
+        return [found for found in (passing, headed) if found is not None]
+    return [headed]
+
+
+def shorter_batches(
+    strand: Strand, gears: Gears, device: str, now: float, than: float
+) -> list[Candidate]:
+    """By gear the best batch from the first ticket on whose p99 is below `than` seconds: what
+    this strand could do with less of a worker's time when others cannot wait for it."""
+    keys, start = strand.keys, strand.start
+    slack = math.inf if strand.lenient else keys[start][0] - now
+    shift = lag(strand, gears, now)
+    found = []
+    for _, option in gears.options.get(device, ((),))[0]:
+        best: Candidate | None = None
+        waits = 0.0
+        for size in range(1, min(len(strand), option.sizes[-1]) + 1):
+            if option.needs[size] > slack or option.needs[size] >= than:
+                break
+            due = keys[start + size - 1][0]
+            waits += value_of_waiting(gears, due - now - shift)
+            score = option.nets[size] - waits
+            if best is None or score > best[0]:
+                best = (score, option.profile, start, size)
+        if best is not None:
+            found.append(best)
+    return found
+
+
+def loss(
+    strand: Strand, gears: Gears, now: float, delay: float, members: tuple[int, int] = (0, 0)
+) -> float:
+    """The worth that the waiting tickets lose if nothing is done for them for `delay` seconds.
+
+    `members`, a range of indices in the strand's keys, are served and lose nothing.
+    """
+    keys, start = strand.keys, strand.start
+    needs = gears.needs
+    if not needs or keys[start][0] - now - delay >= gears.enough:
+        return 0.0
+    first, end = members
+    lost = value = 0.0
+    for need, next_value in zip(needs, gears.values, strict=True):
+        before = bisect_left(keys, (now + need, -1), start)
+        after = bisect_left(keys, (now + need + delay, -1), start)
+        served = min(after, end) - max(before, first)
+        lost += (after - before - (served if served > 0 else 0)) * (next_value - value)
+        value = next_value
+    return lost
+
+
+def value_of_waiting(gears: Gears, slack: float) -> float:
+    """What a ticket with so many seconds left is worth if it is not served now."""
+    reached = bisect_right(gears.needs, slack)
+    return gears.values[reached - 1] if reached else 0.0

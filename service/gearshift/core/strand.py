@@ -1,0 +1,156 @@
+"""A strand: those tickets of a lane that can be answered alike, earliest due first.
+
+The tickets of a strand accept the same variants, have the same number of rows and the same
+weight, so that any run of neighbours in due order is a candidate for a batch, and its worth
+is a matter of counting.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+
+from gearshift.core.catalog import Model
+from gearshift.core.profile import Profile
+
+Key = tuple[float, int]
+"""Due time in seconds and ticket id: the order in which tickets wait."""
+
+COMPACT = 256
+"""Keys that may stand before the first waiting one until the list is cut."""
+
+LIVE = 10.0
+"""Seconds without a ticket after which a strand no longer counts as one that may get some."""
+
+
+class Strand:
+    """Waiting tickets by due time, and how fast they come.
+
+    `gears` are the profiles that its tickets accept, by device, most accurate first. A lenient
+    strand holds tickets for which a late answer still has value: they are never hopeless.
+    `keys[start:]` are the waiting tickets; the list is read directly on the hot path.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "budget",
+        "drain",
+        "gears",
+        "keys",
+        "lenient",
+        "model",
+        "quickest",
+        "rate",
+        "rows",
+        "seen",
+        "start",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        model: Model,
+        gears: Mapping[str, Sequence[Profile]],
+        *,
+        weight: float = 1.0,
+        rows: int = 1,
+        lenient: bool = False,
+    ) -> None:
+        self.model = model
+        self.gears = gears
+        self.weight = weight
+        self.rows = rows
+        self.lenient = lenient
+        self.keys: list[Key] = []
+        self.start = 0
+        self.rate = 0.0
+        """Tickets a second, a moving average."""
+        self.budget = 0.0
+        """Seconds, a moving average of the finite budgets that came."""
+        self.drain = math.inf
+        """Tickets a second that the present prices leave room for."""
+        self.seen = -math.inf
+        self.quickest = 0.0
+        """Seconds: the least p99 of one ticket on any device."""
+        self._arrived = 0
+        self.measure_quickest()
+
+    def __len__(self) -> int:
+        return len(self.keys) - self.start
+
+    def measure_quickest(self) -> None:
+        """Look the least p99 up anew, after profiles have learned."""
+        self.quickest = min(
+            profile.p99s[self.rows] for gears in self.gears.values() for profile in gears
+        )
+
+    def expect(self, budget: float, now: float) -> None:
+        """A class declares such tickets: be ready for them before the first one comes."""
+        if budget < math.inf:
+            self.budget = min(budget, self.budget or budget)
+        self.seen = now
+
+    def live(self, now: float) -> bool:
+        """May tickets come at any moment?"""
+        return now - self.seen <= LIVE
+
+    def arrive(self, budget: float, now: float) -> None:
+        """Count one arrival; `budget` in seconds, infinite for none."""
+        self._arrived += 1
+        self.seen = now
+        if budget < math.inf:
+            self.budget += (budget - self.budget) * (0.02 if self.budget else 1.0)
+
+    def look(self, elapsed: float, memory: float) -> None:
+        """Take what has arrived in the last `elapsed` seconds into the moving average."""
+        rate = self._arrived / elapsed
+        self._arrived = 0
+        if self.rate:
+            self.rate += (1.0 - math.exp(-elapsed / memory)) * (rate - self.rate)
+        else:
+            self.rate = rate
+
+    def add(self, key: Key) -> None:
+        keys = self.keys
+        if not keys or key > keys[-1]:
+            keys.append(key)
+        else:
+            insort(keys, key, self.start)
+
+    def remove(self, key: Key) -> None:
+        index = bisect_left(self.keys, key, self.start)
+        if index == self.start:
+            self.start += 1
+            self._compact()
+        else:
+            del self.keys[index]
+
+    def take(self, first: int, count: int) -> list[Key]:
+        """Remove and return `count` keys from index `first` of `keys` on."""
+        end = first + count
+        taken = self.keys[first:end]
+        if first == self.start:
+            self.start = end
+            self._compact()
+        else:
+            del self.keys[first:end]
+        return taken
+
+    def count_until(self, moment: float) -> int:
+        """How many tickets are due at `moment` or before."""
+        return bisect_left(self.keys, (moment, sys.maxsize), self.start) - self.start
+
+    def due_before(self, moment: float) -> list[Key]:
+        """Remove and return what is due before `moment`."""
+        keys, start = self.keys, self.start
+        if start == len(keys) or keys[start][0] >= moment:
+            return []
+        return self.take(start, bisect_left(keys, (moment, -1), start) - start)
+
+    def _compact(self) -> None:
+        # Cutting off the front moves the whole list, so it is done once in many times.
+        if self.start > COMPACT and 2 * self.start > len(self.keys):
+            del self.keys[: self.start]
+            self.start = 0

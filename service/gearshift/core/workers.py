@@ -1,0 +1,78 @@
+"""Who is free, and who will be when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+
+class Workers:
+    """The workers by device. Times in seconds; a running worker's end is its batch's p99."""
+
+    __slots__ = ("_device", "_ends", "_idled", "_idled_until", "_of", "_since", "counts", "idle")
+
+    def __init__(self, devices: Mapping[int, str]) -> None:
+        """`devices` maps each worker's id to its device."""
+        self._device = dict(devices)
+        self._of: dict[str, list[int]] = {}
+        for worker, device in devices.items():
+            self._of.setdefault(device, []).append(worker)
+        self.counts = {device: len(workers) for device, workers in self._of.items()}
+        self.idle = {device: list(reversed(workers)) for device, workers in self._of.items()}
+        self._ends: dict[str, dict[int, float]] = {device: {} for device in self._of}
+        # Idle worker seconds by device since the last question, and until when they are summed.
+        self._idled = dict.fromkeys(self._of, 0.0)
+        self._idled_until = dict.fromkeys(self._of, math.nan)
+        self._since = math.nan
+
+    def any_idle(self) -> bool:
+        return any(self.idle.values())
+
+    def begin(self, device: str, now: float, until: float) -> int:
+        """An idle worker of `device` takes a run that should end at `until`."""
+        self._sum(device, now)
+        worker = self.idle[device].pop()
+        self._ends[device][worker] = until
+        return worker
+
+    def end(self, worker: int, now: float) -> None:
+        device = self._device[worker]
+        self._sum(device, now)
+        del self._ends[device][worker]
+        self.idle[device].append(worker)
+
+    def idle_shares(self, now: float) -> dict[str, float]:
+        """By device, the share of its workers' time since the last call that was idle."""
+        shares = {}
+        for device, count in self.counts.items():
+            self._sum(device, now)
+            elapsed = now - self._since
+            shares[device] = self._idled[device] / (count * elapsed) if elapsed > 0.0 else 1.0
+            self._idled[device] = 0.0
+        self._since = now
+        return shares
+
+    def _sum(self, device: str, now: float) -> None:
+        before = self._idled_until[device]
+        if now > before:
+            self._idled[device] += len(self.idle[device]) * (now - before)
+        self._idled_until[device] = now
+
+    def free_within(self, device: str, moment: float) -> int:
+        """How many workers of `device` are idle or should be at `moment`."""
+        return len(self.idle[device]) + sum(
+            1 for end in self._ends[device].values() if end <= moment
+        )
+
+    def enough_free_at(self, device: str, count: int) -> float:
+        """When `count` workers of `device` should be free, if nothing new starts; infinite
+        if there are not so many."""
+        missing = count - len(self.idle[device])
+        if missing <= 0:
+            return -math.inf
+        ends = sorted(self._ends[device].values())
+        return ends[missing - 1] if missing <= len(ends) else math.inf
+
+    def next_free(self, device: str) -> float:
+        """When the next running worker of `device` should be free; infinite if none runs."""
+        return min(self._ends[device].values(), default=math.inf)

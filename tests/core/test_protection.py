@@ -1,0 +1,129 @@
+"""Short budgets beside long runs: nobody is locked out, and nothing is locked away."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from builders import make_catalog, make_model, make_profiles, make_ticket
+from gearshift.core.catalog import ServiceClass
+from gearshift.core.guard import guard
+from gearshift.core.lane import Lane
+from gearshift.core.scheduler import Dispatch, Scheduler
+
+MS = 0.001
+TIGHT = ServiceClass("realtime", budget=10 * MS)
+WIDE = ServiceClass("critical", budget=250 * MS)
+SECONDS = {
+    "quick": (0.1 * MS, 0.01 * MS),
+    "long": (60 * MS, 0.0),
+    "middle": (5 * MS, 0.0),
+}
+
+
+def make(workers: int, *, declared: bool = True, wide=None) -> Scheduler:
+    fraud = make_model("fraud", {"quick": 0.8}, classes=[TIGHT] if declared else [WIDE])
+    tumor = make_model("tumor", wide or {"long": 0.95}, classes=[WIDE])
+    catalog = make_catalog(fraud, tumor)
+    return Scheduler(catalog, make_profiles(catalog, SECONDS), dict.fromkeys(range(workers), "cpu"))
+
+
+def ask(scheduler: Scheduler, number: int, model: str, now: float = 0.0, **wish):
+    wish.setdefault("budget", {"fraud": 10 * MS, "tumor": 250 * MS}[model])
+    return scheduler.admit(make_ticket(number, model=model, arrival=now, **wish), now)
+
+
+def started(scheduler: Scheduler, now: float) -> list[str]:
+    actions = scheduler.decide(now).actions
+    return [a.profile.variant.name for a in actions if isinstance(a, Dispatch)]
+
+
+def test_the_last_worker_takes_no_long_run_even_before_the_first_short_budget_comes():
+    scheduler = make(2)
+    for number in range(1, 3):
+        ask(scheduler, number, "tumor", rows=8)
+    assert started(scheduler, 0.0) == ["long"]
+    ask(scheduler, 3, "fraud", 1 * MS)
+    assert started(scheduler, 1 * MS) == ["quick"]
+
+
+def test_it_may_start_as_soon_as_another_will_be_free_in_time():
+    scheduler = make(2)
+    for number in range(1, 3):
+        ask(scheduler, number, "tumor", rows=8)
+    first = scheduler.decide(0.0)
+    assert first.wake_at < 60 * MS
+    assert started(scheduler, first.wake_at) == ["long"]
+
+
+def test_the_kept_worker_is_lent_for_runs_within_its_reach():
+    scheduler = make(2, wide={"long": 0.95, "middle": 0.9})
+    for number in range(1, 3):
+        ask(scheduler, number, "tumor", rows=8, budget=80 * MS)
+    assert sorted(started(scheduler, 0.0)) == ["long", "middle"]
+
+
+def test_a_class_that_nobody_declares_is_protected_from_its_first_ticket_on():
+    scheduler = make(2, declared=False)
+    ask(scheduler, 1, "fraud")
+    assert started(scheduler, 0.0) == ["quick"]
+    for number in range(2, 4):
+        ask(scheduler, number, "tumor", rows=8)
+    assert started(scheduler, 0.0) == ["long"]
+
+
+def test_with_one_worker_a_long_run_has_to_be_worth_what_it_locks_out():
+    scheduler = make(1)
+    ask(scheduler, 1, "tumor")
+    assert started(scheduler, 0.0) == ["long"]
+    busy = make(1)
+    for number in range(200):
+        ask(busy, number, "fraud", number * MS / 10)
+    busy.outlook(20 * MS)
+    busy.outlook(40 * MS)
+    busy.decide(40 * MS)
+    for dispatch in range(1, 200):
+        if dispatch not in busy._running:
+            break
+        busy.finished(dispatch, 41 * MS, 0.2 * MS)
+    ask(busy, 1000, "tumor", 45 * MS)
+    assert "long" not in started(busy, 46 * MS)
+
+
+def test_with_many_workers_nothing_needs_to_be_kept():
+    scheduler = make(8)
+    for number in range(1, 9):
+        ask(scheduler, number, "tumor", rows=8)
+    assert started(scheduler, 0.0) == ["long"] * 7
+
+
+@pytest.mark.parametrize(("rate", "keep"), [(10.0, 1), (20_000.0, 1), (150_000.0, 5)])
+def test_as_many_are_kept_as_the_short_budgets_need(rate, keep):
+    fraud, tumor = (make_model("fraud", {"quick": 0.8}), make_model("tumor", {"long": 0.95}))
+    catalog = make_catalog(fraud, tumor)
+    profiles = make_profiles(catalog, SECONDS)
+    strands = []
+    for model, budget in ((fraud, 10 * MS), (tumor, 250 * MS)):
+        lane = Lane(model, profiles.everywhere(model.name))
+        strand = lane.strand(lane.key(make_ticket(model=model.name)))
+        strand.expect(budget, 0.0)
+        strand.rate = rate if model is fraud else 1.0
+        strands.append(strand)
+    limit = guard(strands, {"cpu": 40}, 0.0).limits["cpu"]
+    assert limit.keep == keep
+    assert 9 * MS < limit.reach < 10 * MS
+    assert limit.toll == math.inf
+
+
+def test_the_short_budgets_own_head_is_not_passed_over_for_a_better_gear():
+    """A gear that is too slow for the first in line must not run while the first is lost."""
+    fraud = make_model("fraud", {"large": 0.9, "quick": 0.8}, classes=[TIGHT])
+    catalog = make_catalog(fraud)
+    seconds = {"large": (2 * MS, 0.0), "quick": (0.1 * MS, 0.0)}
+    scheduler = Scheduler(catalog, make_profiles(catalog, seconds), {0: "cpu"})
+    ask(scheduler, 1, "fraud", 0.0)
+    ask(scheduler, 2, "fraud", 8 * MS)
+    (dispatch,) = scheduler.decide(9 * MS).actions
+    assert dispatch.tickets[0].id == 1
+    assert dispatch.profile.variant.name == "quick"

@@ -1,0 +1,115 @@
+"""The order of waiting tickets, whatever comes and goes in between."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import make_catalog, make_model, make_profiles, make_ticket
+from gearshift.core.catalog import Late, ServiceClass
+from gearshift.core.lane import Lane
+from gearshift.core.strand import LIVE, Strand
+
+MODEL = make_model(accuracies={"large": 0.95, "small": 0.8})
+PROFILES = make_profiles(
+    make_catalog(MODEL), {"large": (0.010, 0.0), "small": (0.001, 0.0)}
+).everywhere("m")
+
+
+def make() -> Strand:
+    return Strand(MODEL, {"cpu": PROFILES})
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), st.floats(0, 100)),
+            st.tuples(st.just("remove"), st.integers(0, 50)),
+            st.tuples(st.just("take"), st.integers(0, 5)),
+            st.tuples(st.just("due"), st.floats(0, 100)),
+        ),
+        max_size=80,
+    )
+)
+def test_a_strand_is_a_sorted_list(steps):
+    strand, expected, number = make(), [], 0
+    for what, value in steps:
+        if what == "add":
+            number += 1
+            strand.add((value, number))
+            expected = sorted([*expected, (value, number)])
+        elif what == "remove" and expected:
+            strand.remove(expected.pop(value % len(expected)))
+        elif what == "take" and expected:
+            first = value % len(expected)
+            count = min(2, len(expected) - first)
+            assert strand.take(strand.start + first, count) == expected[first : first + count]
+            del expected[first : first + count]
+        elif what == "due":
+            assert strand.count_until(value) == sum(due <= value for due, _ in expected)
+            assert strand.due_before(value) == [key for key in expected if key[0] < value]
+            expected = [key for key in expected if key[0] >= value]
+        assert strand.keys[strand.start :] == expected
+        assert len(strand) == len(expected)
+
+
+def test_what_was_taken_from_the_front_does_not_pile_up():
+    strand = make()
+    for number in range(10_000):
+        strand.add((float(number), number))
+        strand.take(strand.start, 1)
+    assert len(strand.keys) < 1000
+
+
+def test_the_rate_is_a_moving_average():
+    strand = make()
+    for _ in range(50):
+        strand.arrive(0.1, 0.0)
+    strand.look(0.1, 0.15)
+    assert strand.rate == pytest.approx(500.0)
+    strand.look(0.1, 0.15)
+    assert 100 < strand.rate < 300
+    assert strand.budget == pytest.approx(0.1)
+
+
+def test_tickets_that_can_be_answered_alike_share_a_strand():
+    lane = Lane(MODEL, PROFILES)
+    same = {lane.key(make_ticket(floor=floor)) for floor in (-math.inf, 0.0, 0.5, 0.8)}
+    assert len(same) == 1
+    other = {
+        lane.key(make_ticket(floor=0.81)),
+        lane.key(make_ticket(variant="small")),
+        lane.key(make_ticket(rows=2)),
+        lane.key(make_ticket(), lenient=True),
+    }
+    assert len(other | same) == 5
+    strict = lane.strand(lane.key(make_ticket(floor=0.9)))
+    assert [p.variant.name for gears in strict.gears.values() for p in gears] == ["large"]
+
+
+def test_strands_that_nobody_uses_are_forgotten():
+    lane = Lane(MODEL, PROFILES)
+    for rows in range(1, 9):
+        lane.strand(lane.key(make_ticket(rows=rows))).arrive(1.0, 0.0)
+    kept = lane.strand(lane.key(make_ticket(rows=3)))
+    kept.add((1.0, 1))
+    lane.forget(LIVE / 2)
+    assert len(list(lane.strands)) == 8
+    lane.forget(LIVE + 1)
+    assert list(lane.strands) == [kept]
+
+
+def test_declared_classes_are_expected_from_the_start():
+    classes = [
+        ServiceClass("realtime", budget=0.01),
+        ServiceClass("strict", budget=0.1, floor=0.9),
+        ServiceClass("batch", budget=1.0, late=Late.SERVE),
+        ServiceClass("impossible", budget=0.02, floor=0.99),
+    ]
+    lane = Lane(make_model(accuracies={"large": 0.95, "small": 0.8}, classes=classes), PROFILES)
+    lane.expect_classes(0.0)
+    assert sorted(strand.budget for strand in lane.strands) == [0.01, 0.1]
+    assert all(strand.live(0.0) for strand in lane.strands)
