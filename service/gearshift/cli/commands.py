@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gearshift import __version__
 from gearshift.app.settings import Settings, load_settings
+from gearshift.cli.simulate import simulate
 from gearshift.cli.tables import models_table, profiles_table
 from gearshift.errors import GearshiftError, RepositoryInvalid
 
@@ -91,6 +92,13 @@ def serve(
     workers: Workers = None,
     state_dir: StateDir = None,
     provider: Provider = None,
+    on_time_bonus: Annotated[
+        float | None,
+        typer.Option(
+            help="What being in time is worth beside the accuracy, as a share of the best one:"
+            " under overload, more trades accuracy for answers in time.  [default: 0]"
+        ),
+    ] = None,
     drain_seconds: Annotated[
         float | None,
         typer.Option(help="How long admitted requests may take at shutdown.  [default: 30]"),
@@ -119,6 +127,7 @@ def serve(
             workers=workers,
             state_dir=state_dir,
             providers=provider,
+            on_time_bonus=on_time_bonus,
             drain_seconds=drain_seconds,
             log_level=log_level,
             log_format=log_format,
@@ -265,6 +274,9 @@ def compress(
             lambda line: out.print(line, highlight=False, markup=False, soft_wrap=True),
             results,
         )
+
+
+app.command()(simulate)
 
 
 @app.callback(invoke_without_command=True)
