@@ -32,7 +32,7 @@ def column(worth: float, cost: float, device: str = "cpu", blocks: bool = False)
 
 
 def outlook(demands, capacity) -> Outlook:
-    return Outlook([Demand(count, 1.0, columns) for count, columns in demands], capacity)
+    return Outlook([Demand(count, 1.0, 1.0, columns) for count, columns in demands], capacity)
 
 
 def dual(view: Outlook, prices) -> float:
@@ -124,10 +124,10 @@ def test_runs_that_block_pay_for_both():
 
 
 def test_the_served_share_goes_from_all_to_none_as_the_price_rises():
-    demand = Demand(1.0, 1.0, [column(1.0, 0.1)])
+    demand = Demand(1.0, 1.0, 1.0, [column(1.0, 0.1)])
     shares = [served_share(demand, {"cpu": price}) for price in (0.0, 9.9, 10.0, 10.1, 20.0)]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] == pytest.approx(1.0)
     assert shares[2] == pytest.approx(0.5)
     assert shares[-1] == pytest.approx(0.0, abs=1e-9)
-    assert served_share(Demand(1.0, 1.0, []), {}) == 0.0
+    assert served_share(Demand(1.0, 1.0, 1.0, []), {}) == 0.0

@@ -68,9 +68,9 @@ def test_the_rate_is_a_moving_average():
     strand = make()
     for _ in range(50):
         strand.arrive(0.1, 0.0)
-    strand.look(0.1, 0.15)
+    strand.look(0.1)
     assert strand.rate == pytest.approx(500.0)
-    strand.look(0.1, 0.15)
+    strand.look(0.1)
     assert 100 < strand.rate < 300
     assert strand.budget == pytest.approx(0.1)
 

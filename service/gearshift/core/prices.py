@@ -30,12 +30,13 @@ HORIZON = 1.0
 TEMPERATURE = 0.002
 """Differences in net worth below about this share of a strand's weight count as none."""
 
-CHANCE = 0.6
-"""Workers whose time is kept from planning, however many there are: a queue in front of fully
-used workers has no room for chance, and chance evens out among many."""
+CHANCE, EVENED = 1.7, 4.0 / 3.0
+"""The share of the time that is kept from planning, because a queue in front of fully used
+workers has no room for chance: CHANCE x sqrt(run / budget) / workers ** EVENED. Chance evens
+out among many short runs and among many workers; how fast is fitted to simulations."""
 
 MOST_KEPT = 0.3
-"""The share that is kept at most, where there are only one or two workers."""
+"""The share of the time that is kept at most."""
 
 DEAREST = 0.5
 """The price at which the last of the capacity is sold: this worth for an average run."""
@@ -63,11 +64,12 @@ def blocking(device: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """`count` tickets to be served within the horizon, in any of these columns; `weight`
-    scales what counts as a difference."""
+    """`count` tickets to be served within the horizon, in any of these columns. `weight`
+    scales what counts as a difference; `budget` (seconds) is what they have, inf for no end."""
 
     count: float
     weight: float
+    budget: float
     columns: Sequence[Column]
 
 
@@ -126,13 +128,12 @@ class _Dual:
     def __init__(self, outlook: Outlook) -> None:
         index = {resource: number for number, resource in enumerate(outlook.capacity)}
         self._capacity = [max(seconds, 1e-6) for seconds in outlook.capacity.values()]
-        # The share of each that is free of charge while the work fits into it.
-        self._free = [
-            1.0 - min(MOST_KEPT, CHANCE * HORIZON / seconds) for seconds in self._capacity
-        ]
         # By demand: count, weight, and (worth, cost, resources) of its columns.
         self._demands: list[tuple[float, float, list[tuple[float, float, tuple[int, ...]]]]] = []
         costs: list[list[float]] = [[] for _ in index]
+        # By resource: work, and the same weighted by how much of its budget a run takes.
+        work = [0.0] * len(index)
+        long_work = [0.0] * len(index)
         for demand in outlook.demands:
             found = []
             for column in demand.columns:
@@ -142,8 +143,16 @@ class _Dual:
                 found.append((column.worth, column.cost, used))
                 for number in used:
                     costs[number].append(column.cost)
+                    work[number] += demand.count * column.cost
+                    part = column.need / demand.budget
+                    long_work[number] += demand.count * column.cost * min(1.0, part)
             if found:
                 self._demands.append((demand.count, demand.weight, found))
+        # The share of each that is free of charge while the work fits into it.
+        self._free = [
+            1.0 - min(MOST_KEPT, _kept(seconds / HORIZON, part / total) if total else 0.0)
+            for seconds, part, total in zip(self._capacity, long_work, work, strict=True)
+        ]
         self._dearest = [DEAREST * len(each) / sum(each) if each else 1.0 for each in costs]
 
     def value(self, prices: Sequence[float], temperature: float) -> float:
@@ -217,6 +226,10 @@ class _Dual:
 
     def precise(self, gradient: Sequence[float], free: Sequence[int]) -> bool:
         return all(abs(gradient[number]) <= PRECISE * self._capacity[number] for number in free)
+
+
+def _kept(workers: float, run_in_budgets: float) -> float:
+    return float(CHANCE * math.sqrt(run_in_budgets) / workers**EVENED)
 
 
 def _minimise(dual: _Dual, prices: list[float], temperature: float) -> list[float]:

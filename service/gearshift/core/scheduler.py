@@ -41,9 +41,6 @@ PATIENCE = 10.0
 LOOK_AT_LAST = 0.5
 """Seconds without a planner's call after which the core looks itself at how fast tickets come."""
 
-MEMORY = 0.15
-"""Seconds that the moving average of the rates reaches back."""
-
 ROUNDING = 1e-9
 """Seconds. Sums of floats may differ by less than this without anybody being late."""
 
@@ -219,7 +216,7 @@ class Scheduler:
             for lane in self._lanes.values():
                 lane.forget(now)
                 for strand in lane.strands:
-                    strand.look(elapsed, MEMORY)
+                    strand.look(elapsed)
         self._selector.doubt_prices(self._workers.idle_shares(now), lost=self._lost > 0)
         self._lost = 0
         self._selector.set_guard(now)

@@ -39,10 +39,17 @@ QUEUE_SHARE = 0.5
 INDIFFERENT = 8.0 * TEMPERATURE
 """Scores per ticket and weight this far below zero count as zero: prices are no more precise."""
 
+IMPRECISE = 0.25
+"""The share of what a run costs that its score may be wrong by. Without a price there is no
+doubt: waiting for the best gear is free."""
+
 IDLE = 0.2
 """The share of idle worker time from which on losing tickets means that prices are wrong."""
 
 LEAST_TRUST = 1e-3
+
+ROUNDING = 1e-9
+"""What is left of sums of floats that should be zero."""
 
 FEW_WORKERS = 4
 """Up to so many workers of a device, who runs next is everybody's business."""
@@ -118,7 +125,8 @@ class Selector:
                 backlog = max(0.0, len(strand) - QUEUE_SHARE * strand.budget * strand.rate)
                 count = backlog + strand.rate * HORIZON
                 found = columns(strand, self.guard, self._bonus)
-                demands.append(Demand(count, strand.weight, found))
+                budget = strand.budget or math.inf
+                demands.append(Demand(count, strand.weight, budget, found))
         capacity: dict[str, float] = {}
         for device, count in self._workers.counts.items():
             capacity[device] = count * HORIZON
@@ -135,7 +143,7 @@ class Selector:
         found = columns(strand, self.guard, self._bonus)
         fresh = gears(strand, found, self._prices, self.guard, self._workers.counts, self._bonus)
         wished = len(strand) / HORIZON + strand.rate
-        served = served_share(Demand(0.0, strand.weight, found), self._prices)
+        served = served_share(Demand(0.0, strand.weight, math.inf, found), self._prices)
         strand.drain = max(1e-3, served * wished)
         self._gears[strand] = (self._version, fresh)
         return fresh
@@ -161,13 +169,27 @@ class Selector:
                 known[strand, free] = found
             # Who has waited past the second due time of a late answer waits for no price.
             overdue = strand.lenient and strand.keys[strand.start][0] <= now
-            candidates += [(c[0], strand, c) for c in found if overdue or c[0] >= _least(strand, c)]
+            candidates += [
+                (c[0], strand, c)
+                for c in found
+                if overdue or c[0] >= self._least(device, strand, c)
+            ]
         if not candidates:
             return None
         candidates.sort(key=lambda found: -found[0])
         if len(self._workers.idle[device]) > 1:
             return candidates[0][1:]
         return self._least_harm(device, now, candidates, waiting)
+
+    def _least(self, device: str, strand: Strand, candidate: Candidate) -> float:
+        """The score from which on a candidate counts as no worse than waiting."""
+        _, profile, _, count = candidate
+        rows = count * strand.rows
+        price = self._prices.get(device, 0.0)
+        if profile.p99s[rows] > self.guard.limit(device):
+            price += self._prices.get(blocking(device), 0.0)
+        doubt = IMPRECISE * price * profile.p50s[rows]
+        return -min(doubt, INDIFFERENT * strand.weight * count) - ROUNDING
 
     def _long_runs_may_start(self, device: str, limit: Limit, now: float) -> bool:
         if limit is NO_LIMIT:
@@ -235,7 +257,3 @@ class Selector:
                 break
             count, rows, due = count + 1, more, sooner
         return strand.take(strand.start, count) if count else [], rows, due
-
-
-def _least(strand: Strand, candidate: Candidate) -> float:
-    return -INDIFFERENT * strand.weight * candidate[3]

@@ -21,6 +21,9 @@ Key = tuple[float, int]
 COMPACT = 256
 """Keys that may stand before the first waiting one until the list is cut."""
 
+SHORTEST_MEMORY, LONGEST_MEMORY = 0.15, 2.0
+"""Seconds that the moving average of the rate reaches back."""
+
 LIVE = 10.0
 """Seconds without a ticket after which a strand no longer counts as one that may get some."""
 
@@ -103,8 +106,13 @@ class Strand:
         if budget < math.inf:
             self.budget += (budget - self.budget) * (0.02 if self.budget else 1.0)
 
-    def look(self, elapsed: float, memory: float) -> None:
-        """Take what has arrived in the last `elapsed` seconds into the moving average."""
+    def look(self, elapsed: float) -> None:
+        """Take what has arrived in the last `elapsed` seconds into the moving average.
+
+        It reaches as far back as half a budget: what comes and goes within that, the queue
+        evens out.
+        """
+        memory = min(LONGEST_MEMORY, max(SHORTEST_MEMORY, self.budget / 2.0))
         rate = self._arrived / elapsed
         self._arrived = 0
         if self.rate:

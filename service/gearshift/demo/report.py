@@ -98,11 +98,8 @@ def _accuracy(answered: Sequence[Result], samples: Samples, metric: str) -> list
     return [f"labels {measured:.4f}", f"cards  {promised:.4f}"]
 
 
-def account(played: Played, exposition: str, extra: int) -> list[str]:
-    """What does not add up between the client's counts and the server's; empty if all does.
-
-    `extra` requests were sent beside the scenes (to learn the best accuracy).
-    """
+def account(played: Played, exposition: str) -> list[str]:
+    """What does not add up between the client's counts and the server's; empty if all does."""
     counted: Counter[str] = Counter()
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
@@ -116,10 +113,8 @@ def account(played: Played, exposition: str, extra: int) -> list[str]:
     problems = []
     if sum(seen.values()) != sent:
         problems.append(f"{sent} requests were sent, {sum(seen.values())} came back")
-    if sum(counted.values()) != sent + extra:
-        problems.append(
-            f"the client sent {sent + extra}, the server counted {sum(counted.values())}"
-        )
+    if sum(counted.values()) != sent:
+        problems.append(f"the client sent {sent}, the server counted {sum(counted.values())}")
     unknown = set(seen) - set(OUTCOME_OF)
     if unknown:
         problems.append(f"unexpected statuses: {', '.join(sorted(unknown))}")
