@@ -146,9 +146,9 @@ class Device:
 
 
 DEVICES: Mapping[str, Device] = {
-    "cpu": Device(overhead=1.0, handling=20.0, fixed=10.0, per_row=130.0),
-    "gpu-a": Device(overhead=3.0, handling=12.0, fixed=75.0, per_row=46.0),
-    "gpu-b": Device(overhead=3.0, handling=8.0, fixed=55.0, per_row=29.0),
+    "cpu": Device(overhead=1.0, handling=2.0, fixed=4.0, per_row=55.0),
+    "gpu-a": Device(overhead=3.0, handling=1.0, fixed=22.0, per_row=7.0),
+    "gpu-b": Device(overhead=3.0, handling=0.6, fixed=16.0, per_row=4.5),
 }
 
 VARIANT_COSTS = (1.0, 0.72, 0.50, 0.35, 0.24, 0.18)
@@ -197,8 +197,8 @@ def cluster_profiles() -> Iterator[Row]:
                     yield family.name, f"v{number}", accuracy, name, batch, p50, p50 * TAIL
 
 
-CLUSTER_RATE = 205.0
-CLUSTER_SECONDS = 550.0
+CLUSTER_RATE = 1000.0
+CLUSTER_SECONDS = 110.0
 
 
 def cluster_streams() -> Sequence[Stream]:

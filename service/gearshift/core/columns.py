@@ -75,6 +75,9 @@ def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
                 need = p99s[count * rows]
                 if need > budget and not strand.lenient and count > 1:
                     break
+                # Late in a long queue there is no time left for a large batch.
+                if count > 1 and need > strand.slack:
+                    break
                 # Can so many come together while the first of them waits?
                 if count > 1 and count - 1 > strand.rate * (FILLING * budget - need):
                     continue

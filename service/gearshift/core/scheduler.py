@@ -301,6 +301,7 @@ class Scheduler:
         _, profile, first, count = candidate
         lane = self._lanes[strand.model.name]
         keys = strand.take(first, count)
+        strand.dispatched(keys, now)
         rows = count * strand.rows
         due = math.inf if strand.lenient else keys[0][0]
         for sibling in lane.strands:

@@ -39,7 +39,7 @@ QUEUE_SHARE = 0.5
 INDIFFERENT = 8.0 * TEMPERATURE
 """Scores per ticket and weight this far below zero count as zero: prices are no more precise."""
 
-IMPRECISE = 0.25
+IMPRECISE = 1.0
 """The share of what a run costs that its score may be wrong by. Without a price there is no
 doubt: waiting for the best gear is free."""
 

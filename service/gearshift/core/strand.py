@@ -24,6 +24,9 @@ COMPACT = 256
 SHORTEST_MEMORY, LONGEST_MEMORY = 0.15, 2.0
 """Seconds that the moving average of the rate reaches back."""
 
+SERVED = 0.1
+"""Weight of a batch in the moving average of the slack at dispatch."""
+
 LIVE = 10.0
 """Seconds without a ticket after which a strand no longer counts as one that may get some."""
 
@@ -48,6 +51,7 @@ class Strand:
         "rate",
         "rows",
         "seen",
+        "slack",
         "start",
         "weight",
     )
@@ -74,6 +78,8 @@ class Strand:
         """Seconds, a moving average of the finite budgets that came."""
         self.drain = math.inf
         """Tickets a second that the present prices leave room for."""
+        self.slack = math.inf
+        """Seconds that tickets have left when they are dispatched, a moving average."""
         self.seen = -math.inf
         self.quickest = 0.0
         """Seconds: the least p99 of one ticket on any device."""
@@ -119,6 +125,13 @@ class Strand:
             self.rate += (1.0 - math.exp(-elapsed / memory)) * (rate - self.rate)
         else:
             self.rate = rate
+
+    def dispatched(self, keys: Sequence[Key], now: float) -> None:
+        """Tickets of this strand begin to run."""
+        slack = sum(due for due, _ in keys) / len(keys) - now
+        self.slack += (slack - self.slack) * SERVED if self.slack < math.inf else 0.0
+        if self.slack == math.inf:
+            self.slack = slack
 
     def add(self, key: Key) -> None:
         keys = self.keys
