@@ -274,6 +274,12 @@ def test_a_ticket_without_a_deadline_is_patient_but_not_for_ever():
     assert chosen(scheduler, decisions.wake_at)[1] == [1]
 
 
+def test_of_equals_the_one_that_is_due_first_goes_first():
+    scheduler = make(models=("a", "b"))
+    admit(scheduler, make_ticket(1, model="a"), make_ticket(2, model="b", budget=9.0))
+    assert chosen(scheduler)[1] == [2]
+
+
 def test_a_model_that_no_worker_can_run_is_a_mistake_at_once():
     catalog = make_catalog(make_model())
     profiles = make_profiles(catalog, {"large": (0, 1), "small": (0, 1)}, device="gpu")

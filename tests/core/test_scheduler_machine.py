@@ -165,7 +165,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         ends = self.now + dispatch.profile.p99(dispatch.rows)
 
         def alike(ticket):
-            return (ticket.model, ticket.floor, ticket.variant, ticket.rows, ticket.late)
+            endless = ticket.deadline == math.inf  # such wait apart, as if due after PATIENCE
+            return (ticket.model, ticket.floor, ticket.variant, ticket.rows, ticket.late, endless)
 
         for taken in dispatch.tickets:
             for other in self.waiting.values():

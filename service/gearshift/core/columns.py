@@ -65,6 +65,8 @@ def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
     found = []
     rows = strand.rows
     budget = strand.budget or math.inf
+    # Where the queue is long, tickets have no time left for a large batch when it is their turn.
+    most_time = math.inf if strand.lenient else min(budget, strand.slack)
     most = max(1, strand.model.max_batch_size // rows)
     for device, gears in strand.gears.items():
         limit = guard.limit(device)
@@ -73,10 +75,7 @@ def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
             best: dict[bool, tuple[float, int]] = {}
             for count in sizes(most):
                 need = p99s[count * rows]
-                if need > budget and not strand.lenient and count > 1:
-                    break
-                # Late in a long queue there is no time left for a large batch.
-                if count > 1 and need > strand.slack:
+                if need > most_time and count > 1:
                     break
                 # Can so many come together while the first of them waits?
                 if count > 1 and count - 1 > strand.rate * (FILLING * budget - need):

@@ -48,7 +48,7 @@ IDLE = 0.2
 
 LEAST_TRUST = 1e-3
 
-ROUNDING = 1e-9
+ROUNDING, DIGITS = 1e-9, 9
 """What is left of sums of floats that should be zero."""
 
 FEW_WORKERS = 4
@@ -176,7 +176,8 @@ class Selector:
             ]
         if not candidates:
             return None
-        candidates.sort(key=lambda found: -found[0])
+        # Of equals the one that is due first.
+        candidates.sort(key=lambda c: (-round(c[0], DIGITS), c[1].keys[c[2][2]][0]))
         if len(self._workers.idle[device]) > 1:
             return candidates[0][1:]
         return self._least_harm(device, now, candidates, waiting)

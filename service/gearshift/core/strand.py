@@ -119,6 +119,8 @@ class Strand:
         evens out.
         """
         memory = min(LONGEST_MEMORY, max(SHORTEST_MEMORY, self.budget / 2.0))
+        if not self._arrived and not len(self):
+            self.slack = math.inf
         rate = self._arrived / elapsed
         self._arrived = 0
         if self.rate:
@@ -129,9 +131,7 @@ class Strand:
     def dispatched(self, keys: Sequence[Key], now: float) -> None:
         """Tickets of this strand begin to run."""
         slack = sum(due for due, _ in keys) / len(keys) - now
-        self.slack += (slack - self.slack) * SERVED if self.slack < math.inf else 0.0
-        if self.slack == math.inf:
-            self.slack = slack
+        self.slack = slack if self.slack == math.inf else self.slack + SERVED * (slack - self.slack)
 
     def add(self, key: Key) -> None:
         keys = self.keys
