@@ -33,7 +33,7 @@ from gearshift.core.scoring import (
 from gearshift.core.strand import Key, Strand
 from gearshift.core.workers import Workers
 
-QUEUE_SHARE = 0.5
+QUEUE_SHARE = 0.1
 """A queue as long as what comes in this share of a budget is no backlog: batches need it."""
 
 INDIFFERENT = 8.0 * TEMPERATURE
