@@ -47,18 +47,20 @@ def reasons(
     """
     accuracy = chosen.variant.accuracy
     if accuracy >= model.best_accuracy:
-        otherwise = fitting = Reason.MOST_ACCURATE
-    else:
-        otherwise, fitting = Reason.BUDGET, Reason.LOAD
+        return tuple(
+            [Reason.MOST_ACCURATE if t.variant is None else Reason.PINNED for t in tickets]
+        )
     rows = tickets[0].rows
     better = min(
-        (p.p99s[rows] for p in profiles if p.variant.accuracy > accuracy), default=math.inf
+        [p.p99s[rows] for p in profiles if p.variant.accuracy > accuracy], default=math.inf
     )
     return tuple(
-        Reason.PINNED
-        if ticket.variant is not None
-        else (fitting if better <= ticket.budget else otherwise)
-        for ticket in tickets
+        [
+            Reason.PINNED
+            if t.variant is not None
+            else (Reason.LOAD if better <= t.deadline - t.arrival else Reason.BUDGET)
+            for t in tickets
+        ]
     )
 
 

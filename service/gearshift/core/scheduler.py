@@ -308,7 +308,8 @@ class Scheduler:
             if sibling is not strand and len(sibling) and profile in sibling.gears.get(device, ()):
                 joining, rows, due = self._selector.join(sibling, profile, device, rows, due, now)
                 keys += joining
-        tickets = tuple(self._waiting.pop(ticket_id)[0] for _, ticket_id in keys)
+        pop = self._waiting.pop
+        tickets = tuple([pop(ticket_id)[0] for _, ticket_id in keys])
         lane.count -= len(tickets)
         self._next_dispatch += 1
         worker = self._workers.begin(device, now, now + profile.p99s[rows])

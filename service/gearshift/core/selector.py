@@ -51,6 +51,9 @@ LEAST_TRUST = 1e-3
 ROUNDING, DIGITS = 1e-9, 9
 """What is left of sums of floats that should be zero."""
 
+MOST_CANDIDATES = 8
+"""So many of the best are weighed against the harm that they do to all others."""
+
 FEW_WORKERS = 4
 """Up to so many workers of a device, who runs next is everybody's business."""
 
@@ -178,6 +181,7 @@ class Selector:
             return None
         # Of equals the one that is due first.
         candidates.sort(key=lambda c: (-round(c[0], DIGITS), c[1].keys[c[2][2]][0]))
+        del candidates[MOST_CANDIDATES:]
         if len(self._workers.idle[device]) > 1:
             return candidates[0][1:]
         return self._least_harm(device, now, candidates, waiting)
@@ -208,6 +212,9 @@ class Selector:
         whose run costs them least. What scores above zero loses nothing by coming second,
         unless it is counted as harmed itself."""
         next_free = self._workers.next_free(device) - now
+        here = [(s, self.gears_of(s)) for s in waiting if s.gears.get(device)]
+        # What everybody loses by so long a delay, and each strand's part of it.
+        losses: dict[float, tuple[float, dict[Strand, float]]] = {}
         best: Chosen = candidates[0][1:]
         least = (math.inf, 0.0)
 
@@ -217,10 +224,15 @@ class Selector:
             harm = max(0.0, -score)
             delay = min(profile.p99s[count * strand.rows], next_free)
             if delay > 0.0:
-                for other in waiting:
-                    if other.gears.get(device):
-                        members = (first, first + count) if other is strand else (0, 0)
-                        harm += loss(other, self.gears_of(other), now, delay, members)
+                known = losses.get(delay)
+                if known is None:
+                    parts = {s: loss(s, found, now, delay) for s, found in here}
+                    known = losses[delay] = (sum(parts.values()), parts)
+                total, parts = known
+                harm += total
+                if parts[strand]:
+                    found = self.gears_of(strand)
+                    harm += loss(strand, found, now, delay, (first, first + count)) - parts[strand]
             if (harm, -score) < least:
                 least, best = (harm, -score), (strand, candidate)
 

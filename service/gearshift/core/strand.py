@@ -18,8 +18,9 @@ from gearshift.core.profile import Profile
 Key = tuple[float, int]
 """Due time in seconds and ticket id: the order in which tickets wait."""
 
-COMPACT = 256
-"""Keys that may stand before the first waiting one until the list is cut."""
+COMPACT, PART = 32, 64
+"""Keys that may stand before the first waiting one until the list is cut: so many, or one in
+so many of all. Often enough that no single cut takes long."""
 
 SHORTEST_MEMORY, LONGEST_MEMORY = 0.15, 2.0
 """Seconds that the moving average of the rate reaches back."""
@@ -171,7 +172,7 @@ class Strand:
         return self.take(start, bisect_left(keys, (moment, -1), start) - start)
 
     def _compact(self) -> None:
-        # Cutting off the front moves the whole list, so it is done once in many times.
-        if self.start > COMPACT and 2 * self.start > len(self.keys):
+        # Cutting off the front moves the whole list, so it is not done every time.
+        if self.start >= COMPACT and PART * self.start >= len(self.keys):
             del self.keys[: self.start]
             self.start = 0
