@@ -63,6 +63,16 @@ def test_every_policy_by_name(simulate, name):
     assert "no policy can exceed" in ran.stdout
 
 
+def test_the_on_time_bonus_is_the_cores_and_said_in_the_page(simulate, tmp_path):
+    options = ("--on-time-bonus", "2", "--compare", "--policy", "gearshift", "--no-bound")
+    ran = simulate(*options, "--out", str(tmp_path))
+    assert ran.exit_code == 0, ran.stderr
+    pages = [path.read_text() for path in tmp_path.glob("*.md")]
+    assert len(pages) == 1
+    assert "--on-time-bonus 2" in pages[0]
+    assert simulate("--on-time-bonus", "-1").exit_code == 1
+
+
 def test_the_bound_is_in_the_json(simulate, tmp_path):
     path = tmp_path / "result.json"
     simulate("--json", str(path), "--bound", "--bound-step", "20")

@@ -89,6 +89,13 @@ def simulate(
     seed: Annotated[
         int, typer.Option(help="Of the noise. The same seed gives the same result.")
     ] = 0,
+    on_time_bonus: Annotated[
+        float,
+        typer.Option(
+            help="The server's setting of that name, for the policy gearshift: what an answer in"
+            " time is worth beside its accuracy, as a share of the best."
+        ),
+    ] = 0.0,
     json_file: Annotated[
         Path | None,
         typer.Option(
@@ -139,6 +146,7 @@ def simulate(
         _check(names, loads, seeds, compare_all)
         _check_number("--noise", noise, 0, 10)
         _check_number("--bound-step", bound_step, 1, 60_000)
+        _check_number("--on-time-bonus", on_time_bonus, 0, 1000)
         _check_number("--seed", seed, 0, 2**63)
         for load in loads:
             _check_number("--speed-up", load, 1e-3, 1e3)
@@ -159,10 +167,13 @@ def simulate(
                 noise=noise,
                 bound_step=bound_step / 1e3 if (compare_all if bound is None else bound) else None,
                 on_progress=on_progress,
+                on_time_bonus=on_time_bonus,
             )
         files: dict[Path, bytes] = {}
         if paths is not None:
             command = _command(profiles, workload, workers, policy, loads, noise, seed, seeds)
+            if on_time_bonus:
+                command += ["--on-time-bonus", f"{on_time_bonus:g}"]
             files |= published(comparison, *paths, scale, command)
         if json_file is not None:
             counted = comparison.to_json() if compare_all else _single_json(comparison)

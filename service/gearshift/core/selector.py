@@ -99,15 +99,28 @@ class Selector:
             self._apply_prices()
 
     def _apply_prices(self) -> None:
-        self._prices = {
-            name: price * self._trust.get(name.partition("/")[0], 1.0)
-            for name, price in self._told.items()
-        }
+        self._prices = {}
+        for name, price in self._told.items():
+            device = name.partition("/")[0]
+            self._prices[name] = min(price, self._most(device)) * self._trust.get(device, 1.0)
         self._version += 1
         # Here and not when they are needed: this call is not on the way of a request.
         for strand in self.strands():
             if len(strand) or strand.rate > 0.0:
                 self.gears_of(strand)
+
+    def _most(self, device: str) -> float:
+        """The price at which nothing is worth running on the device any more: higher ones say
+        no more, and would take longer to disbelieve."""
+        return max(
+            (
+                worth(strand, profile, self._bonus) / (profile.row_cost * strand.rows)
+                for strand in self.strands()
+                for profile in strand.gears.get(device, ())
+                if profile.row_cost > 0.0
+            ),
+            default=math.inf,
+        )
 
     def set_guard(self, now: float) -> None:
         """Look anew whom long runs must not lock out."""

@@ -41,12 +41,14 @@ def compare(
     noise: float,
     bound_step: float | None,
     on_progress: OnProgress,
+    on_time_bonus: float = 0.0,
 ) -> Comparison:
-    """Every policy at every load with every seed; `bound_step` (seconds) adds the bound.
+    """Every policy at every load with every seed; `bound_step` (seconds) adds the bound, and
+    `on_time_bonus` is the core's setting.
 
     Raises ConfigurationInvalid at once for an unknown policy or a missing package.
     """
-    factories = {name: find_policy(name) for name in policies}
+    factories = {name: find_policy(name, on_time_bonus) for name in policies}
     if bound_step is not None:
         need("scipy", "the bound")
     runs = len(speed_ups) * (len(policies) * len(seeds) + (bound_step is not None))

@@ -37,9 +37,9 @@ SOLVING = frozenset({"proteus", "proteus-1s"})
 """Those that need SciPy."""
 
 
-def find_policy(name: str) -> PolicyFactory:
+def find_policy(name: str, on_time_bonus: float = 0.0) -> PolicyFactory:
     """The policy of that name; ConfigurationInvalid naming those that exist, or the extra
-    that it needs."""
+    that it needs. `on_time_bonus` is the setting of the core as served; baselines have none."""
     factory = POLICIES.get(name)
     if factory is None:
         raise ConfigurationInvalid(
@@ -47,4 +47,4 @@ def find_policy(name: str) -> PolicyFactory:
         )
     if name in SOLVING:
         need("scipy", f"the policy {name}")
-    return factory
+    return partial(gearshift_policy, bonus=on_time_bonus) if name == "gearshift" else factory

@@ -37,6 +37,8 @@ class Gearshift:
         self.scheduler.set_prices(self.planner.prices(self.scheduler.outlook(now)))
 
 
-def gearshift_policy(catalog: Catalog, profiles: Profiles, workers: Mapping[int, str]) -> Policy:
+def gearshift_policy(
+    catalog: Catalog, profiles: Profiles, workers: Mapping[int, str], bonus: float = 0.0
+) -> Policy:
     """The core's scheduler over these models, profiles and workers (id to device)."""
-    return Gearshift(catalog, profiles, workers)
+    return Gearshift(catalog, profiles, workers, bonus)
