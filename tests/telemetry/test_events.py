@@ -187,3 +187,16 @@ def test_profiles_are_shown_by_quantile_and_the_fastest_device_wins() -> None:
     assert (latency("small", "1", "0.5"), latency("small", "1", "0.99")) == (0.001, 0.002)
     assert latency("small", "8", "0.99") == 2
     assert latency("large", "1", "0.5") is None
+
+
+def test_latency_is_shown_as_it_is_learned() -> None:
+    catalog = make_catalog(make_model("a"))
+    telemetry = PrometheusTelemetry(catalog)
+    profile = Profile(catalog.model("a").by_name("small"), "cpu", [LatencyPoint(1, 0.1, 0.11)], 1)
+    telemetry.profiled([profile])
+    for run in range(50):
+        profile.observe(1, 0.3, float(run))
+    profile.settle(50.0)
+    labels = {"model": "a", "variant": "small", "batch": "1", "quantile": "0.5"}
+    shown = telemetry.registry.get_sample_value("gearshift_variant_latency_seconds", labels)
+    assert shown == pytest.approx(0.3, rel=0.1)

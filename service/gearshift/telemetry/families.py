@@ -72,12 +72,21 @@ class GearshiftCollector(Collector):
     def _latencies(self) -> Metric:
         family = SummaryMetricFamily(
             "gearshift_variant_latency_seconds",
-            "Measured time of one batch, by batch size, on the variant's fastest device.",
+            "Time of one batch, by batch size, on the variant's fastest device, as learned by now.",
         )
-        for (model, variant, batch), measured in self._ledger.latencies.items():
+        fastest: dict[tuple[str, str, int], tuple[float, float]] = {}
+        for book, profile in self._ledger.profiles:
+            # The tables are replaced as a whole when something is learned.
+            p50s, p99s = profile.p50s, profile.p99s
+            for point in profile.points:
+                if point.batch < len(p50s):
+                    key = (book.model, book.variant.name, point.batch)
+                    found = (p50s[point.batch], p99s[point.batch])
+                    fastest[key] = min(found, fastest.get(key, found))
+        for (model, variant, batch), seconds in fastest.items():
             labels = {"model": model, "variant": variant, "batch": str(batch)}
-            for quantile, seconds in zip(("0.5", "0.99"), measured, strict=True):
-                family.add_sample(family.name, {**labels, "quantile": quantile}, seconds)
+            for quantile, value in zip(("0.5", "0.99"), seconds, strict=True):
+                family.add_sample(family.name, {**labels, "quantile": quantile}, value)
         return family
 
     def _busy(self) -> Metric:

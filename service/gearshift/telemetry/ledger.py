@@ -6,10 +6,10 @@ the number of books, and with it of time series, is fixed when the catalog is lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gearshift.core.catalog import Catalog, Variant
+from gearshift.core.profile import Profile
 from gearshift.errors import Outcome
 from gearshift.ports import VariantStatistics
 from gearshift.telemetry.distribution import MICROSECONDS, ROWS, SECONDS, SLACK, Distribution
@@ -81,8 +81,8 @@ class Ledger:
         """By model, version ("" when no variant was chosen) and Triton's reason."""
         self.busy: dict[tuple[int, str], float] = {}
         """Seconds by worker and device."""
-        self.latencies: Mapping[tuple[str, str, int], tuple[float, float]] = {}
-        """(p50, p99) in seconds by model, variant and batch."""
+        self.profiles: list[tuple[VariantBook, Profile]] = []
+        """Whose latency is shown, read anew for every page: it is learned on the way."""
         self.classes = {("", ""): ClassBook("", "")}
         self.variants: dict[tuple[str, str], VariantBook] = {}
         self.versions: dict[tuple[str, int], VariantBook] = {}

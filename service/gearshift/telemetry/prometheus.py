@@ -64,21 +64,14 @@ class PrometheusTelemetry:
         return VariantStatistics() if book is None else book.statistics
 
     def profiled(self, profiles: Iterable[Profile]) -> None:
-        """Show these measured latencies, in place of those shown before.
-
-        Where a variant runs on several devices, its fastest one is shown.
-        """
+        """Show the latencies of these, in place of those shown before: as measured offline, and
+        as they are learned from then on, at the measured batch sizes."""
         owner = {id(book.variant): book for book in self._ledger.variants.values()}
-        latencies: dict[tuple[str, str, int], tuple[float, float]] = {}
-        for profile in profiles:
-            book = owner.get(id(profile.variant))
-            if book is None:
-                continue
-            for point in profile.points:
-                key = (book.model, book.variant.name, point.batch)
-                measured = (point.p50, point.p99)
-                latencies[key] = min(measured, latencies.get(key, measured))
-        self._ledger.latencies = latencies
+        self._ledger.profiles = [
+            (owner[id(profile.variant)], profile)
+            for profile in profiles
+            if id(profile.variant) in owner
+        ]
 
     # --- events ------------------------------------------------------------------------
 
