@@ -24,6 +24,9 @@ SAFETY = 0.3
 FEW = 4
 """Tickets below which nobody stands in line."""
 
+SAVED, SAVED_MUCH = 0.9, 0.7
+"""A batch's time per ticket as a share of a smaller one's, from which on it saves something."""
+
 TIE = 1e-9
 """Scores that differ by less are equal: what is left of sums of floats."""
 
@@ -56,14 +59,15 @@ def lag(strand: Strand, gears: Gears, now: float) -> float:
 
 
 def best_batches(
-    strand: Strand, gears: Gears, device: str, now: float, limit: Limit, free: bool
+    strand: Strand, gears: Gears, device: str, now: float, limit: Limit, free: bool, idle: int = 1
 ) -> list[Candidate]:
     """The batches of this strand with the highest score on an idle worker of `device`: of all
     that begin with its first ticket, and where it is higher, of those that pass it over.
 
     A batch begins at the first ticket in due order that its gear can still answer in time:
     one hopeless head must not drag everybody to a bad variant. `free` says that enough other
-    workers are within the guard's reach for a run of any length.
+    workers are within the guard's reach for a run of any length. Where time has no price, the
+    `idle` workers share the tickets, unless a larger batch saves much.
     """
     ranked = gears.options.get(device)
     if ranked is None:
@@ -92,6 +96,7 @@ def best_batches(
     passing: Candidate | None = None
     highest_headed = highest = -math.inf
     spent = math.inf
+    share = -(-waiting // idle)
     reached = bisect_right(gears.needs, slack - shift)
     if strand.lenient:
         slack = math.inf
@@ -130,7 +135,8 @@ def best_batches(
                 if score > highest_headed + TIE or (
                     # Where time has no price, worker time that costs nothing is still spent
                     # on as many as it can serve.
-                    score > highest_headed - TIE and need / size < 0.9 * spent
+                    score > highest_headed - TIE
+                    and need / size < (SAVED if size <= share else SAVED_MUCH) * spent
                 ):
                     highest_headed, spent = score, need / size
                     headed = (score, option.profile, first, size)

@@ -176,12 +176,13 @@ class Selector:
         """
         limit = self.guard.limits.get(device, NO_LIMIT)
         free = self._long_runs_may_start(device, limit, now)
+        idle = len(self._workers.idle[device])
         waiting = [s for lane in self._lanes.values() if lane.count for s in lane.strands if len(s)]
         candidates: list[tuple[float, Strand, Candidate]] = []
         for strand in waiting:
             found = known.get((strand, free))
             if found is None:
-                found = best_batches(strand, self.gears_of(strand), device, now, limit, free)
+                found = best_batches(strand, self.gears_of(strand), device, now, limit, free, idle)
                 known[strand, free] = found
             # Who has waited past the second due time of a late answer waits for no price.
             overdue = strand.lenient and strand.keys[strand.start][0] <= now
@@ -195,7 +196,7 @@ class Selector:
         # Of equals the one that is due first.
         candidates.sort(key=lambda c: (-round(c[0], DIGITS), c[1].keys[c[2][2]][0]))
         del candidates[MOST_CANDIDATES:]
-        if len(self._workers.idle[device]) > 1:
+        if idle > 1:
             return candidates[0][1:]
         return self._least_harm(device, now, candidates, waiting)
 
