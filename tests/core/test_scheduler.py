@@ -274,14 +274,16 @@ def test_a_ticket_without_a_deadline_is_patient_but_not_for_ever():
     assert chosen(scheduler, decisions.wake_at)[1] == [1]
 
 
-@pytest.mark.parametrize(
-    ("per_row", "shares"), [(10 * MS, [4, 4]), (0.1 * MS, [8])], ids=["linear", "flat"]
-)
-def test_idle_workers_share_the_tickets_unless_a_batch_saves_much(per_row, shares):
-    seconds = {"large": (4 * MS, per_row), "small": (1 * MS, 0.0)}
-    scheduler = make(seconds, workers=2)
-    admit(scheduler, *(make_ticket(i, budget=1.0) for i in range(1, 9)))
-    assert [len(d.tickets) for d in dispatches(scheduler, 0.0)] == shares
+def test_idle_workers_share_the_tickets_unless_a_batch_saves_much():
+    def batches(per_row):
+        scheduler = make({"large": (4 * MS, per_row), "small": (1 * MS, 0.0)}, workers=2)
+        admit(scheduler, *(make_ticket(i, budget=1.0) for i in range(1, 9)))
+        return [len(d.tickets) for d in dispatches(scheduler, 0.0)]
+
+    linear, flat = batches(10 * MS), batches(0.1 * MS)
+    assert len(linear) == 2
+    assert max(linear) <= 4
+    assert flat[0] > 4
 
 
 def test_of_equals_the_one_that_is_due_first_goes_first():
