@@ -30,7 +30,7 @@ HORIZON = 1.0
 TEMPERATURE = 0.002
 """Differences in net worth below about this share of a strand's weight count as none."""
 
-CHANCE, EVENED = 1.7, 4.0 / 3.0
+CHANCE, EVENED = 0.8, 4.0 / 3.0
 """The share of the time that is kept from planning, because a queue in front of fully used
 workers has no room for chance: CHANCE x sqrt(run / budget) / workers ** EVENED. Chance evens
 out among many short runs and among many workers; how fast is fitted to simulations."""
