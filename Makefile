@@ -33,8 +33,10 @@ models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their dat
 	$(MODELS_VENV)/bin/gearshift compress --repository model_repo --cache build/compress \
 		--results docs/results
 
-bench: setup ## measure the server beside ONNX Runtime alone and a bare gRPC handler
+bench: setup ## on this machine: what serving costs, a decision, the server beside the simulator
 	$(BIN)/python loadtests/bench.py --out docs/results
+	$(BIN)/python loadtests/decision_cost.py --out docs/results
+	$(BIN)/python loadtests/real_two_core.py --out docs/results
 
 lock: setup ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/$(PIP) uv
