@@ -1,4 +1,8 @@
-"""Who is free, and who will be when."""
+"""Who is free, and who will be when.
+
+A running worker has two ends: by the first it should be free (its batch's p99), by the
+second it will be as good as surely. Whoever relies on it takes the second.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,19 @@ from collections.abc import Mapping
 
 
 class Workers:
-    """The workers by device. Times in seconds; a running worker's end is its batch's p99."""
+    """The workers by device. Times in seconds."""
 
-    __slots__ = ("_device", "_ends", "_idled", "_idled_until", "_of", "_since", "counts", "idle")
+    __slots__ = (
+        "_device",
+        "_ends",
+        "_idled",
+        "_idled_until",
+        "_of",
+        "_since",
+        "_sure_ends",
+        "counts",
+        "idle",
+    )
 
     def __init__(self, devices: Mapping[int, str]) -> None:
         """`devices` maps each worker's id to its device."""
@@ -20,6 +34,7 @@ class Workers:
         self.counts = {device: len(workers) for device, workers in self._of.items()}
         self.idle = {device: list(reversed(workers)) for device, workers in self._of.items()}
         self._ends: dict[str, dict[int, float]] = {device: {} for device in self._of}
+        self._sure_ends: dict[str, dict[int, float]] = {device: {} for device in self._of}
         # Idle worker seconds by device since the last question, and until when they are summed.
         self._idled = dict.fromkeys(self._of, 0.0)
         self._idled_until = dict.fromkeys(self._of, math.nan)
@@ -28,17 +43,19 @@ class Workers:
     def any_idle(self) -> bool:
         return any(self.idle.values())
 
-    def begin(self, device: str, now: float, until: float) -> int:
-        """An idle worker of `device` takes a run that should end at `until`."""
+    def begin(self, device: str, now: float, until: float, surely: float) -> int:
+        """An idle worker of `device` takes a run that should end at `until`, and `surely` then."""
         self._sum(device, now)
         worker = self.idle[device].pop()
         self._ends[device][worker] = until
+        self._sure_ends[device][worker] = surely
         return worker
 
     def end(self, worker: int, now: float) -> None:
         device = self._device[worker]
         self._sum(device, now)
         del self._ends[device][worker]
+        del self._sure_ends[device][worker]
         self.idle[device].append(worker)
 
     def idle_shares(self, now: float) -> dict[str, float]:
@@ -59,18 +76,18 @@ class Workers:
         self._idled_until[device] = now
 
     def free_within(self, device: str, moment: float) -> int:
-        """How many workers of `device` are idle or should be at `moment`."""
+        """How many workers of `device` are idle or surely will be at `moment`."""
         return len(self.idle[device]) + sum(
-            1 for end in self._ends[device].values() if end <= moment
+            1 for end in self._sure_ends[device].values() if end <= moment
         )
 
     def enough_free_at(self, device: str, count: int) -> float:
-        """When `count` workers of `device` should be free, if nothing new starts; infinite
+        """When `count` workers of `device` are surely free, if nothing new starts; infinite
         if there are not so many."""
         missing = count - len(self.idle[device])
         if missing <= 0:
             return -math.inf
-        ends = sorted(self._ends[device].values())
+        ends = sorted(self._sure_ends[device].values())
         return ends[missing - 1] if missing <= len(ends) else math.inf
 
     def next_free(self, device: str) -> float:
