@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from gearshift.core.scheduler import Drop, Refused
 from gearshift.simulate.policies.gearshift import Gearshift
 from gearshift.simulate.runner import run
 from simulating import make_scenario
@@ -153,3 +154,39 @@ def test_a_step_of_three_and_back_is_noticed_before_many_are_late(seed):
     # It is used again when it is quick again.
     last = [name for begun, name, _, _ in runs if begun > STEPS[1] + 2.0]
     assert last.count("large") > 0.5 * len(last)
+
+
+class Counted(Gearshift):
+    """Keeps when those arrived who were refused or dropped."""
+
+    def __init__(self, scenario) -> None:
+        super().__init__(scenario.catalog, scenario.profiles, scenario.workers)
+        self.lost = []
+
+    def admit(self, ticket, now):
+        verdict = super().admit(ticket, now)
+        if isinstance(verdict, Refused):
+            self.lost.append(ticket.arrival)
+        return verdict
+
+    def decide(self, now):
+        decisions = super().decide(now)
+        self.lost += [a.ticket.arrival for a in decisions.actions if isinstance(a, Drop)]
+        return decisions
+
+
+def test_a_storm_leaves_nothing_behind_but_what_it_cost():
+    """The whole machine is six times slower for two seconds: what was learned then must not
+    make the server refuse what it can do again."""
+    scenario = busy(10.0, 400.0, 30.0)
+    policy = Counted(scenario)
+
+    def drift(dispatch, now):
+        return 6.0 if 2.0 <= now < 4.0 else 1.0
+
+    run(scenario, policy, "gearshift", noise=0.1, seed=0, drift=drift)
+    assert any(2.0 <= arrival < 4.0 for arrival in policy.lost)
+    arrived = sum(
+        ticket.arrival >= 5.0 for ticket in scenario.workload.tickets(scenario.catalog, 1)
+    )
+    assert sum(arrival >= 5.0 for arrival in policy.lost) <= 0.002 * arrived
