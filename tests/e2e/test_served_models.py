@@ -112,8 +112,9 @@ def test_the_grpc_deadline_alone_is_a_budget(server, client, images):
         client, images, parameters={"service_class": "archive"}, client_timeout=timeout
     )
     assert told(response, "variant") != best_of("garment")["variant"]
-    # gRPC rounds a timeout up on the wire, by less than a millisecond at this size.
-    assert told(response, "budget_us") <= timeout * 1e6 + 1000
+    # The class allows a second. gRPC rounds a timeout up on the wire by up to a millisecond, and
+    # on a busy machine it counts from some moments later.
+    assert told(response, "budget_us") <= timeout * 1e6 + 10_000
 
 
 def test_the_floor_holds(server, client, images):
