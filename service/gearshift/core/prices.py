@@ -5,12 +5,12 @@ and solves a small linear program: give each strand's tickets to columns (varian
 batch size) so that the total worth is greatest and no device works longer than it can. The
 program's dual values are the prices: the worth that one more second of a worker would add.
 
-Only the dual is solved, one price after another until none moves any more. Each strand's
-choice among its columns is softened (a softmax of small temperature), which makes the dual
-smooth, so that going coordinate by coordinate ends at its minimum, and keeps prices from
-jumping when two columns are worth nearly the same (entropic smoothing of linear programs:
-Nesterov, 2005). A price is zero as long as the work fits; the last part of the capacity is
-sold dearer, because a queue in front of a fully used worker has no room for chance.
+Only the dual is solved, by Newton steps. Each strand's choice among its columns is softened
+(a softmax of falling temperature), which makes the dual smooth, so that the steps end at its
+minimum, and keeps prices from jumping when two columns are worth nearly the same (entropic
+smoothing of linear programs: Nesterov, 2005). A price is zero as long as the work fits; the
+last part of the capacity is sold dearer, because a queue in front of a fully used worker has
+no room for chance.
 """
 
 from __future__ import annotations
