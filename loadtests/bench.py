@@ -48,12 +48,12 @@ def without_budgets(folder: Path) -> Path:
     return copy
 
 
-def start_gearshift(repository: Path) -> tuple[subprocess.Popen[str], str]:
+def start_gearshift(repository: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "gearshift", "serve", "--grpc-port", "0", "--http-port", "0"),
             *("--repository", str(repository), "--log-level", "warning"),
-            *("--state-dir", str(ROOT / "build" / "state")),
+            *("--state-dir", str(ROOT / "build" / "state"), *options),
         ],
         stdout=subprocess.PIPE,
         text=True,

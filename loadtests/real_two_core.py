@@ -38,6 +38,8 @@ import grpc
 import numpy as np
 import uvloop
 from arrivals import Arrivals
+from bench import start_gearshift
+from closed_loop import request_for
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -51,8 +53,6 @@ class Traffic:
     """`rate` requests a second at load 1, each of `rows` rows; `floor` for a `share` of them."""
 
     model: str
-    input: str
-    datatype: str
     rate: float
     budget_ms: float
     rows: int = 1
@@ -61,14 +61,10 @@ class Traffic:
 
 
 TRAFFIC = (
-    Traffic(model="fraud", input="features", datatype="FP32", rate=100.0, budget_ms=10.0),
-    Traffic(
-        model="tumor", input="features", datatype="FP32", rate=20.0, budget_ms=250.0, floor=0.9952
-    ),
+    Traffic(model="fraud", rate=100.0, budget_ms=10.0),
+    Traffic(model="tumor", rate=20.0, budget_ms=250.0, floor=0.9952),
     Traffic(
         model="garment",
-        input="pixels",
-        datatype="UINT8",
         rate=53.0,
         budget_ms=250.0,
         rows=8,
@@ -111,11 +107,7 @@ def one_class_each(folder: Path) -> Path:
 
 
 def message_of(traffic: Traffic, floor: float) -> pb.ModelInferRequest:
-    with np.load(REPOSITORY / traffic.model / "samples.npz", allow_pickle=False) as file:
-        rows = file["inputs"][: traffic.rows]
-    message = pb.ModelInferRequest(model_name=traffic.model)
-    message.inputs.add(name=traffic.input, datatype=traffic.datatype, shape=rows.shape)
-    message.raw_input_contents.append(rows.tobytes())
+    message = request_for(traffic.model, rows=traffic.rows)
     if floor:
         message.parameters["min_accuracy"].double_param = floor
     return message
@@ -148,19 +140,6 @@ async def drive(address: str, requests: Sequence[Request]) -> list[tuple[str, st
         return await asyncio.gather(*tasks)
 
 
-def serve(repository: Path) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "gearshift", "serve", "--grpc-port", "0", "--http-port", "0"),
-            *("--repository", str(repository), "--state-dir", str(STATE), "--workers", "2"),
-            *("--log-level", "warning"),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return process, re.search(r"gRPC on (\S+),", process.stdout.readline())[1]
-
-
 Figures = Mapping[str, tuple[float, float, float]]
 """By model: share answered in time by the server's clock, by the client's, and the mean
 accuracy of what was answered; for the simulator the first two are one."""
@@ -174,7 +153,7 @@ def stolen() -> tuple[int, int]:
 
 def real(load: float, seconds: float, seed: int, repository: Path) -> Figures:
     # A server of its own each time: what one round has learned must not help the next.
-    process, address = serve(repository)
+    process, address = start_gearshift(repository, "--workers", "2")
     try:
         answers = uvloop.run(drive(address, workload(load, seconds, seed)))
     finally:

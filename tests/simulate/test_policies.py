@@ -125,7 +125,7 @@ def test_infaas_replicates_with_the_load():
     scenario = make_scenario(models, requests, workers=["cpu"] * 10)
     policy = POLICIES["infaas"](scenario.catalog, scenario.profiles, scenario.workers)
     run(scenario, policy, "infaas")
-    held = [model for model, _ in policy._resident.values()]
+    held = [seat.model for seat in policy._resident.values()]
     assert (held.count("a"), held.count("b")) == (9, 1)
 
 

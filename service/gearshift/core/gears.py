@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from gearshift.core.columns import Column, sizes, worth
 from gearshift.core.guard import Guard
-from gearshift.core.prices import Prices, net_worth
-from gearshift.core.prices import blocking as blocking_time
+from gearshift.core.prices import Prices, net_worth, price_of_time
 from gearshift.core.profile import Profile
 from gearshift.core.strand import Strand
 
@@ -112,8 +111,8 @@ def _ranked(options: Sequence[Option], value: float) -> Sequence[tuple[float, Op
 def _option(
     strand: Strand, profile: Profile, device: str, prices: Prices, guard: Guard, bonus: float
 ) -> Option:
-    price = prices.get(device, 0.0)
-    price_above = price + prices.get(blocking_time(device), 0.0)
+    price = price_of_time(prices, device, blocks=False)
+    price_above = price_of_time(prices, device, blocks=True)
     limit = guard.limit(device)
     value = worth(strand, profile, bonus)
     rows = strand.rows

@@ -81,11 +81,15 @@ class Outlook:
     capacity: Mapping[str, float]
 
 
+def price_of_time(prices: Prices, device: str, *, blocks: bool) -> float:
+    """What a second of a worker costs a run, which may block: then it pays for both."""
+    price = prices.get(device, 0.0)
+    return price + prices.get(blocking(device), 0.0) if blocks else price
+
+
 def net_worth(column: Column, prices: Prices) -> float:
     """Worth of one answer by this column minus the price of its worker time."""
-    price = prices.get(column.device, 0.0)
-    if column.blocking:
-        price += prices.get(blocking(column.device), 0.0)
+    price = price_of_time(prices, column.device, blocks=column.blocking)
     return column.worth - price * column.cost
 
 

@@ -59,7 +59,7 @@ def lag(strand: Strand, gears: Gears, now: float) -> float:
 
 
 def best_batches(
-    strand: Strand, gears: Gears, device: str, now: float, limit: Limit, free: bool, idle: int = 1
+    strand: Strand, gears: Gears, device: str, now: float, limit: Limit, free: bool, idle: int
 ) -> list[Candidate]:
     """The batches of this strand with the highest score on an idle worker of `device`: of all
     that begin with its first ticket, and where it is higher, of those that pass it over.

@@ -20,6 +20,7 @@ from gearshift.core.prices import (
     Outlook,
     Prices,
     blocking,
+    price_of_time,
     served_share,
 )
 from gearshift.core.profile import Profile
@@ -204,9 +205,8 @@ class Selector:
         """The score from which on a candidate counts as no worse than waiting."""
         _, profile, _, count = candidate
         rows = count * strand.rows
-        price = self._prices.get(device, 0.0)
-        if profile.p99s[rows] > self.guard.limit(device):
-            price += self._prices.get(blocking(device), 0.0)
+        blocks = profile.p99s[rows] > self.guard.limit(device)
+        price = price_of_time(self._prices, device, blocks=blocks)
         doubt = IMPRECISE * price * profile.p50s[rows]
         return -min(doubt, INDIFFERENT * strand.weight * count) - ROUNDING
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gearshift.simulate.compare import Comparison
@@ -70,35 +70,45 @@ def _headings(first: str, loads: Sequence[float]) -> tuple[str, ...]:
     return (first, *(f"{load:g}x" for load in loads))
 
 
+def _by_policy(
+    results: Sequence[Result], cell: Callable[[str, float], str]
+) -> Iterator[tuple[str, ...]]:
+    """A row for each policy, its name first, then `cell(policy, load)` at every load."""
+    loads = _loads(results)
+    for policy in _policies(results):
+        yield (policy, *(cell(policy, load) for load in loads))
+
+
 def _overview(comparison: Comparison, scale: float) -> Grid:
     results = comparison.results
     loads = _loads(results)
+
+    def cell(policy: str, load: float) -> str:
+        effective = _mean(results, policy, load, lambda r: r.total.effective_accuracy)
+        attained = _mean(results, policy, load, lambda r: r.total.attainment)
+        return f"{accuracy_text(effective, scale)} / {percent(1 - attained)}"
+
     rows = []
     if comparison.bounds:
         bounds = [comparison.bounds[load].effective_accuracy for load in loads]
         rows.append((BOUND, *(accuracy_text(bound, scale) for bound in bounds)))
-    for policy in _policies(results):
-        cells = []
-        for load in loads:
-            effective = _mean(results, policy, load, lambda r: r.total.effective_accuracy)
-            attained = _mean(results, policy, load, lambda r: r.total.attainment)
-            cells.append(f"{accuracy_text(effective, scale)} / {percent(1 - attained)}")
-        rows.append((policy, *cells))
+    rows += _by_policy(results, cell)
     return Grid("Effective accuracy / violations in %", _headings("policy", loads), tuple(rows))
 
 
 def _share_of_bound(comparison: Comparison) -> Grid:
     results = comparison.results
-    loads = _loads(results)
-    rows = []
-    for policy in _policies(results):
-        cells = []
-        for load in loads:
-            effective = _mean(results, policy, load, lambda r: r.total.effective_accuracy)
-            bound = comparison.bounds[load].effective_accuracy
-            cells.append(f"{100 * effective / bound:.2f}" if bound else "-")
-        rows.append((policy, *cells))
-    return Grid("Effective accuracy in % of the bound", _headings("policy", loads), tuple(rows))
+
+    def cell(policy: str, load: float) -> str:
+        effective = _mean(results, policy, load, lambda r: r.total.effective_accuracy)
+        bound = comparison.bounds[load].effective_accuracy
+        return f"{100 * effective / bound:.2f}" if bound else "-"
+
+    return Grid(
+        "Effective accuracy in % of the bound",
+        _headings("policy", _loads(results)),
+        tuple(_by_policy(results, cell)),
+    )
 
 
 def _classes(results: Sequence[Result], classes: Sequence[str]) -> Grid:
@@ -119,19 +129,15 @@ def _classes(results: Sequence[Result], classes: Sequence[str]) -> Grid:
 
 
 def _cost(results: Sequence[Result]) -> Grid:
-    loads = _loads(results)
-    rows = []
-    for policy in _policies(results):
-        cells = []
-        for load in loads:
-            p50 = _mean(results, policy, load, lambda r: r.decision_us.p50)
-            p99 = _mean(results, policy, load, lambda r: r.decision_us.p99)
-            cells.append(f"{p50:.0f} / {p99:.0f}")
-        rows.append((policy, *cells))
+    def cell(policy: str, load: float) -> str:
+        p50 = _mean(results, policy, load, lambda r: r.decision_us.p50)
+        p99 = _mean(results, policy, load, lambda r: r.decision_us.p99)
+        return f"{p50:.0f} / {p99:.0f}"
+
     return Grid(
         "Microseconds of one decision, p50 / p99, on the machine that made this page",
-        _headings("policy", loads),
-        tuple(rows),
+        _headings("policy", _loads(results)),
+        tuple(_by_policy(results, cell)),
     )
 
 

@@ -17,28 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gearshift.core.profile import Profile
 from gearshift.simulate.extra import need
 from gearshift.simulate.policies.needs import Need, alone, throughput
+from gearshift.simulate.policies.residency import Seat
 
 TIME_LIMIT = 20.0
 """Seconds that the solver may take; it then gives the best plan found so far."""
 
 GAP = 0.01
 """Share of the optimum that may be missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """A variant of a model on a device, which some workers may hold."""
-
-    model: str
-    profile: Profile
-
-    def serves(self, need: Need) -> bool:
-        """Is this a variant of the model, and accurate enough?"""
-        model, accuracy = need
-        return self.model == model and self.profile.variant.accuracy >= accuracy
 
 
 @dataclass(frozen=True, slots=True)

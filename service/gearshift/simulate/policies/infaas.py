@@ -16,6 +16,7 @@ from gearshift.simulate.policies.deadline_order import (
     leader,
 )
 from gearshift.simulate.policies.needs import Demand, Need, alone, throughput
+from gearshift.simulate.policies.residency import Seat, settle
 
 SCALE_EVERY = 1.0
 """Seconds between two looks at the load."""
@@ -44,7 +45,7 @@ class Infaas(DeadlineOrder):
     def __init__(self, catalog: Catalog, profiles: Profiles, workers: Mapping[int, str]) -> None:
         super().__init__(catalog, profiles, workers)
         self._demand = Demand(catalog, MEMORY)
-        self._resident: dict[int, tuple[str, Profile] | None] = dict.fromkeys(workers)
+        self._resident: dict[int, Seat | None] = dict.fromkeys(workers)
 
     def admit(self, ticket: Ticket, now: float) -> Admitted | Refused:
         verdict = super().admit(ticket, now)
@@ -60,7 +61,7 @@ class Infaas(DeadlineOrder):
         left = dict.fromkeys(self._devices, 0)
         for device in self._device.values():
             left[device] += 1
-        targets: dict[tuple[str, Profile], int] = {}
+        targets: dict[Seat, int] = {}
         able = dict.fromkeys(rates, 0.0)
         # Of each need, the throughput of one worker by device, with the variant used there.
         ways = {need: self._ways(need) for need in rates}
@@ -73,9 +74,9 @@ class Infaas(DeadlineOrder):
             rows_a_second, profile = ways[need][device]
             able[need] += rows_a_second
             left[device] -= 1
-            target = (need[0], profile)
+            target = Seat(need[0], profile)
             targets[target] = targets.get(target, 0) + 1
-        self._settle(targets)
+        settle(self._resident, self._device, targets)
 
     def _ways(self, need: Need) -> Mapping[str, tuple[float, Profile]]:
         model, floor = need
@@ -91,22 +92,6 @@ class Infaas(DeadlineOrder):
                 cheapest = min(gears, key=_cost)
                 ways[device] = (throughput(cheapest, budget) or alone(cheapest, budget), cheapest)
         return ways
-
-    def _settle(self, targets: dict[tuple[str, Profile], int]) -> None:
-        """Give each worker a variant, leaving those that hold a wanted one as they are."""
-        unsettled = []
-        for worker, held in self._resident.items():
-            if held is not None and targets.get(held, 0):
-                targets[held] -= 1
-            else:
-                unsettled.append(worker)
-        for worker in unsettled:
-            self._resident[worker] = None
-            for target, count in targets.items():
-                if count and target[1].device == self._device[worker]:
-                    targets[target] -= 1
-                    self._resident[worker] = target
-                    break
 
     def _next(self, now: float) -> Dispatch | None:
         idle = [worker for workers in self._idle.values() for worker in workers]
@@ -126,13 +111,13 @@ class Infaas(DeadlineOrder):
         tried = set()
         for worker in idle:
             device, held = self._device[worker], self._resident[worker]
-            if (device, held) in tried or (held is not None and held[0] != queue.model):
+            if (device, held) in tried or (held is not None and held.model != queue.model):
                 continue
             tried.add((device, held))
             if held is None:
                 choice = self._choose(queue, device, now)
             else:
-                choice = gather(queue, held[1], now)
+                choice = gather(queue, held.profile, now)
             if choice is not None and (best is None or _cost(choice[0]) < _cost(best[1][0])):
                 best = worker, choice
         return best or self._take_over(queue, idle, now)
@@ -141,14 +126,14 @@ class Infaas(DeadlineOrder):
         self, queue: Queue, idle: Sequence[int], now: float
     ) -> tuple[int, Choice] | None:
         """Where no worker holds a variant that is good enough, an idle one loads it."""
-        held = [h[1].variant for h in self._resident.values() if h and h[0] == queue.model]
+        held = [h.profile.variant for h in self._resident.values() if h and h.model == queue.model]
         for worker in idle:
             choice = self._choose(queue, self._device[worker], now)
             if choice is not None:
                 profile, members = choice
                 if any(variant.accuracy >= members[0].floor for variant in held):
                     return None
-                self._resident[worker] = (queue.model, profile)
+                self._resident[worker] = Seat(queue.model, profile)
                 return worker, choice
         return None
 

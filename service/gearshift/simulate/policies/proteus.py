@@ -9,13 +9,14 @@ from gearshift.core.catalog import Catalog
 from gearshift.core.profile import Profiles
 from gearshift.core.request import Ticket
 from gearshift.core.scheduler import Admitted, Dispatch, Refused
-from gearshift.simulate.policies.assignment import Seat, assign
+from gearshift.simulate.policies.assignment import assign
 from gearshift.simulate.policies.deadline_order import (
     DeadlineOrder,
     Queue,
     gather,
 )
 from gearshift.simulate.policies.needs import Demand, Need
+from gearshift.simulate.policies.residency import Seat, settle
 
 PERIOD = 30.0
 """Seconds between two plans, as in the paper."""
@@ -44,8 +45,8 @@ class Proteus(DeadlineOrder):
     apart, and share one queue (the paper has a queue a worker: this loses less). Where the
     demand exceeds what can be served, the program leaves some unserved; the paper lowers the
     demand until there is a solution. The plan makes room for more than the demand (the
-    paper's factor beta; 1.4 did best of 1.05 to 1.6 on the cluster scenario, 1.2 with a
-    plan every second), and workers that it can do without join the busiest. A worker runs
+    paper's factor beta; 1.4 did best of 1.05 to 1.6 on an earlier cluster scenario, 1.2
+    with a plan every second), and workers that it can do without join the busiest. A worker runs
     what waits for it at once; the paper's waits for its batch to fill until the first
     deadline would be missed, which turns noise into lateness. Loading a variant and solving
     cost no virtual time, both in Proteus's favour.
@@ -95,7 +96,7 @@ class Proteus(DeadlineOrder):
         budgets = {need: self._budget(need) for need in rates}
         wanted = {need: rate * self._headroom for need, rate in rates.items()}
         plan = assign(self._seats, self._counts, wanted, budgets)
-        self._settle(dict(plan.workers))
+        settle(self._resident, self._device, plan.workers)
         self._shares = plan.shares
         self._credit = {need: dict.fromkeys(share, 0.0) for need, share in plan.shares.items()}
         for ticket in sorted(self._waiting.values(), key=lambda t: (t.deadline, t.id)):
@@ -104,22 +105,6 @@ class Proteus(DeadlineOrder):
 
     def _budget(self, need: Need) -> float:
         return self._demand.budget(need) if need in self._demand.needs else math.inf
-
-    def _settle(self, targets: dict[Seat, int]) -> None:
-        """Give each worker its seat, leaving those that hold a wanted variant as they are."""
-        unsettled = []
-        for worker, held in self._resident.items():
-            if held is not None and targets.get(held, 0):
-                targets[held] -= 1
-            else:
-                unsettled.append(worker)
-        for worker in unsettled:
-            self._resident[worker] = None
-            for seat, count in targets.items():
-                if count and seat.profile.device == self._device[worker]:
-                    targets[seat] -= 1
-                    self._resident[worker] = seat
-                    break
 
     # --- requests ----------------------------------------------------------------------
 
