@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from gearshift.core.catalog import TensorSpec
 from gearshift.executors.onnx import DATATYPES, OnnxExecutor
 from gearshift.ports import Worker
 from onnx_models import identity, row_sum
+
+GARMENT = Path(__file__).parents[2] / "model_repo" / "garment"
 
 KINDS = {
     "BOOL": TensorProto.BOOL,
@@ -87,3 +91,17 @@ async def test_a_failing_run_raises_its_cause(executor, tmp_path):
     executor.load(model, variant)
     with pytest.raises(Exception, match="Invalid rank|dimensions"):
         await executor.run(Worker(0, "cpu"), "m", "large", {"x": np.zeros((2, 5), np.float32)})
+
+
+async def test_int8_is_as_accurate_as_its_card_on_every_processor(executor):
+    """Fails on processors without VNNI if their inexact int8 products are let through."""
+    model = make_model("garment", {"teacher-int8": 0.9})
+    artifact = str(GARMENT / "teacher-int8" / "model.onnx")
+    executor.load(model, replace(model.variants[0], artifact=artifact))
+    with np.load(GARMENT / "samples.npz") as samples:
+        pixels, labels = samples["inputs"][:512], samples["labels"][:512]
+    inputs = {"pixels": pixels}
+    answer = await executor.run(Worker(0, "cpu"), "garment", "teacher-int8", inputs)
+    card = json.loads((GARMENT / "teacher-int8" / "card.json").read_text())
+    right = (answer["probabilities"].argmax(axis=1) == labels).mean()
+    assert right == pytest.approx(card["accuracy"]["value"], abs=0.03)

@@ -17,6 +17,9 @@ from gearshift.errors import GearshiftError
 
 Array = npt.NDArray[np.generic]
 MAX_BATCH = 64
+EXACT_INT8 = ("session.x64quantprecision", "1")
+"""As the server's executor sets it: without it an int8 artifact is another model, some points
+worse, on x86 processors that have no VNNI instructions (see docs/decisions)."""
 
 
 class OverlapError(GearshiftError):
@@ -28,6 +31,7 @@ def session(artifact: Path | bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    options.add_session_config_entry(*EXACT_INT8)
     source = artifact if isinstance(artifact, bytes) else str(artifact)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

@@ -44,6 +44,10 @@ DEVICES = {
     "CPUExecutionProvider": "cpu",
 }
 ERRORS_ONLY = 3
+EXACT_INT8 = ("session.x64quantprecision", "1")
+"""x86 processors without VNNI add products of int8 in 16 bits, which overflow: the same file is
+then another model, up to seven points worse than its card. With this entry ONNX Runtime turns
+the weights to uint8 there, whose sums are exact; on processors with VNNI it changes nothing."""
 
 
 class OnnxExecutor:
@@ -125,6 +129,7 @@ def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    options.add_session_config_entry(*EXACT_INT8)
     options.log_severity_level = ERRORS_ONLY
     options.graph_optimization_level = (
         ort.GraphOptimizationLevel.ORT_ENABLE_ALL
