@@ -30,8 +30,8 @@ lint: setup ## format, lint, types and the layers of the design
 
 models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their data (about two hours)
 	$(MODELS_VENV)/bin/python -m pytest -q tests/training
-	$(MODELS_VENV)/bin/gearshift compress --repository model_repo --cache build/compress \
-		--results docs/results
+	$(MODELS_VENV)/bin/gearshift compress model_repo/*/recipe.toml --repository model_repo \
+		--cache build/compress --results docs/results
 
 bench: setup ## on this machine: what serving costs, a decision, the server beside the simulator
 	$(BIN)/python loadtests/bench.py --out docs/results

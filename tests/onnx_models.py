@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 OPSET = [helper.make_opsetid("", 17)]
 
@@ -47,4 +48,40 @@ def identity(path: Path, kind: int, *shape: int | str) -> Path:
         [helper.make_node("Identity", ["x"], ["y"])],
         [tensor("x", kind, *shape)],
         [tensor("y", kind, *shape)],
+    )
+
+
+def blobs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of three classes around centres of their own: float32 [n, 8], int64 [n]."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, n)
+    centres = np.random.default_rng(99).normal(size=(3, 8)) * 2.5
+    rows = centres[labels] + generator.normal(size=(n, 8))
+    return rows.astype(np.float32), labels.astype(np.int64)
+
+
+def classifier(path: Path, hidden: int = 32, weight: float = 1.0) -> Path:
+    """x FP32 [n, 8] -> probabilities [n, 3]: random features, a fitted head. For `blobs`.
+
+    `weight` scales the random layer up and the head down: the same answers in other ranges.
+    """
+    generator = np.random.default_rng(5)
+    first = generator.normal(size=(8, hidden)).astype(np.float32)
+    rows, labels = blobs(400, seed=1)
+    features = np.maximum(rows @ first, 0)
+    head = np.linalg.lstsq(features, np.eye(3)[labels] * 4, rcond=None)[0].astype(np.float32)
+    return save(
+        path,
+        [
+            helper.make_node("MatMul", ["x", "w1"], ["h"], name="hidden"),
+            helper.make_node("Relu", ["h"], ["a"], name="active"),
+            helper.make_node("MatMul", ["a", "w2"], ["logits"], name="head"),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1, name="answer"),
+        ],
+        [tensor("x", TensorProto.FLOAT, "n", 8)],
+        [tensor("probabilities", TensorProto.FLOAT, "n", 3)],
+        [
+            numpy_helper.from_array(first * weight, "w1"),
+            numpy_helper.from_array(head / weight, "w2"),
+        ],
     )

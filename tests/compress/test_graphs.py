@@ -50,7 +50,7 @@ def test_a_perceptron_is_its_layers_after_its_scaling(
     inputs, network = rows(), layers(members, *sizes)
     scaling = graphs.Scaling.fit(inputs, 1.5, ignored=(2,), logarithmic=logarithmic)
 
-    served = predict(graphs.perceptron(scaling, network), inputs, batch=7)
+    served = predict(graphs.perceptron(scaling, network), {"features": inputs}, batch=7)
 
     assert served.shape == (50, 1)
     np.testing.assert_allclose(served, by_hand(scaling.apply(inputs), network), atol=2e-5)
@@ -67,7 +67,9 @@ def test_scaling_clips_standardizes_and_ignores() -> None:
 def test_no_input_gives_a_value_that_is_not_finite() -> None:
     scaling = graphs.Scaling.fit(rows(), 3.0, logarithmic=True)
     odd = np.array([[-1e30, 0.0, 1e30, np.inf]], np.float32)
-    assert np.isfinite(predict(graphs.perceptron(scaling, layers(2, 4, 3, 1)), odd)).all()
+    assert np.isfinite(
+        predict(graphs.perceptron(scaling, layers(2, 4, 3, 1)), {"features": odd})
+    ).all()
 
 
 def test_the_mean_of_models_is_the_mean_of_their_outputs() -> None:
@@ -77,8 +79,9 @@ def test_the_mean_of_models_is_the_mean_of_their_outputs() -> None:
         graphs.perceptron(scaling, layers(1, 4, 1)),
         graphs.perceptron(scaling, layers(3, 4, 2, 1)),
     ]
-    expected = (predict(parts[0], inputs) + predict(parts[1], inputs)) / 2
-    np.testing.assert_allclose(predict(graphs.mean_of(parts), inputs), expected, atol=1e-6)
+    given = {"features": inputs}
+    expected = (predict(parts[0], given) + predict(parts[1], given)) / 2
+    np.testing.assert_allclose(predict(graphs.mean_of(parts), given), expected, atol=1e-6)
 
 
 def test_a_forest_agrees_with_the_trees_it_was_made_of() -> None:
@@ -94,7 +97,9 @@ def test_a_forest_agrees_with_the_trees_it_was_made_of() -> None:
 
     fresh = rows(200, seed=3)
     expected = trees.predict_proba(fresh)[:, 1:]
-    np.testing.assert_allclose(predict(forest.model(WIDTH), fresh), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        predict(forest.model(WIDTH), {"features": fresh}), expected, atol=1e-6
+    )
     leaves = sum(estimator.tree_.n_leaves for estimator in trees.estimators_)
     nodes = sum(estimator.tree_.node_count for estimator in trees.estimators_)
     assert forest.parameters() == 2 * (nodes - leaves) + leaves

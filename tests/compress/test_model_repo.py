@@ -97,7 +97,7 @@ def test_the_samples_reproduce_the_accuracy_of_the_card(model: str, variant: str
     if model == "garment" and variant == "ensemble":
         # The slowest variant: every tenth row is enough, with the wider tolerance it needs.
         inputs, labels, weights = inputs[::10], labels[::10], weights[::10]
-    outputs = predict(REPOSITORY / model / variant / "model.onnx", inputs)
+    outputs = predict(REPOSITORY / model / variant / "model.onnx", {INPUTS[model][0]: inputs})
     scores = outputs if model == "garment" else outputs[:, 0]
     value = metrics.METRICS[accuracy["metric"]](labels, scores, weights)
     if model == "fraud":

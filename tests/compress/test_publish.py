@@ -29,7 +29,8 @@ DRAFT = publish.Draft(
         evaluation_sha256="b" * 64,
     ),
     tools=("numpy",),
-    sources=("publish",),
+    command="gearshift compress fraud.toml",
+    recipe_sha256="c" * 64,
 )
 
 
@@ -47,7 +48,7 @@ def test_the_card_speaks_of_the_artifact(tmp_path: Path) -> None:
     assert card["artifact_sha256"] == hashlib.sha256(b"an artifact").hexdigest()
     assert card["artifact_bytes"] == 11
     assert card["recipe"]["tools"] == {"numpy": np.__version__}
-    assert card["recipe"]["command"] == "gearshift compress fraud"
+    assert card["recipe"]["command"] == "gearshift compress fraud.toml"
     assert {p.name for p in tmp_path.rglob("*")} == {"fraud", "small", "model.onnx", "card.json"}
 
 
@@ -108,6 +109,16 @@ def test_unfit_samples_are_refused(tmp_path: Path, rows: int, labels: int) -> No
         )
 
 
-def test_the_recipe_hash_follows_the_named_code() -> None:
-    assert publish.recipe_sha256(["data", "graphs"]) == publish.recipe_sha256(["graphs", "data"])
-    assert publish.recipe_sha256(["data"]) != publish.recipe_sha256(["graphs"])
+def test_what_a_killed_run_left_is_put_back_or_removed(tmp_path: Path) -> None:
+    publish.publish(tmp_path, DRAFT)
+    folder = tmp_path / "fraud"
+    before = content(folder)
+    # Killed between the two renames: the old variant is aside, the new one has no name yet.
+    (folder / ".small-old-x").mkdir()
+    (folder / "small").rename(folder / ".small-old-x" / "small")
+    (folder / ".small-y").mkdir()
+    (folder / ".small-y" / "model.onnx").write_bytes(b"half of it")
+    publish.recover(folder)
+    assert content(folder) == before
+    publish.recover(folder)
+    assert {p.name for p in folder.iterdir()} == {"small"}

@@ -7,9 +7,9 @@ import pytest
 
 from gearshift.compress import graphs
 from gearshift.compress.evaluate import predict
+from gearshift.compress.learning import LossError
 from gearshift.compress.metrics import roc_auc
 from gearshift.compress.perceptrons import Plan, fit_perceptrons, parameters
-from gearshift.compress.training import LossError
 
 
 def table(n: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +28,7 @@ def test_a_network_learns_what_a_line_cannot() -> None:
 
     def auc(plan: Plan) -> float:
         layers = fit_perceptrons(scaling.apply(features), labels, plan, 0)
-        scores = predict(graphs.perceptron(scaling, layers), fresh)[:, 0]
+        scores = predict(graphs.perceptron(scaling, layers), {"features": fresh})[:, 0]
         return roc_auc(truth.astype(np.int64), scores, np.ones(len(truth)))
 
     assert auc(PLAN) > 0.95

@@ -242,38 +242,47 @@ def demo(
 
 @app.command()
 def compress(
-    model: Annotated[
-        list[str] | None,
-        typer.Argument(help="Families to rebuild: fraud, tumor, garment.  [default: all]"),
-    ] = None,
+    recipes: Annotated[
+        list[Path], typer.Argument(help="Recipe files (TOML), such as model_repo/*/recipe.toml.")
+    ],
     repository: Repository = None,
     cache: Annotated[
-        Path, typer.Option(help="Where downloaded data and trained weights are kept.")
+        Path, typer.Option(help="Where downloads and finished steps are kept.")
     ] = Path("build/compress"),
     results: Annotated[
         Path | None,
         typer.Option(help="Folder for a report (table and picture) with latencies measured here."),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Try the settings of the recipe's [search] table and publish what no other"
+            " variant beats in accuracy, latency and size.",
+        ),
+    ] = False,
     config: Config = None,
 ) -> None:
-    """Rebuild the shipped model families from their data: train, compress, measure.
+    """Make the variants of a model by its recipe: train, prune, distil, quantize, measure.
 
-    Needs the extra `compress` (`pip install 'gearshift[compress]'`) and the package
-    registries. Every variant gets its card, measured on held-out data.
+    Needs the extra `compress` (`pip install 'gearshift[compress]'`). Every variant gets its
+    card, measured on rows that no step has seen. A run that was cut off goes on where it
+    stopped. The guide is docs/compress.md.
     """
     with _failing_clearly():
         settings = load_settings(config, repository=repository)
         # What the frameworks tell of their own work is not news here; warnings are.
         _configure_logs(settings.model_copy(update={"log_level": "warning"}))
         from gearshift.compress.build import build
+        from gearshift.compress.search import search as searched
 
-        build(
-            model or (),
-            settings.repository,
-            cache,
-            lambda line: out.print(line, highlight=False, markup=False, soft_wrap=True),
-            results,
-        )
+        carry_out = searched if search else build
+        for recipe in recipes:
+            carry_out(recipe, settings.repository, cache, _plain, results)
+
+
+def _plain(line: str) -> None:
+    out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 app.command()(simulate)

@@ -1,44 +1,226 @@
-"""The entry point: build the variants of the named families into a repository."""
+"""`gearshift compress`: a recipe becomes published variants, and a report on them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from importlib import import_module
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from gearshift.errors import GearshiftError
+import numpy as np
 
-FAMILIES = ("fraud", "tumor", "garment")
-"""Every model that has a recipe here; each is a module of this package with a `build`."""
+from gearshift.compress import edge as phones
+from gearshift.compress import metrics
+from gearshift.compress.dataset import Array, Part
+from gearshift.compress.functions import resolve
+from gearshift.compress.intent import FILE, declare
+from gearshift.compress.job import Job, open_job, told
+from gearshift.compress.latency import medians
+from gearshift.compress.made import Made, Report
+from gearshift.compress.measuring import Measured, measure
+from gearshift.compress.page import BATCHES, EdgeRow, Pages, Row, page
+from gearshift.compress.picture import Dot, draw
+from gearshift.compress.pipeline import make
+from gearshift.compress.publish import (
+    MAX_SAMPLES,
+    Draft,
+    publish,
+    publish_samples,
+    recover,
+)
+from gearshift.core.card import Card, DataSource
 
-
-class UnknownFamily(GearshiftError):
-    """A model was named that no recipe here makes."""
+SAMPLE_SEED = 28
 
 
 def build(
-    models: Sequence[str],
-    repository: Path,
-    cache: Path,
-    report: Callable[[str], None],
-    results: Path | None = None,
+    path: Path, repository: Path, cache: Path, report: Report, results: Path | None = None
 ) -> None:
-    """Train, measure and publish all variants of `models` (none named: all) into `repository`.
+    """Make, measure and publish the variants of the recipe at `path` into `repository`.
 
-    Downloads and trained weights are kept in `cache`: a run that was cut off goes on from
-    there. `report` is told each step, one line at a time. With `results`, latencies are
-    measured at the end and `models.md` and `models.png` are written there.
+    What an earlier run made is taken from `cache`. With `results`, `<model>.md` and
+    `<model>.png` are written there. Any error leaves the published variants as they were,
+    except that those published before it are whole and new.
     """
-    unknown = sorted(set(models) - set(FAMILIES))
-    if unknown:
-        raise UnknownFamily(f"no recipe for {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
-    cache.mkdir(parents=True, exist_ok=True)
-    for model in models or FAMILIES:
-        started = time.monotonic()
-        # Loaded only here: the training frameworks take seconds to import, and serving
-        # installations do not have them.
-        import_module(f"gearshift.compress.{model}").build(repository, cache, report)
-        report(f"{model}: built in {time.monotonic() - started:.0f} s")
+    job = open_job(path, cache, report)
+    made = make(job)
+    wanted = [step.name for step in job.recipe.steps if step.publish]
+    measured = {name: measure(job, name, made[name]) for name in wanted}
+    edges = _edges(job, made)
+    folder = repository / job.recipe.model
+    with told(f"{path}: publishing into {folder}"):
+        keys = {name: job.keys[name] for name in wanted}
+        cards = publish_all(job, repository, measured, keys, command(job))
     if results is not None:
-        import_module("gearshift.compress.report").write_report(repository, cache, results, report)
+        with told(f"{path}: report in {results}"):
+            _report(job, folder, made, cards, edges, results)
+
+
+def publish_all(
+    job: Job,
+    repository: Path,
+    measured: Mapping[str, Measured],
+    keys: Mapping[str, str],
+    made_by: str,
+) -> list[Card]:
+    """Publish every variant with its card, the samples, and what `model.toml` does not name yet.
+
+    `keys` holds what identifies each variant's settings and rows, `made_by` the command.
+    """
+    folder = repository / job.recipe.model
+    recover(folder)
+    cards = [
+        _publish(job, repository, name, found, keys[name], made_by)
+        for name, found in measured.items()
+    ]
+    _samples(job, repository, measured)
+    best_first = sorted(cards, key=lambda card: -card.accuracy.value)
+    for line in declare(folder, job.recipe, [card.variant for card in best_first]):
+        if line.startswith("name"):
+            job.report(f"{job.recipe.model}: {FILE}: new variant, {line}")
+    return cards
+
+
+def _publish(
+    job: Job, repository: Path, name: str, found: Measured, key: str, made_by: str
+) -> Card:
+    made, data = found.made, job.data
+    card = publish(
+        repository,
+        Draft(
+            model=job.recipe.model,
+            variant=name,
+            artifact=made.artifact,
+            parameters=made.parameters,
+            description=made.about,
+            accuracy=found.accuracy,
+            further=found.further,
+            data=DataSource(
+                name=data.name,
+                source=data.source,
+                licence=data.licence,
+                training_sha256=data.learned_sha256(),
+                evaluation_sha256=data.evaluation.sha256(),
+            ),
+            tools=made.tools,
+            command=made_by,
+            recipe_sha256=key,
+        ),
+    )
+    value = card.accuracy
+    job.report(
+        f"{job.recipe.model}: {name}: {metrics.shown(value.metric)} {value.value:.4f} "
+        f"[{value.low:.4f}, {value.high:.4f}], {card.artifact_bytes:,} bytes"
+    )
+    return card
+
+
+def command(job: Job) -> str:
+    """What makes the variants again."""
+    return f"gearshift compress {job.path.as_posix()}"
+
+
+def _edges(job: Job, made: Mapping[str, Made]) -> list[EdgeRow]:
+    rows = []
+    for step in job.recipe.steps:
+        if step.kind != "edge":
+            continue
+        artifact, part = made[step.name].artifact, job.data.evaluation
+        with told(f"{job.path}: step {step.name!r}, evaluation"):
+            found = phones.measure(artifact, step.runtime, part)
+            accuracy = metrics.measure(job.recipe.metric, part.labels, found.outputs)
+            place = job.cache / job.recipe.model / f"{step.name}{phones.SUFFIX[step.runtime]}"
+            place.write_bytes(artifact)
+        job.report(f"{job.recipe.model}: {step.name}: {place}, {len(artifact):,} bytes")
+        rows.append(
+            EdgeRow(step.name, step.runtime, len(artifact), accuracy, found.p50_ms, found.peak_mb)
+        )
+    return rows
+
+
+def _samples(job: Job, repository: Path, measured: Mapping[str, Measured]) -> None:
+    """Held-out rows to show and to check with, where the data may be passed on."""
+    wanted, part = job.recipe.samples, job.data.evaluation
+    if wanted == "none" or len(part.inputs) != 1:
+        return
+    if wanted == "random":
+        chosen, weights = _drawn(len(part))
+    else:
+        outputs = np.stack([found.outputs for found in measured.values()])
+        chosen, weights = resolve(wanted, job.path.parent)(part, outputs)
+    rows: Part = part.rows(chosen)
+    (inputs,) = rows.inputs.values()
+    publish_samples(repository, job.recipe.model, inputs, rows.labels, weights)
+
+
+def _drawn(n: int) -> tuple[Array, Any]:
+    size = min(n, MAX_SAMPLES)
+    rows = np.sort(np.random.default_rng(SAMPLE_SEED).choice(n, size, replace=False))
+    return rows, np.full(size, n / size)
+
+
+def _report(
+    job: Job,
+    folder: Path,
+    made: Mapping[str, Made],
+    cards: Sequence[Card],
+    edges: Sequence[EdgeRow],
+    results: Path,
+) -> None:
+    job.report(f"{job.recipe.model}: measuring latencies")
+    rows = _rows(job, folder, cards)
+    model, results_command = job.recipe.model, f"{command(job)} --results {results.as_posix()}"
+    results.mkdir(parents=True, exist_ok=True)
+    text = page(
+        Pages(
+            recipe=job.recipe,
+            command=results_command,
+            rows=rows,
+            edges=edges,
+            figures={name: found.figures for name, found in made.items()},
+            seconds={name: job.store.seconds(name, job.keys[name]) for name in made},
+            picture=f"{model}.png",
+            data=f"{job.data.name} ({job.data.licence})",
+        )
+    )
+    (results / f"{model}.md").write_text(text, encoding="utf-8")
+    batch = job.recipe.drawn_batch
+    dots = [
+        Dot(
+            row.name,
+            row.latency[batch] * 1e3,
+            row.card.accuracy.value,
+            row.card.artifact_bytes,
+            row.card.accuracy.low,
+            row.card.accuracy.high,
+        )
+        for row in rows
+    ]
+    draw(
+        dots,
+        results / f"{model}.png",
+        title=job.recipe.title or model,
+        across=f"p50 at batch {batch}, one thread, ms",
+        up=metrics.shown(job.recipe.metric),
+    )
+
+
+def _rows(job: Job, folder: Path, cards: Sequence[Card]) -> list[Row]:
+    """The variants of the recipe in the order of their versions, with measured latencies."""
+    entries = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))["variants"]
+    versions = {entry["name"]: entry["version"] for entry in entries}
+    artifacts: dict[str, Path | bytes] = {
+        card.variant: folder / card.variant / card.artifact for card in cards
+    }
+    inputs = job.data.evaluation.inputs
+    latency = {batch: medians(artifacts, inputs, batch) for batch in BATCHES}
+    rows = [
+        Row(
+            versions[card.variant],
+            card.variant,
+            card,
+            {batch: latency[batch][card.variant] for batch in BATCHES},
+        )
+        for card in cards
+    ]
+    return sorted(rows, key=lambda row: row.version)

@@ -22,7 +22,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from gearshift.errors import GearshiftError
+from gearshift.compress.dataset import DataError
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -54,10 +54,6 @@ FASHION_SHA256 = {
 
 IDX_UNSIGNED_BYTE = 0x08
 """The element type of the IDX format that all four Fashion-MNIST files use."""
-
-
-class DataError(GearshiftError):
-    """The data could not be had, or is not the data that the recipes were written for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from gearshift.compress.dataset import Array
 from gearshift.compress.evaluate import session
-from gearshift.compress.publish import ARTIFACT
 
 ROUNDS = 400
 """Runs of each variant; the median of so many moves by less than a percent."""
@@ -26,28 +25,26 @@ LEAST_ROUNDS = 20
 
 
 def medians(
-    folder: Path, variants: list[str], inputs: npt.NDArray[np.generic], batch: int
+    artifacts: Mapping[str, Path | bytes], inputs: Mapping[str, Array], batch: int
 ) -> Mapping[str, float]:
-    """The median latency in seconds of each variant in `folder` at `batch` rows, one thread.
+    """The median latency in seconds of each artifact at `batch` rows of `inputs`, one thread.
 
-    The variants take turns, in a new order every round, so that a disturbance of the machine
-    hits all of them alike.
+    The artifacts take turns, in a new order every round, so that a disturbance of the machine
+    hits all of them alike. Rows are repeated where there are fewer than a batch.
     """
-    rows = inputs[:batch]
-    if len(rows) != batch:
-        raise ValueError(f"{len(inputs)} rows are too few for a batch of {batch}")
-    runtimes = {name: session(folder / name / ARTIFACT) for name in variants}
-    feeds = {name: {s.get_inputs()[0].name: rows} for name, s in runtimes.items()}
+    feed = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in inputs.items()}
+    variants = list(artifacts)
+    runtimes = {name: session(artifact) for name, artifact in artifacts.items()}
     taken: dict[str, list[float]] = {name: [] for name in variants}
-    for name, runtime in runtimes.items():
+    for runtime in runtimes.values():
         for _ in range(3):  # The first runs allocate what all later ones reuse.
-            runtime.run(None, feeds[name])
+            runtime.run(None, feed)
     generator = random.Random(0)
     for _ in range(ROUNDS):
         for name in generator.sample(variants, len(variants)):
             if len(taken[name]) >= LEAST_ROUNDS and sum(taken[name]) > LONGEST:
                 continue
             started = time.perf_counter()
-            runtimes[name].run(None, feeds[name])
+            runtimes[name].run(None, feed)
             taken[name].append(time.perf_counter() - started)
     return {name: statistics.median(times) for name, times in taken.items()}

@@ -13,6 +13,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from gearshift.compress.embeddings import ROUNDS, rank1, tar_at_far
+from gearshift.compress.embeddings import Metric as EmbeddingMetric
 from gearshift.core.card import Measurement
 
 Values = npt.NDArray[np.float64]
@@ -73,7 +75,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "top1": top1,
     }
 )
-"""Every metric that a card may name."""
+"""Metrics of answers: labels [n] are classes."""
+EMBEDDINGS: Mapping[str, EmbeddingMetric] = MappingProxyType(
+    {"rank1": rank1, "tar_at_far_0.001": tar_at_far(0.001)}
+)
+"""Metrics of embeddings [n, d]: labels [n] say who or what is meant."""
 
 
 def _cumulated(
@@ -157,10 +163,40 @@ def corrected_interval(values: Values, test_share: float) -> tuple[float, float]
     return mean - half, min(1.0, mean + half)
 
 
+def score(name: str, labels: npt.NDArray[np.int64], outputs: npt.NDArray[np.float32]) -> float:
+    """The value of `name` alone: what choices are made by."""
+    n = len(labels)
+    if name in EMBEDDINGS:
+        return EMBEDDINGS[name](labels, outputs, rounds=1).value
+    scores = outputs if name == "top1" else outputs.reshape(n)
+    return METRICS[name](labels, scores, np.ones(n))
+
+
+def known() -> tuple[str, ...]:
+    """The name of every metric that a recipe and a card may have."""
+    return (*METRICS, *EMBEDDINGS)
+
+
+def shown(name: str) -> str:
+    """The metric's name as words."""
+    return name.replace("_", " ")
+
+
 def measure(
     name: str, labels: npt.NDArray[np.int64], outputs: npt.NDArray[np.float32]
 ) -> Measurement:
     """Measure `name` on held-out rows: Wilson for shares of rows, bootstrap for the others."""
+    if name in EMBEDDINGS:
+        found = EMBEDDINGS[name](labels, outputs)
+        method = f"percentile bootstrap over people, {ROUNDS} rounds, seed 0; n counts trials"
+        return Measurement(
+            metric=name,
+            value=found.value,
+            n=found.n,
+            low=found.low,
+            high=found.high,
+            method=method,
+        )
     metric = METRICS[name]
     n = len(labels)
     scores = outputs if name == "top1" else outputs.reshape(n)

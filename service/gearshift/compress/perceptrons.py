@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gearshift.compress.graphs import Layer
-from gearshift.compress.training import LossError
+from gearshift.compress.learning import LossError
 
 Floats = npt.NDArray[np.float32]
 

@@ -30,7 +30,6 @@ ARTIFACT = "model.onnx"
 CARD = "card.json"
 SAMPLES = "samples.npz"
 MAX_SAMPLES = 2_000
-COMMAND = "gearshift compress {model}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +46,10 @@ class Draft:
     data: DataSource
     tools: Sequence[str]
     """Names of the installed distributions that shaped the artifact."""
-    sources: Sequence[str]
-    """Names of the modules of this package that made it, such as `fraud`."""
+    command: str
+    """What makes it again."""
+    recipe_sha256: str
+    """The identity of the settings, functions and rows that made it."""
 
 
 def publish(repository: Path, draft: Draft) -> Card:
@@ -66,8 +67,8 @@ def publish(repository: Path, draft: Draft) -> Card:
         data=draft.data,
         recipe=Recipe(
             description=draft.description,
-            command=COMMAND.format(model=draft.model),
-            sha256=recipe_sha256(draft.sources),
+            command=draft.command,
+            sha256=draft.recipe_sha256,
             tools={name: metadata.version(name) for name in sorted(draft.tools)},
         ),
     )
@@ -114,6 +115,17 @@ def _set_aside(final: Path) -> Iterator[None]:
         shutil.rmtree(holder, ignore_errors=True)
 
 
+def recover(folder: Path) -> None:
+    """Put back what a run that was killed in the middle of a rename left beside its place."""
+    for holder in folder.glob(".*-old-*"):
+        for old in holder.iterdir():
+            if not (folder / old.name).exists():
+                old.rename(folder / old.name)
+    for leftover in folder.glob(".*-*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
 def publish_samples(
     repository: Path,
     model: str,
@@ -133,12 +145,3 @@ def publish_samples(
     with partial.open("wb") as stream:
         np.savez_compressed(stream, inputs=inputs, labels=labels, weights=weights)
     os.replace(partial, folder / SAMPLES)
-
-
-def recipe_sha256(modules: Sequence[str]) -> str:
-    """The identity of the code that made a variant: the named modules of this package."""
-    digest = hashlib.sha256()
-    for module in sorted(modules):
-        digest.update(module.encode())
-        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
-    return digest.hexdigest()

@@ -1,7 +1,6 @@
 """The networks of the garment family, from a residual teacher down to a tiny one.
 
-All of them take pixels scaled to 0..1 as [n, 1, 28, 28] and return logits [n, 10]. `Served`
-and `Ensemble` wrap them into what a variant serves: raw pixels in, probabilities out.
+All of them take raw pixels uint8 [n, 28, 28] and return logits [n, 10].
 """
 
 from __future__ import annotations
@@ -85,34 +84,34 @@ class TinyNet(nn.Module):
         return logits
 
 
-def teacher() -> nn.Module:
-    """About 464,000 parameters and 36 million multiplications: half of them at 14x14."""
-    return ConvNet([(32, 1, 0), (64, 2, 1), (128, 2, 1)])
-
-
-def student() -> nn.Module:
-    """About 61,000 parameters and 3.7 million multiplications, no shortcut, never at 28x28."""
-    return ConvNet([(16, 2, 0), (32, 1, 0), (64, 2, 0), (64, 1, 0)])
-
-
-def tiny() -> nn.Module:
-    """About 6,000 parameters: what a few microseconds buy."""
-    return TinyNet((12, 24))
-
-
-class Served(nn.Module):
-    """Raw pixels uint8 [n, 28, 28] in, probabilities [n, 10] out.
-
-    The division by 255 is expected to have been folded into the first convolution.
-    """
+class FromPixels(nn.Module):
+    """Raw pixels in front of a body of float images: uint8 [n, 28, 28] to logits [n, 10]."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.net(pixels.float().unsqueeze(1))
-        return logits.softmax(dim=1)
+        image = pixels.float().unsqueeze(1) / WHITE
+        if self.training:
+            # Channels last is the layout in which processors convolve fastest going back.
+            image = image.to(memory_format=torch.channels_last)
+        logits: Tensor = self.net(image)
+        return logits
+
+    def blocks(self) -> list[nn.Module]:
+        """The modules between which gradient checkpointing keeps activations."""
+        return list(self.net.body.children())
+
+
+def convolutions(layers: Sequence[Sequence[int]]) -> nn.Module:
+    """A `ConvNet` of (width, stride, residual blocks) a layer, on raw pixels."""
+    return FromPixels(ConvNet([(width, stride, blocks) for width, stride, blocks in layers]))
+
+
+def tiny(widths: Sequence[int]) -> nn.Module:
+    """What a few microseconds buy: two convolutions and a linear layer, on raw pixels."""
+    return FromPixels(TinyNet((widths[0], widths[1])))
 
 
 class Ensemble(nn.Module):
@@ -122,17 +121,13 @@ class Ensemble(nn.Module):
     their errors on the two views differ enough for the mean to be better than either.
     """
 
-    def __init__(self, members: Sequence[nn.Module], *, mirrored: bool) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.mirrored = mirrored
 
     def forward(self, pixels: Tensor) -> Tensor:
-        image = pixels.float().unsqueeze(1)
         # Joined along the batch, each member runs once on twice the images.
-        views = torch.cat([image, image.flip(3)]) if self.mirrored else image
+        views = torch.cat([pixels, pixels.flip(2)])
         total = sum(member(views).softmax(dim=1) for member in self.members)
         mean: Tensor = total / len(self.members)
-        if self.mirrored:
-            mean = mean.reshape(2, pixels.shape[0], CLASSES).mean(dim=0)
-        return mean
+        return mean.reshape(2, pixels.shape[0], CLASSES).mean(dim=0)

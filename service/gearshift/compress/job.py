@@ -1,0 +1,114 @@
+"""A recipe that is about to be carried out: read, its rows loaded, its steps recognized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gearshift.compress import metrics
+from gearshift.compress.dataset import DataSets, checked, read_parts
+from gearshift.compress.functions import resolve
+from gearshift.compress.made import Report
+from gearshift.compress.recipe import Recipe, RecipeError, read
+from gearshift.compress.store import Store, keys
+from gearshift.errors import GearshiftError
+
+
+class StepFailed(GearshiftError):
+    """A step of a recipe ended in an error; what was there before is untouched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A recipe that has been read, with its rows loaded and its steps recognized."""
+
+    path: Path
+    recipe: Recipe
+    data: DataSets
+    keys: Mapping[str, str]
+    cache: Path
+    report: Report
+    kept: str = ""
+    """The subfolder of the store; folds have one each."""
+
+    @property
+    def store(self) -> Store:
+        """Where the steps' results are kept."""
+        return Store(self.cache / self.recipe.model / self.kept)
+
+    def with_recipe(self, recipe: Recipe) -> Job:
+        """The same rows for another recipe of the same file: what a search tries."""
+        found = keys(recipe, self.path.parent, self.data.learned_sha256())
+        return replace(self, recipe=recipe, keys=found)
+
+    def with_data(self, data: DataSets, kept: str) -> Job:
+        """The same recipe on other rows, quietly: a fold."""
+        found = keys(self.recipe, self.path.parent, data.learned_sha256())
+        return replace(self, data=data, keys=found, kept=kept, report=lambda line: None)
+
+
+def open_job(path: Path, cache: Path, report: Report) -> Job:
+    """Read the recipe at `path` and everything that it names; every error says where it is."""
+    recipe = read(path)
+    for name in (recipe.metric, *recipe.further):
+        if name not in metrics.known():
+            raise RecipeError(
+                f"{path}: metric: no metric is named {name!r}; known are "
+                f"{', '.join(metrics.known())}"
+            )
+    with told(f"{path}: data"):
+        data = checked(_data(recipe, path.parent, cache, report))
+    report(
+        f"{recipe.model}: {len(data.training):,} rows to learn from, "
+        f"{len(data.calibration):,} to calibrate and choose, "
+        f"{len(data.evaluation):,} to measure on"
+    )
+    with told(f"{path}"):
+        found = keys(recipe, path.parent, data.learned_sha256())
+    return Job(path=path, recipe=recipe, data=data, keys=found, cache=cache, report=report)
+
+
+def _data(recipe: Recipe, folder: Path, cache: Path, report: Report) -> DataSets:
+    data = recipe.data
+    if data.adapter is not None:
+        found = resolve(data.adapter, folder)(cache, report, **data.options)
+        if not isinstance(found, DataSets):
+            raise GearshiftError(
+                f"{data.adapter} gave {type(found).__name__}; expected "
+                "gearshift.compress.dataset.DataSets"
+            )
+        return found
+    assert data.training is not None
+    assert data.calibration is not None
+    assert data.evaluation is not None
+    return read_parts(
+        folder / data.training,
+        folder / data.calibration,
+        folder / data.evaluation,
+        name=data.name or recipe.model,
+        source=data.source or "files beside the recipe",
+        licence=data.licence,
+    )
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Whatever goes wrong inside, as one error that begins with `where`."""
+    try:
+        yield
+    except StepFailed:
+        raise
+    except GearshiftError as error:
+        raise StepFailed(f"{where}: {error}") from error
+    except OSError as error:
+        file = f" ({error.filename})" if error.filename else ""
+        raise StepFailed(f"{where}: {error.strerror or error}{file}") from error
+    except MemoryError as error:
+        raise StepFailed(f"{where}: out of memory; fewer rows or a smaller batch help") from error
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise StepFailed(
+            f"{where}: {type(error).__name__}: {reason[0] if reason else 'no message'}"
+        ) from error
