@@ -130,3 +130,19 @@ def test_a_measurement_names_its_method() -> None:
     ranked_found = metrics.measure("roc_auc", labels, outputs[:, 1:])
     assert (ranked_found.value, ranked_found.low) == (1.0, 1.0)
     assert "bootstrap" in ranked_found.method
+
+
+def test_a_paired_difference_is_narrower_than_the_intervals_and_changes_sign() -> None:
+    generator = np.random.default_rng(2)
+    labels = (generator.random(2_000) < 0.1).astype(np.int64)
+    noise = generator.normal(size=2_000)
+    one = (labels * 2.0 + noise).astype(np.float32)
+    other = (one + 0.3 * generator.normal(size=2_000)).astype(np.float32)
+    value, low, high = metrics.paired_difference("roc_auc", labels, one, other)
+    assert low <= value <= high
+    single = metrics.measure("roc_auc", labels, one)
+    assert high - low < 0.6 * (single.high - single.low)
+    back = metrics.paired_difference("roc_auc", labels, other, one)
+    assert back == pytest.approx((-value, -high, -low))
+    same = metrics.paired_difference("roc_auc", labels, one, one)
+    assert same == (0.0, 0.0, 0.0)

@@ -72,6 +72,7 @@ def test_the_page_shows_each_variant_with_all_of_its_figures() -> None:
                     "largest_difference": 3e-6,
                 },
             },
+            ends="Between the ends: much.",
             seconds={"large": 90.0, "small": 30.0},
             picture="m.png",
             data="d (l)",
@@ -88,6 +89,7 @@ def test_the_page_shows_each_variant_with_all_of_its_figures() -> None:
         "| `p` | ort | 5,000 | 0.9000 (0.5000 to 1.0000) | 0.5 | 7.2 |",
         "| together | 2.0 |",
         "Read soberly.",
+        "Between the ends: much.",
         "made up",
     ):
         assert line in text, line

@@ -53,7 +53,7 @@ def build(
         cards = publish_all(job, repository, measured, keys, command(job))
     if results is not None:
         with told(f"{path}: report in {results}"):
-            _report(job, folder, made, cards, edges, results)
+            _report(job, folder, made, cards, measured, edges, results)
 
 
 def publish_all(
@@ -164,6 +164,7 @@ def _report(
     folder: Path,
     made: Mapping[str, Made],
     cards: Sequence[Card],
+    measured: Mapping[str, Measured],
     edges: Sequence[EdgeRow],
     results: Path,
 ) -> None:
@@ -178,6 +179,7 @@ def _report(
             rows=rows,
             edges=edges,
             figures={name: found.figures for name, found in made.items()},
+            ends=_ends(job, rows, measured),
             seconds={name: job.store.seconds(name, job.keys[name]) for name in made},
             picture=f"{model}.png",
             data=f"{job.data.name} ({job.data.licence})",
@@ -202,6 +204,27 @@ def _report(
         title=job.recipe.title or model,
         across=f"p50 at batch {batch}, one thread, ms",
         up=metrics.shown(job.recipe.metric),
+    )
+
+
+def _ends(job: Job, rows: Sequence[Row], measured: Mapping[str, Measured]) -> str:
+    """Whether the ends of the frontier differ by more than chance, rows paired."""
+    name, batch = job.recipe.metric, job.recipe.drawn_batch
+    best = max(rows, key=lambda row: row.card.accuracy.value)
+    fastest = min(rows, key=lambda row: row.latency[batch])
+    if best is fastest or name not in metrics.METRICS:
+        return ""
+    value, low, high = metrics.paired_difference(
+        name,
+        job.data.evaluation.labels,
+        measured[best.name].outputs,
+        measured[fastest.name].outputs,
+    )
+    return (
+        f"Between the ends, `{best.name}` over `{fastest.name}` on the evaluation rows: "
+        f"{metrics.shown(name)} {value:+.4f} ({low:+.4f} to {high:+.4f}, paired bootstrap), "
+        f"{best.latency[batch] / fastest.latency[batch]:.0f}x the time "
+        f"at batch {batch}."
     )
 
 

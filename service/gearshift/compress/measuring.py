@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from gearshift.compress import metrics
-from gearshift.compress.dataset import Array, DataSets, checked
+from gearshift.compress.dataset import DataSets, checked
 from gearshift.compress.evaluate import predict
 from gearshift.compress.job import Job, told
 from gearshift.compress.made import Made
@@ -24,7 +25,7 @@ class Measured:
     made: Made
     accuracy: Measurement
     further: tuple[Measurement, ...]
-    outputs: Array
+    outputs: npt.NDArray[np.float32]
 
 
 def measure(job: Job, name: str, made: Made) -> Measured:

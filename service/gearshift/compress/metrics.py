@@ -146,6 +146,40 @@ def bootstrap(
     return float(low), float(high)
 
 
+def paired_difference(
+    name: str,
+    labels: npt.NDArray[np.int64],
+    one: npt.NDArray[np.float32],
+    other: npt.NDArray[np.float32],
+    *,
+    rounds: int = BOOTSTRAP_ROUNDS,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """How much better `one` is than `other` on the same rows: value, low, high.
+
+    Both are measured on the same drawn rows in every round of the bootstrap (Efron, 1979), so
+    what makes rows hard for both cancels out.
+    """
+    metric, generator, n = METRICS[name], np.random.default_rng(seed), len(labels)
+    first, second = (_scores(name, outputs, n) for outputs in (one, other))
+
+    def difference(weights: Values) -> float:
+        return metric(labels, first, weights) - metric(labels, second, weights)
+
+    drawn = (
+        np.bincount(generator.integers(0, n, n), minlength=n).astype(np.float64)
+        for _ in range(rounds)
+    )
+    values = [difference(weights) for weights in drawn if weights @ labels > 0]
+    low, high = np.quantile(values, (0.025, 0.975))
+    return difference(np.ones(n)), float(low), float(high)
+
+
+def _scores(name: str, outputs: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
+    """The outputs as the metric takes them: a row of probabilities, or one score a row."""
+    return outputs if name == "top1" else outputs.reshape(n)
+
+
 def corrected_interval(values: Values, test_share: float) -> tuple[float, float]:
     """The mean's interval over repeated cross-validation (Nadeau and Bengio, 2003).
 
@@ -168,8 +202,7 @@ def score(name: str, labels: npt.NDArray[np.int64], outputs: npt.NDArray[np.floa
     n = len(labels)
     if name in EMBEDDINGS:
         return EMBEDDINGS[name](labels, outputs, rounds=1).value
-    scores = outputs if name == "top1" else outputs.reshape(n)
-    return METRICS[name](labels, scores, np.ones(n))
+    return METRICS[name](labels, _scores(name, outputs, n), np.ones(n))
 
 
 def known() -> tuple[str, ...]:
@@ -199,7 +232,7 @@ def measure(
         )
     metric = METRICS[name]
     n = len(labels)
-    scores = outputs if name == "top1" else outputs.reshape(n)
+    scores = _scores(name, outputs, n)
     value = metric(labels, scores, np.ones(n))
     if name == "top1":
         low, high = wilson(round(value * n), n)

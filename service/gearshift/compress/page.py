@@ -48,6 +48,8 @@ class Pages:
     edges: Sequence[EdgeRow]
     figures: Mapping[str, Mapping[str, Any]]
     """What each step found on the way, by its name."""
+    ends: str
+    """What lies between the most accurate and the fastest variant, in a sentence."""
     seconds: Mapping[str, float]
     """How long each step took when it was done."""
     picture: str
@@ -70,6 +72,7 @@ def page(told: Pages) -> str:
         f"{recipe.notes.strip()}\n" if recipe.notes else "",
         _further(rows),
         _spread(rows),
+        f"{told.ends}\n" if told.ends else "",
         _calibrations(told),
         _optimizations(told),
         _edges(told.edges),
