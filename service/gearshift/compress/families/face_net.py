@@ -7,7 +7,7 @@ what is stored. Built of plain modules, it can be pruned by torch-pruning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +163,41 @@ def with_weights(weights: Weights) -> MobileFaceNet:
     if left:
         raise DataError(f"constants that the network does not use: {sorted(left)}")
     return net.eval()
+
+
+def activations(net: MobileFaceNet) -> Iterator[tuple[nn.Conv2d, nn.PReLU, nn.Conv2d]]:
+    """Every activation with the convolution that feeds it and the only one that reads it."""
+    yield net.stem, net.stemmed, net.depthwise
+    yield net.depthwise, net.filtered, net.pointwise
+    for block in net.blocks:
+        assert isinstance(block, Block)
+        yield block.expand, block.expanded, block.depthwise
+        yield block.depthwise, block.filtered, block.project
+    yield net.head, net.headed, net.pool
+
+
+@torch.no_grad()
+def turn_steep_slopes(net: MobileFaceNet) -> int:
+    """Give every activation slopes of at most one, in place; return how many channels turned.
+
+    With slope a > 1, f(x) = max(x, 0) + a min(x, 0) equals -a g(-x), where g has slope 1 / a:
+    the sign goes into the convolution before, the factor into the one after. The network
+    computes what it did, and an activation is then the larger of x and a x.
+    """
+    turned = 0
+    for before, activation, after in activations(net):
+        slope = activation.weight.data
+        steep = slope > 1
+        sign = torch.where(steep, -1.0, 1.0)
+        factor = torch.where(steep, -slope, 1.0)
+        assert before.bias is not None
+        before.weight.mul_(sign[:, None, None, None])
+        before.bias.mul_(sign)
+        along = factor[:, None, None, None] if after.groups > 1 else factor[None, :, None, None]
+        after.weight.mul_(along)
+        activation.weight.copy_(torch.where(steep, 1 / slope, slope))
+        turned += int(steep.sum())
+    return turned
 
 
 def _separable(index: int) -> str:

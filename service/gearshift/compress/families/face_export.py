@@ -1,0 +1,175 @@
+"""From a face network to ONNX bytes: exported and checked, merged, quantized to 8 and 4 bits."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import nn
+
+from gearshift.compress.evaluate import predict
+from gearshift.compress.families.face_data import INPUT
+from gearshift.compress.fusion import (
+    merge_linear_convolutions,
+    prelu_as_maximum,
+    share_initializers,
+    shorten_names,
+)
+from gearshift.compress.packing import Rounded, pack
+from gearshift.errors import GearshiftError
+
+Pixels = npt.NDArray[np.uint8]
+
+OUTPUT = "embedding"
+OPSET = 18
+IR_VERSION = 8
+TOLERANCE = 1e-4
+"""The largest difference of one number of a unit embedding between torch and ONNX Runtime."""
+BATCH = 20
+
+
+class ExportError(GearshiftError):
+    """The exported graph does not compute what the trained network computes."""
+
+
+def to_onnx(net: nn.Module, examples: Pixels) -> bytes:
+    """Export with a free first dimension, linear pairs merged; `examples` prove it equal."""
+    net = net.eval()
+    faces = torch.from_numpy(examples.copy())
+    with warnings.catch_warnings():
+        # The exporter warns about its own internals; nothing in them is ours to change.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            net,
+            (faces[:2],),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("the exporter returned nothing")
+    model = program.model_proto
+    merge_linear_convolutions(model)
+    prelu_as_maximum(model)
+    model.ir_version = IR_VERSION
+    content = _finished(model)
+    with torch.inference_mode():
+        expected = net(faces).numpy()
+    for batch in (1, 7):
+        difference = float(np.abs(predict(content, examples, batch) - expected).max())
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"at batch {batch} the exported graph differs by {difference:.2e} from the "
+                f"network, more than {TOLERANCE:.0e}"
+            )
+    return content
+
+
+def _finished(model: onnx.ModelProto) -> bytes:
+    share_initializers(model)
+    shorten_names(model)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+class _Faces(CalibrationDataReader):  # type: ignore[misc]
+    """Feeds calibration faces in small batches."""
+
+    def __init__(self, faces: Pixels) -> None:
+        self._batches: Iterator[Pixels] = iter(
+            [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
+        )
+
+    def get_next(self) -> dict[str, Pixels] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT: batch}
+
+
+def to_int8(
+    content: bytes,
+    calibration: Pixels,
+    *,
+    reduce_range: bool = True,
+    method: CalibrationMethod = CalibrationMethod.MinMax,
+) -> bytes:
+    """Static quantization (QDQ, weights per channel), scales from `calibration` faces.
+
+    `reduce_range` keeps weights to 7 bits: processors with AVX2 but without VNNI add two
+    products of 8 bits in 16, which overflows; with it both kinds give the same answers.
+    The normalization at the end stays in float32.
+    """
+    return _finished(_quantized(content, calibration, reduce_range, method))
+
+
+def _quantized(
+    content: bytes, calibration: Pixels, reduce_range: bool, method: CalibrationMethod
+) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        source, prepared, target = (folder / n for n in ("fp32.onnx", "ready.onnx", "int8.onnx"))
+        source.write_bytes(content)
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            _Faces(calibration),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=reduce_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=method,
+            op_types_to_quantize=["Conv", "Add", "PRelu"],
+        )
+        model = onnx.load(target)
+    model.ir_version = IR_VERSION
+    return model
+
+
+def to_packed(
+    content: bytes,
+    calibration: Pixels,
+    rounded: Mapping[str, Rounded],
+    *,
+    method: CalibrationMethod = CalibrationMethod.MinMax,
+) -> bytes:
+    """As `to_int8`, with every convolution's weights rounded to few bits and packed.
+
+    `rounded` has all of them by their names in `content`, as `convolutions` gives them.
+    """
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        if tensor.name in rounded:
+            values = rounded[tensor.name].values()
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    quantized = _quantized(model.SerializeToString(), calibration, True, method)
+    pack(quantized, rounded)
+    return _finished(quantized)
+
+
+def convolutions(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
+    """The weights of every convolution by name, in the order of the graph."""
+    graph = onnx.load_from_string(content).graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    return {
+        node.input[1]: onnx.numpy_helper.to_array(tensors[node.input[1]])
+        for node in graph.node
+        if node.op_type == "Conv"
+    }
