@@ -93,7 +93,8 @@ def _seen(
     """What inner values are for all inputs; the graph is cut after the last of them."""
     cut = onnx.ModelProto()
     cut.CopyFrom(model)
-    made = max(i for i, node in enumerate(cut.graph.node) if set(node.output) & set(names))
+    makers = [i for i, node in enumerate(cut.graph.node) if set(node.output) & set(names)]
+    made = max(makers, default=-1)
     del cut.graph.node[made + 1 :]
     del cut.graph.output[:]
     for name in names:
