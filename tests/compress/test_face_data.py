@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def silent(line: str) -> None:
 def test_no_person_is_in_two_parts(folds: int, fold: int) -> None:
     parts = identities(folds, fold, 4)
     assert not any(set(one) & set(other) for one, other in combinations(parts, 2))
-    assert sorted(sum(parts, [])) == list(range(1, 41))
+    assert sorted(chain(*parts)) == list(range(1, 41))
     assert len(parts[2]) == 40 // folds
 
 

@@ -18,7 +18,9 @@ from gearshift.compress.fusion import (
 Parts = list[onnx.NodeProto]
 
 
-def graph(nodes: Parts, weights: dict[str, np.ndarray], outputs: tuple[str, ...]) -> onnx.ModelProto:
+def graph(
+    nodes: Parts, weights: dict[str, np.ndarray], outputs: tuple[str, ...]
+) -> onnx.ModelProto:
     """A model of x float [n, 3, 8, 8] with these nodes, weights and outputs."""
     made = helper.make_graph(
         nodes,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,7 @@ def share_initializers(model: onnx.ModelProto) -> int:
 
 
 def shorten_names(model: onnx.ModelProto) -> int:
-    """Number the inner values and drop notes and shapes; return the bytes that this saves.
+    """Number the inner values, drop notes, shapes and defaults; return the bytes that this saves.
 
     Inputs and outputs keep their names: they are the graph's signature.
     """
@@ -73,9 +74,12 @@ def shorten_names(model: onnx.ModelProto) -> int:
                 field[index] = names.setdefault(name, f"v{len(names)}") if name else ""
         node.name = node.doc_string = ""
         del node.metadata_props[:]
+        kept = [each for each in node.attribute if not _is_default(node, each)]
+        del node.attribute[:]
+        node.attribute.extend(kept)
     del graph.value_info[:]
     del model.metadata_props[:]
-    return before - model.ByteSize()
+    return int(before - model.ByteSize())
 
 
 def prelu_as_maximum(model: onnx.ModelProto) -> int:
@@ -142,9 +146,7 @@ def _merge(
     merged = onnx.helper.make_node(
         "Conv", [first.input[0], *names], list(second.output), name=second.name
     )
-    merged.attribute.extend(
-        [onnx.helper.make_attribute("kernel_shape", [1, 1]), strides]
-    )
+    merged.attribute.extend([onnx.helper.make_attribute("kernel_shape", [1, 1]), strides])
     position = list(graph.node).index(second)
     graph.node.insert(position, merged)
     graph.node.remove(second)
@@ -173,7 +175,21 @@ def _is_pointwise(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto])
     return not any(_attribute(node, "pads", [0]))
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:
+DEFAULTS = {"dilations": {1}, "strides": {1}, "pads": {0}}
+"""Attributes of a convolution that say nothing when they hold these numbers only."""
+
+
+def _is_default(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
+    if node.op_type != "Conv":
+        return False
+    if attribute.name == "group":
+        return bool(attribute.i == 1)
+    if attribute.name == "auto_pad":
+        return bool(attribute.s == b"NOTSET")
+    return attribute.name in DEFAULTS and set(attribute.ints) == DEFAULTS[attribute.name]
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     for attribute in node.attribute:
         if attribute.name == name:
             return onnx.helper.get_attribute_value(attribute)

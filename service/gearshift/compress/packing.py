@@ -71,7 +71,8 @@ def levels_of(bits: int) -> npt.NDArray[np.int8]:
         cell = np.searchsorted((levels[1:] + levels[:-1]) / 2, points)
         mass = np.bincount(cell, density, len(levels))
         levels = np.bincount(cell, density * points, len(levels)) / mass
-    return np.rint(levels / levels[-1] * LARGEST_LEVEL).astype(np.int8)
+    stretched: npt.NDArray[np.int8] = np.rint(levels / levels[-1] * LARGEST_LEVEL).astype(np.int8)
+    return stretched
 
 
 def nearest(values: Floats, levels: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
@@ -233,9 +234,7 @@ class _Packer:
             self.nodes += [
                 helper.make_node("BitShift", [table, steps], [f"s{bits}"], direction="RIGHT"),
                 helper.make_node("BitwiseAnd", [f"s{bits}", mask], [f"a{bits}"]),
-                helper.make_node(
-                    "Cast", [f"a{bits}"], [f"c{bits}"], to=onnx.TensorProto.INT32
-                ),
+                helper.make_node("Cast", [f"a{bits}"], [f"c{bits}"], to=onnx.TensorProto.INT32),
                 helper.make_node("Gather", [levels, f"c{bits}"], [f"g{bits}"]),
                 helper.make_node("Reshape", [f"g{bits}", every], [f"r{bits}"]),
             ]
@@ -248,9 +247,7 @@ class _Packer:
     def _write_halves(self) -> None:
         names = [name for name, _ in self.halves]
         table = self._constant("halves", np.concatenate([values for _, values in self.halves]))
-        self.nodes.append(
-            helper.make_node("Cast", [table], ["floats"], to=onnx.TensorProto.FLOAT)
-        )
+        self.nodes.append(helper.make_node("Cast", [table], ["floats"], to=onnx.TensorProto.FLOAT))
         self._split("floats", names, [values.size for _, values in self.halves], 0)
 
     def _split(self, source: str, names: Sequence[str], sizes: Sequence[int], rest: int) -> None:

@@ -56,7 +56,7 @@ def round_network(
     for index, node in enumerate(convolutions):
         weight = numpy_helper.to_array(tensors[node.input[1]]).astype(np.float64)
         bias = numpy_helper.to_array(tensors[node.input[2]]).astype(np.float64)
-        gram = None
+        gram, seen = None, None
         if _pointwise(node, tensors):
             seen = dict(_seen(model, [node.input[0]], inputs))[node.input[0]]
             gram, crossed = _products(exact[node.input[0]], seen)
@@ -66,8 +66,12 @@ def round_network(
         chosen = round_weights(weight, bits(weight.shape), gram)
         rounded[node.input[1]] = chosen
         _store(tensors[node.input[1]], chosen.values())
-        after = dict(_seen(model, [node.output[0]], inputs))[node.output[0]]
-        _store(tensors[node.input[2]], bias + exact[node.output[0]].mean - after.mean)
+        if seen is not None:
+            # A pointwise layer's mean answer is its answer to the mean input.
+            after = chosen.values().astype(np.float64)[:, :, 0, 0] @ seen.mean + bias
+        else:
+            after = dict(_seen(model, [node.output[0]], inputs))[node.output[0]].mean
+        _store(tensors[node.input[2]], bias + exact[node.output[0]].mean - after)
         if index % 10 == 9:
             report(f"  rounded {index + 1} of {len(convolutions)} convolutions")
     return bytes(model.SerializeToString()), rounded

@@ -61,9 +61,7 @@ def fetched(archive: Archive, cache: Path, report: Report) -> Path:
 def _downloaded(archive: Archive, folder: Path) -> Path:
     if shutil.which(archive.command[0]) is None:
         raise DataError(f"{archive.requirement} needs the program {archive.command[0]!r}")
-    done = subprocess.run(
-        archive.command, cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(archive.command, cwd=folder, capture_output=True, text=True, check=False)
     files = [path for path in folder.iterdir() if path.is_file()]
     if done.returncode != 0 or len(files) != 1:
         words = (done.stderr or done.stdout).strip().splitlines()

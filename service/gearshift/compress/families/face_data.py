@@ -87,9 +87,7 @@ def orl(
     )
 
 
-def identities(
-    folds: int, fold: int, choosing: int
-) -> tuple[list[int], list[int], list[int]]:
+def identities(folds: int, fold: int, choosing: int) -> tuple[list[int], list[int], list[int]]:
     """The people (1..40) of training, calibration and evaluation."""
     if folds < 2 or SUBJECTS % folds or not 0 <= fold < folds:
         raise ValueError(f"fold {fold} of {folds}: 40 people cannot be split so")
@@ -226,7 +224,7 @@ def best_face(outputs: Mapping[str, npt.NDArray[np.float32]]) -> tuple[float, Po
         if score > best:
             row, column = divmod(cell, DETECTOR_SIDE // stride)
             offsets = outputs[f"kps_{stride}"][0, cell].reshape(5, 2).astype(np.float64)
-            best, marks = score, (offsets + (column, row)) * stride
+            best, marks = score, (offsets + np.array([column, row])) * stride
     return best, marks
 
 
@@ -261,4 +259,5 @@ def sample(picture: Pixels, x: Points, y: Points) -> Pixels:
     right_share, low_share = x - left, y - top
     upper = picture[top, left] * (1 - right_share) + picture[top, left + 1] * right_share
     lower = picture[top + 1, left] * (1 - right_share) + picture[top + 1, left + 1] * right_share
-    return np.rint(upper * (1 - low_share) + lower * low_share).astype(np.uint8)
+    blended: Pixels = np.rint(upper * (1 - low_share) + lower * low_share).astype(np.uint8)
+    return blended

@@ -162,7 +162,8 @@ def with_weights(weights: Weights) -> MobileFaceNet:
         raise DataError(f"not the MobileFaceNet that this network is: {error}") from error
     if left:
         raise DataError(f"constants that the network does not use: {sorted(left)}")
-    return net.eval()
+    net.eval()
+    return net
 
 
 def activations(net: MobileFaceNet) -> Iterator[tuple[nn.Conv2d, nn.PReLU, nn.Conv2d]]:

@@ -47,13 +47,13 @@ class Inner:
 
     @property
     def size(self) -> int:
-        return self.reader.in_channels
+        return int(self.reader.in_channels)
 
     @property
     def cost(self) -> float:
         """Parameters of one channel."""
         made = sum(maker.weight[0].numel() + 1 for maker in self.makers)
-        return made + len(self.slopes) + self.reader.out_channels
+        return float(made + len(self.slopes) + self.reader.out_channels)
 
 
 def inner_channels(net: MobileFaceNet) -> list[Inner]:
@@ -71,7 +71,8 @@ def inner_channels(net: MobileFaceNet) -> list[Inner]:
 def merge_last(net: MobileFaceNet) -> None:
     """Replace the two last layers, between which nothing happens, by their product, in place."""
     if isinstance(net.mix, nn.Conv2d):
-        assert net.mix.bias is not None and net.embed.bias is not None
+        assert net.mix.bias is not None
+        assert net.embed.bias is not None
         outer, inner = (conv.weight[:, :, 0, 0].double() for conv in (net.embed, net.mix))
         net.embed.bias += (outer @ net.mix.bias.double()).float()
         net.embed.weight.copy_((outer @ inner).float()[:, :, None, None])
@@ -219,7 +220,7 @@ def pruned(
 
     `faces` are unlabelled, uint8 [n, 112, 112, 3]; nothing is trained by gradient here.
     """
-    net = copy.deepcopy(teacher).eval()
+    net: MobileFaceNet = copy.deepcopy(teacher).eval()
     merge_last(net)
     exact = copy.deepcopy(net)
     groups = inner_channels(net)
@@ -326,7 +327,8 @@ def distil(
             report(f"  step {step + 1}/{schedule.steps} loss {running / 100:.4f}")
             running = 0.0
     net.load_state_dict(averaged.module.state_dict())
-    return net.eval()
+    net.eval()
+    return net
 
 
 def _cycle(schedule: Schedule, progress: float) -> float:
