@@ -150,6 +150,13 @@ def test_equal_tensors_are_stored_once() -> None:
     np.testing.assert_array_equal(answers(model)[0], before)
 
 
+def test_zero_points_of_int8_stay_apart_unless_asked_for() -> None:
+    zeros = {name: np.zeros(4, np.int8) for name in ("a", "b")}
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    assert share_initializers(graph(nodes, zeros, ("y",))) == 0
+    assert share_initializers(graph(nodes, zeros, ("y",)), int8=True) > 0
+
+
 def test_short_names_keep_the_signature_and_the_answers() -> None:
     model = pair()
     model.graph.node[1].name = "a name of some length"

@@ -32,10 +32,13 @@ def merge_linear_convolutions(model: onnx.ModelProto) -> int:
     return merged
 
 
-def share_initializers(model: onnx.ModelProto) -> int:
+def share_initializers(model: onnx.ModelProto, *, int8: bool = False) -> int:
     """Store tensors of equal type, shape and content once; return the bytes that this saves.
 
-    Quantized graphs hold the same zero points and scales many times over.
+    Quantized graphs hold the same zero points and scales many times over. Tensors of type int8
+    stay apart unless `int8` is set: asked for exact products (session.x64quantprecision) on a
+    processor without VNNI, ONNX Runtime rewrites weights above 7 bits with their zero points,
+    and fails on a zero point that it has rewritten before. Weights of 7 bits are left alone.
     """
     graph = model.graph
     kept: dict[tuple[int, tuple[int, ...], bytes], str] = {}
@@ -44,7 +47,7 @@ def share_initializers(model: onnx.ModelProto) -> int:
     for tensor in list(graph.initializer):
         content = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
         key = (tensor.data_type, tuple(tensor.dims), content)
-        if tensor.name in inputs:
+        if tensor.name in inputs or (tensor.data_type == onnx.TensorProto.INT8 and not int8):
             continue
         first = kept.setdefault(key, tensor.name)
         if first != tensor.name:

@@ -82,8 +82,8 @@ def to_onnx(net: nn.Module, examples: Pixels) -> bytes:
     return content
 
 
-def _finished(model: onnx.ModelProto) -> bytes:
-    share_initializers(model)
+def _finished(model: onnx.ModelProto, *, share_int8: bool = False) -> bytes:
+    share_initializers(model, int8=share_int8)
     shorten_names(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
@@ -161,7 +161,8 @@ def to_packed(
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     quantized = _quantized(model.SerializeToString(), calibration, True, method)
     pack(quantized, rounded)
-    return _finished(quantized)
+    # No packed weight has more than 7 bits.
+    return _finished(quantized, share_int8=True)
 
 
 def convolutions(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
