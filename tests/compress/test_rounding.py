@@ -17,7 +17,7 @@ def silent(line: str) -> None:
 
 
 def network(channels: int = 24) -> bytes:
-    """x float [n, 4, 6, 6] through a pointwise, a depthwise and a pointwise layer."""
+    """x float [n, 4, 12, 12] through a pointwise, a depthwise and a pointwise layer."""
     rng = np.random.default_rng(0)
     weights = {
         "a": rng.normal(size=(channels, 4, 1, 1)),
@@ -37,8 +37,8 @@ def network(channels: int = 24) -> bytes:
     graph = helper.make_graph(
         nodes,
         "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4, 6, 6])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8, 4, 4])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4, 12, 12])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8, 10, 10])],
         [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()],
     )
     opsets = [helper.make_opsetid("", 18)]
@@ -48,7 +48,7 @@ def network(channels: int = 24) -> bytes:
 
 def examples(n: int = 60, seed: int = 1) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(n, 4, 6, 6)) + rng.normal(size=(n, 4, 1, 1))).astype(np.float32)
+    return (rng.normal(size=(n, 4, 12, 12)) + rng.normal(size=(n, 4, 1, 1))).astype(np.float32)
 
 
 def run(content: bytes, x: np.ndarray) -> np.ndarray:
