@@ -7,6 +7,8 @@ downloaded: the weights are random, in the names and layout of the published fil
 from __future__ import annotations
 
 import copy
+import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,6 +19,7 @@ from torch import nn
 from gearshift.compress.data import DataError
 from gearshift.compress.evaluate import predict
 from gearshift.compress.families import face_train
+from gearshift.compress.families.archives import fetched, member
 from gearshift.compress.families.face_export import (
     ExportError,
     convolutions,
@@ -25,9 +28,12 @@ from gearshift.compress.families.face_export import (
     to_packed,
 )
 from gearshift.compress.families.face_net import (
+    MEMBER,
+    PACKAGE,
     Block,
     MobileFaceNet,
     Padded,
+    mobilefacenet,
     scaled,
     turn_steep_slopes,
     with_weights,
@@ -126,12 +132,12 @@ def test_padding_is_that_of_tensorflow(stride: int) -> None:
     conv = Padded(1, 1, 3, stride=stride, bias=False)
     conv.weight.data.fill_(1.0)
     picture = torch.zeros(1, 1, 8, 8)
-    picture[0, 0, 0, 0] = 1.0
+    picture[0, 0, 1, 1] = 1.0
     with torch.inference_mode():
         found = conv(picture)
     assert found.shape == (1, 1, 8 // stride, 8 // stride)
-    # With stride 2 the first window begins at the first pixel, so only one window sees it.
-    assert int(found.sum()) == (4 if stride == 1 else 1)
+    # With stride 2 windows begin at pixels 0, 2, ...: the second pixel is in the first only.
+    assert int(found.sum()) == (9 if stride == 1 else 1)
 
 
 def test_slopes_and_layout_are_those_of_the_file(net: MobileFaceNet) -> None:
@@ -309,3 +315,21 @@ def test_scaling_is_that_of_the_published_network() -> None:
     pictures = torch.tensor([0, 127, 255], dtype=torch.uint8).expand(1, 1, 1, 3)
     expected = torch.tensor([-127.5, -0.5, 127.5]) / 128
     torch.testing.assert_close(scaled(pictures).flatten(), expected)
+
+
+@pytest.mark.skipif("FACE_CACHE" not in os.environ, reason="needs the published file, once fetched")
+def test_the_network_is_the_published_one() -> None:
+    """Against LiteRT on the file itself: `FACE_CACHE=build/compress pytest tests/training`."""
+    interpreters = pytest.importorskip("ai_edge_litert.interpreter")
+    cache = Path(os.environ["FACE_CACHE"])
+    content = member(fetched(PACKAGE, cache, quiet), MEMBER)
+    interpreter = interpreters.Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    pictures = faces(2)
+    given = (pictures.numpy().astype(np.float32) - 127.5) / 128
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], given)
+    interpreter.invoke()
+    expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    with torch.inference_mode():
+        found = mobilefacenet(cache, quiet).raw(scaled(pictures)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
