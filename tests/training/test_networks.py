@@ -180,10 +180,10 @@ def test_checkpointing_changes_memory_and_nothing_else() -> None:
             assert torch.allclose(one, other, atol=1e-5), name
 
 
-def test_checkpointing_needs_to_know_the_blocks() -> None:
+def test_checkpointing_needs_to_know_the_segments() -> None:
     pixels, labels = stripes(32)
     schedule = Learning(epochs=1, checkpoints=True)
-    with pytest.raises(LossError, match="needs a method `blocks"):
+    with pytest.raises(LossError, match="needs a method `segments"):
         fit(
             *(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), (pixels.float(),), labels),
             *(schedule, TASK),

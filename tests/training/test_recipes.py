@@ -27,11 +27,11 @@ class Net(nn.Module):
         )
         self.head = nn.Linear(4 * width, 3)
 
-    def embed(self, x):
+    def features(self, x):
         return self.body(x.unsqueeze(1)).flatten(1)
 
     def forward(self, x):
-        return self.head(self.embed(x))
+        return self.head(self.features(x))
 
 def net(width=32):
     return Net(width)

@@ -32,10 +32,13 @@ def merge_linear_convolutions(model: onnx.ModelProto) -> int:
     return merged
 
 
-def share_initializers(model: onnx.ModelProto) -> int:
+def share_initializers(model: onnx.ModelProto, *, int8: bool = False) -> int:
     """Store tensors of equal type, shape and content once; return the bytes that this saves.
 
-    Quantized graphs hold the same zero points and scales many times over.
+    Quantized graphs hold the same zero points and scales many times over. Tensors of type int8
+    stay apart unless `int8` is set: asked for exact products (session.x64quantprecision) on a
+    processor without VNNI, ONNX Runtime rewrites weights above 7 bits with their zero points,
+    and fails on a zero point that it has rewritten before. Weights of 7 bits are left alone.
     """
     graph = model.graph
     kept: dict[tuple[int, tuple[int, ...], bytes], str] = {}
@@ -44,7 +47,7 @@ def share_initializers(model: onnx.ModelProto) -> int:
     for tensor in list(graph.initializer):
         content = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
         key = (tensor.data_type, tuple(tensor.dims), content)
-        if tensor.name in inputs:
+        if tensor.name in inputs or (tensor.data_type == onnx.TensorProto.INT8 and not int8):
             continue
         first = kept.setdefault(key, tensor.name)
         if first != tensor.name:
@@ -58,7 +61,7 @@ def share_initializers(model: onnx.ModelProto) -> int:
 
 
 def shorten_names(model: onnx.ModelProto) -> int:
-    """Number the inner values and drop notes and shapes; return the bytes that this saves.
+    """Number the inner values, drop notes, shapes and defaults; return the bytes that this saves.
 
     Inputs and outputs keep their names: they are the graph's signature.
     """
@@ -74,6 +77,9 @@ def shorten_names(model: onnx.ModelProto) -> int:
                 field[index] = names.setdefault(name, f"v{len(names)}") if name else ""
         node.name = node.doc_string = ""
         del node.metadata_props[:]
+        kept = [each for each in node.attribute if not _is_default(node, each)]
+        del node.attribute[:]
+        node.attribute.extend(kept)
     del graph.value_info[:]
     del model.metadata_props[:]
     return int(before - model.ByteSize())
@@ -170,6 +176,20 @@ def _is_pointwise(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto])
         return False
     # SAME padding of a 1 x 1 kernel is none whatever the stride, VALID is none by definition.
     return not any(_attribute(node, "pads", [0]))
+
+
+DEFAULTS = {"dilations": {1}, "strides": {1}, "pads": {0}}
+"""Attributes of a convolution that say nothing when they hold these numbers only."""
+
+
+def _is_default(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
+    if node.op_type != "Conv":
+        return False
+    if attribute.name == "group":
+        return bool(attribute.i == 1)
+    if attribute.name == "auto_pad":
+        return bool(attribute.s == b"NOTSET")
+    return attribute.name in DEFAULTS and set(attribute.ints) == DEFAULTS[attribute.name]
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

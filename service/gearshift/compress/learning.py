@@ -168,9 +168,9 @@ def _soft(output: Tensor, target: Tensor, activation: str, temperature: float) -
 
 
 def embedding(net: nn.Module, given: Inputs) -> Tensor:
-    """What the network thinks before it decides: `embed` where it has one, or its output."""
-    embed = getattr(net, "embed", net)
-    found: Tensor = embed(*given)
+    """What the network thinks before it decides: `features` where it has them, or its output."""
+    features = getattr(net, "features", net)
+    found: Tensor = features(*given)
     return found
 
 
@@ -253,17 +253,17 @@ def _resume(
 
 @contextmanager
 def _checkpointed(net: nn.Module, wanted: bool) -> Iterator[None]:
-    """Let each of `net.blocks()` forget what it computed and compute it again going back."""
+    """Let each of `net.segments()` forget what it computed and compute it again going back."""
     if not wanted:
         yield
         return
-    blocks = getattr(net, "blocks", None)
-    if blocks is None:
+    segments = getattr(net, "segments", None)
+    if segments is None:
         raise LossError(
-            f"checkpoints = true needs a method `blocks()` of {type(net).__name__} that names "
+            f"checkpoints = true needs a method `segments()` of {type(net).__name__} that names "
             "the modules between which activations are kept"
         )
-    with checkpointing(list(blocks())):
+    with checkpointing(list(segments())):
         yield
 
 

@@ -79,7 +79,7 @@ class Learning(Strict):
     augment: str | None = None
     """A function of (inputs, generator) that gives changed inputs, a batch at a time."""
     checkpoints: bool = False
-    """Gradient checkpointing of `blocks()`: less memory, more time (Chen et al., 2016)."""
+    """Gradient checkpointing of `segments()`: less memory, more time (Chen et al., 2016)."""
     seed: int | None = None
 
 

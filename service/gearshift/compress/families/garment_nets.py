@@ -99,7 +99,7 @@ class FromPixels(nn.Module):
         logits: Tensor = self.net(image)
         return logits
 
-    def blocks(self) -> list[nn.Module]:
+    def segments(self) -> list[nn.Module]:
         """The modules between which gradient checkpointing keeps activations."""
         return list(self.net.body.children())
 
