@@ -16,12 +16,13 @@ from gearshift.compress import metrics
 from gearshift.compress.evaluate import predict
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
-BUDGET = 15_000_000
+BUDGET = 22_000_000
 """Bytes that all committed artifacts and samples together may take."""
 INPUTS = {
     "fraud": ("features", np.float32, (30,), "probability", 1),
     "tumor": ("features", np.float32, (30,), "probability", 1),
     "garment": ("pixels", np.uint8, (28, 28), "probabilities", 10),
+    "face": ("faces", np.uint8, (112, 112, 3), "embedding", 192),
 }
 
 
@@ -29,6 +30,8 @@ def intent(model: str) -> dict[str, Any]:
     return tomllib.loads((REPOSITORY / model / "model.toml").read_text())
 
 
+SAMPLED = tuple(model for model in INPUTS if model != "face")
+"""The pictures of faces have no licence: none is committed."""
 VARIANTS = [(model, entry["name"]) for model in INPUTS for entry in intent(model)["variants"]]
 
 
@@ -76,7 +79,7 @@ def test_all_variants_of_a_model_have_one_signature(model: str, variant: str) ->
     assert out.shape.dim[1].dim_value == width
 
 
-@pytest.mark.parametrize("model", INPUTS)
+@pytest.mark.parametrize("model", SAMPLED)
 def test_samples_are_what_the_model_takes(model: str) -> None:
     inputs, labels, weights = samples_of(model)
     _, dtype, shape, _, width = INPUTS[model]
@@ -89,7 +92,7 @@ def test_samples_are_what_the_model_takes(model: str) -> None:
     assert set(labels) == set(range(max(2, width)))
 
 
-@pytest.mark.parametrize(("model", "variant"), VARIANTS)
+@pytest.mark.parametrize(("model", "variant"), [v for v in VARIANTS if v[0] in SAMPLED])
 def test_the_samples_reproduce_the_accuracy_of_the_card(model: str, variant: str) -> None:
     inputs, labels, weights = samples_of(model)
     card = card_of(model, variant)

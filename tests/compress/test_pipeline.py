@@ -14,6 +14,7 @@ import pytest
 from gearshift.compress import build as building
 from gearshift.compress import edge, steps
 from gearshift.compress.build import build
+from gearshift.compress.evaluate import predict
 from gearshift.compress.job import StepFailed
 from gearshift.compress.metrics import wilson
 from gearshift.compress.search import search
@@ -272,6 +273,53 @@ def Part_of(place: Path) -> Any:  # noqa: N802
     from gearshift.compress.dataset import read_part
 
     return read_part(place / "recipes" / "evaluation.npz")
+
+
+FOLDS = """
+import numpy as np
+from gearshift.compress.dataset import DataSets, Part
+
+def rows(cache, report, fold=0, folds=2):
+    from onnx_models import blobs
+    parts = {}
+    for name, n, seed in (("training", 40, 10), ("calibration", 60, 20), ("evaluation", 80, 30)):
+        x, labels = blobs(n, seed=seed + fold)
+        parts[name] = Part({"x": x}, labels)
+    return DataSets(name="blobs", source="here", licence="made here", **parts)
+"""
+
+
+def test_cross_fitting_measures_the_answers_of_all_folds_together(place: Path) -> None:
+    (place / "recipes" / "folds.py").write_text(FOLDS)
+    head = (
+        'model = "blobs"\nmetric = "top1"\ncross_fitting = 2\n[data]\nadapter = "folds.py:rows"\n'
+    )
+    recipe = place / "recipes" / "recipe.toml"
+    recipe.write_text(head + STEPS)
+    made(place)
+    told = card(place, "large-int8")
+    (beside,) = told["further"]
+    assert told["accuracy"]["n"] == 160
+    assert told["accuracy"]["method"].startswith("2-fold cross-fitting")
+    assert (beside["metric"], beside["n"]) == ("held_out_top1", 80)
+    # What the second fold's own file answers on the second fold's rows.
+    x, labels = blobs(80, seed=31)
+    (folder,) = (place / "cache" / "blobs" / "fold-1").glob("large-int8-*")
+    second = (predict((folder / "artifact").read_bytes(), {"x": x}).argmax(1) == labels).sum()
+    right = round(beside["value"] * 80) + int(second)
+    assert told["accuracy"]["value"] == pytest.approx(right / 160)
+
+
+def test_cross_validation_makes_every_fold_anew(place: Path) -> None:
+    recipe = place / "recipes" / "recipe.toml"
+    folds = "cross_validation = { folds = 3, repeats = 2 }\n[data]"
+    recipe.write_text((HEAD + STEPS).replace("[data]", folds))
+    made(place)
+    told = card(place, "own")
+    assert told["accuracy"]["n"] == 60
+    assert "2 times repeated stratified 3-fold" in told["accuracy"]["method"]
+    assert told["further"][0]["metric"] == "held_out_top1"
+    assert len(list((place / "cache" / "blobs").glob("fold-*/own-*"))) == 6
 
 
 SEARCH = """

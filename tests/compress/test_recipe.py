@@ -36,7 +36,7 @@ def test_a_good_recipe_is_read_with_its_defaults() -> None:
     assert found.output.activation == "softmax"
 
 
-@pytest.mark.parametrize("model", ["fraud", "tumor", "garment"])
+@pytest.mark.parametrize("model", ["fraud", "tumor", "garment", "face"])
 def test_the_shipped_recipes_are_good(model: str) -> None:
     path = Path(__file__).parents[2] / "model_repo" / model / "recipe.toml"
     assert recipe.read(path).model == model
@@ -74,6 +74,13 @@ def test_the_shipped_recipes_are_good(model: str) -> None:
         (
             changed(data={"adapter": "a:b", "training": "x.npz"}),
             "data: has both `adapter` and `training`",
+        ),
+        (
+            changed(
+                cross_fitting=2,
+                data={"training": "a", "calibration": "b", "evaluation": "c", "licence": "d"},
+            ),
+            "cross_fitting: needs data.adapter",
         ),
         (
             changed(data={"training": "a", "calibration": "b", "evaluation": "c"}),

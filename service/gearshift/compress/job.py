@@ -43,6 +43,17 @@ class Job:
         found = keys(recipe, self.path.parent, self.data.learned_sha256())
         return replace(self, recipe=recipe, keys=found)
 
+    def fold(self, number: int, folds: int) -> Job:
+        """The recipe on the rows of fold `number` of `folds`; fold 0 is what is published."""
+        if number == 0:
+            return self
+        options = {**self.recipe.data.options, "fold": number, "folds": folds}
+        told_data = self.recipe.data.model_copy(update={"options": options})
+        recipe = self.recipe.model_copy(update={"data": told_data})
+        with told(f"{self.path}: data, fold {number}"):
+            data = checked(_data(recipe, self.path.parent, self.cache, self.report))
+        return replace(self.with_data(data, f"fold-{number}"), report=self.report)
+
     def with_data(self, data: DataSets, kept: str) -> Job:
         """The same recipe on other rows, quietly: a fold."""
         found = keys(self.recipe, self.path.parent, data.learned_sha256())

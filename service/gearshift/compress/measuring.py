@@ -34,11 +34,31 @@ def measure(job: Job, name: str, made: Made) -> Measured:
     with told(f"{job.path}: step {name!r}, evaluation"):
         outputs = predict(made.artifact, job.data.evaluation.inputs)
         held_out = [metrics.measure(m, labels, outputs) for m in _names(job)]
+    if job.recipe.cross_fitting is not None:
+        named = [replace(m, metric=f"held_out_{m.metric}") for m in held_out]
+        accuracy, *further = _over_people(job, name, outputs, job.recipe.cross_fitting)
+        return Measured(made, accuracy, (*further, *named), outputs)
     if job.recipe.cross_validation is None:
         return Measured(made, held_out[0], tuple(held_out[1:]), outputs)
     named = [replace(m, metric=f"held_out_{m.metric}") for m in held_out]
     accuracy, *further = _over_folds(job, name, job.recipe.cross_validation)
     return Measured(made, accuracy, (*further, *named), outputs)
+
+
+def _over_people(
+    job: Job, name: str, outputs: npt.NDArray[np.float32], folds: int
+) -> list[Measurement]:
+    """The metrics of all folds' answers together; `outputs` are those of fold 0."""
+    answers, labels = [outputs], [job.data.evaluation.labels]
+    for number in range(1, folds):
+        fold = job.fold(number, folds)
+        artifact = make(fold, only=[name])[name].artifact
+        answers.append(predict(artifact, fold.data.evaluation.inputs))
+        labels.append(fold.data.evaluation.labels)
+    together, whose = np.concatenate(answers), np.concatenate(labels)
+    found = [metrics.measure(metric, whose, together) for metric in _names(job)]
+    words = f"{folds}-fold cross-fitting, each fold by files made from the others; "
+    return [replace(m, method=words + m.method) for m in found]
 
 
 def _names(job: Job) -> Sequence[str]:

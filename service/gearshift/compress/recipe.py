@@ -248,6 +248,9 @@ class Recipe(Strict):
     the data must not be passed on), or a function that chooses and weighs them."""
     output: Output = Output()
     cross_validation: Folds | None = None
+    cross_fitting: Annotated[int, Field(ge=2)] | None = None
+    """So many folds that the adapter knows (`fold`, `folds`): each is answered by variants made
+    from the others, and the metric is of all answers together."""
     steps: Annotated[list[AnyStep], Field(min_length=1)]
     serve: Serve = Serve()
     search: Goal | None = None
@@ -286,7 +289,7 @@ def parse(table: Mapping[str, Any], path: Path) -> Recipe:
     except ValidationError as error:
         lines = [_told(entry, table) for entry in error.errors()]
         raise RecipeError("\n".join(f"{path}: {line}" for line in lines)) from None
-    mistakes = [*_order(recipe), *_sources(recipe.data)]
+    mistakes = [*_order(recipe), *_sources(recipe.data), *_folding(recipe)]
     if mistakes:
         raise RecipeError("\n".join(f"{path}: {line}" for line in mistakes))
     return recipe
@@ -362,6 +365,16 @@ def _order(recipe: Recipe) -> list[str]:
         )
         before.add(step.name)
     return mistakes
+
+
+def _folding(recipe: Recipe) -> list[str]:
+    if recipe.cross_fitting is None:
+        return []
+    if recipe.cross_validation is not None:
+        return ["cross_fitting: cannot be had together with cross_validation"]
+    if recipe.data.adapter is None:
+        return ["cross_fitting: needs data.adapter, a function with the options fold and folds"]
+    return []
 
 
 def _sources(data: Data) -> list[str]:
