@@ -1,0 +1,1 @@
+"""The families of models that can be compressed: their data, their networks, their training."""
