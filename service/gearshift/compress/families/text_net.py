@@ -69,7 +69,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """x [n, t, width]; bias [n, 1, 1, t], 0 for a token and `HIDDEN` for padding."""
         x = self.norm(x + self.dropout(self.merge(self._attention(x, bias))))
-        inner = functional.gelu(self.widen(x))
+        inner = _gelu(self.widen(x))
         result: Tensor = self.last_norm(x + self.dropout(self.narrow(inner)))
         return result
 
@@ -83,6 +83,14 @@ class Block(nn.Module):
         scores = query @ key.transpose(2, 3) * (1.0 / math.sqrt(size)) + bias
         mixed = self.dropout(scores.softmax(dim=3)) @ value
         return mixed.transpose(1, 2).reshape(-1, tokens, width)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """x times the normal distribution's share below x (Hendrycks and Gimpel, 2016)."""
+    if not torch.compiler.is_exporting():
+        return functional.gelu(x)
+    # The exporter writes gelu as x * (0.5 * (1 + erf)), which ONNX Runtime does not fuse.
+    return (x * 0.5) * (torch.erf(x / math.sqrt(2.0)) + 1.0)
 
 
 class Encoder(nn.Module):
