@@ -23,6 +23,11 @@ def test_a_plain_mail_is_its_subject_and_body() -> None:
     assert parsed.text == "Café now\nHi you =)"
 
 
+def test_lines_of_signs_leave_room_for_words() -> None:
+    raw = b"Subject: s\n\n=======\n# # # # #\nWell... a -- b !!! 10000000\n"
+    assert parse("ham/1", raw, spam=False).body == "=== ### Well... a -- b !!! 10000000"
+
+
 def test_html_is_read_as_it_is_seen() -> None:
     markup = "<html><style>p {}</style><p>Via<!-- x -->gra<br>&amp; more</p><script>a<b</script>"
     assert visible_text(markup).split() == ["Viagra", "&", "more"]

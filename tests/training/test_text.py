@@ -337,6 +337,7 @@ def test_int8_is_smaller_and_nearly_agrees(teacher: Classifier) -> None:
     for small in (
         text_export.to_dynamic_int8(content),
         text_export.to_dynamic_int8(content, per_channel=False),
+        text_export.to_dynamic_int8(content, reduce_range=True),
         text_export.to_static_int8(content, ids[:64]),
     ):
         floats = sum(

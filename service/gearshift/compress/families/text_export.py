@@ -95,11 +95,15 @@ def _strip(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def to_dynamic_int8(content: bytes, *, per_channel: bool = True) -> bytes:
+def to_dynamic_int8(
+    content: bytes, *, per_channel: bool = True, reduce_range: bool = False
+) -> bytes:
     """Int8 weights, and activations whose scale is found anew at every product.
 
-    Signed weights in 7 bits on processors without VNNI would avoid a saturation in 16 bits;
-    the full 8 bits are kept, because ONNX Runtime's AVX2 kernels add in 32 bits for u8s8.
+    The scale is found over all rows of a batch, so an answer depends a little on its
+    neighbours. On processors without VNNI the products of 8-bit weights can overflow the 16
+    bits that pairs of them are added in; `reduce_range` gives the weights 7 bits, which cannot
+    (onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
     """
     with tempfile.TemporaryDirectory() as temporary:
         source, target = (Path(temporary) / name for name in ("fp32.onnx", "int8.onnx"))
@@ -107,7 +111,11 @@ def to_dynamic_int8(content: bytes, *, per_channel: bool = True) -> bytes:
         prepared = source.with_name("ready.onnx")
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_dynamic(
-            str(prepared), str(target), per_channel=per_channel, weight_type=QuantType.QInt8
+            str(prepared),
+            str(target),
+            per_channel=per_channel,
+            reduce_range=reduce_range,
+            weight_type=QuantType.QInt8,
         )
         return _saved(onnx.load(target))
 

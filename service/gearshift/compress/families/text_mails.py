@@ -23,6 +23,7 @@ import numpy.typing as npt
 _INVISIBLE = re.compile(r"<!--.*?-->|<(script|style|title)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<![^<>]*>")
 _HTML = re.compile(r"<(html|body|table|font|br|p|a\s+href)\b", re.IGNORECASE)
+_RULE = re.compile(r"([^\w\s])(?:\s*\1){3,}")
 _SPACE = re.compile(r"\s+")
 _NOT_A_LETTER = re.compile(r"[^a-z]+")
 _REPLY = re.compile(r"^\s*(re|fwd?|aw|sv)\s*(\[\d+\])?\s*:|^\s*\[[^\]]{1,30}\]", re.IGNORECASE)
@@ -55,10 +56,14 @@ class Mail:
 
 
 def parse(name: str, raw: bytes, spam: bool) -> Mail:
-    """The subject and the visible text of a raw mail (RFC 822, MIME)."""
+    """The subject and the visible text of a raw mail (RFC 822, MIME).
+
+    A line of one sign (=====, # # # #) is shortened to three: each sign is a token of its own,
+    and one such line would leave no room for words.
+    """
     message = message_from_bytes(raw)
-    pieces = [_text_of(part) for part in _readable(message)]
-    body = _SPACE.sub(" ", " ".join(pieces)).strip()
+    pieces = " ".join(_text_of(part) for part in _readable(message))
+    body = _SPACE.sub(" ", _RULE.sub(r"\1\1\1", pieces)).strip()
     return Mail(name, _subject(message), body, spam)
 
 
