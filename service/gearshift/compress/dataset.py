@@ -177,3 +177,10 @@ def read_parts(
         calibration=read_part(calibration),
         evaluation=read_part(evaluation),
     )
+
+
+def save_npz(path: Path, **arrays: Array) -> None:
+    """Write beside, then rename: a killed run must not leave half a table in the cache."""
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **arrays)  # type: ignore[arg-type]
+    partial.replace(path)

@@ -18,9 +18,10 @@ BATCHES = (1, 64)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One published variant; latencies in seconds by batch size."""
+    """One variant; latencies in seconds by batch size."""
 
-    version: int
+    version: int | None
+    """None for one that is too large to ship."""
     name: str
     card: Card
     latency: Mapping[int, float]
@@ -85,7 +86,7 @@ def _variants(rows: Sequence[Row]) -> str:
     metric = rows[0].card.accuracy.metric
     body = [
         (
-            str(row.version),
+            "not shipped" if row.version is None else str(row.version),
             f"`{row.name}`",
             f"{row.card.accuracy.value:.4f}",
             f"{row.card.accuracy.low:.4f} to {row.card.accuracy.high:.4f}",

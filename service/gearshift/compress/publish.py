@@ -52,9 +52,9 @@ class Draft:
     """The identity of the settings, functions and rows that made it."""
 
 
-def publish(repository: Path, draft: Draft) -> Card:
-    """Write `<repository>/<model>/<variant>/` in one step, replacing an earlier one."""
-    card = Card(
+def card_of(draft: Draft) -> Card:
+    """The card of the variant."""
+    return Card(
         schema=SCHEMA,
         model=draft.model,
         variant=draft.variant,
@@ -72,6 +72,11 @@ def publish(repository: Path, draft: Draft) -> Card:
             tools={name: metadata.version(name) for name in sorted(draft.tools)},
         ),
     )
+
+
+def publish(repository: Path, draft: Draft) -> Card:
+    """Write `<repository>/<model>/<variant>/` in one step, replacing an earlier one."""
+    card = card_of(draft)
     if draft.data.training_sha256 == draft.data.evaluation_sha256:
         raise ValueError(f"{draft.model}/{draft.variant}: evaluated on its own training data")
 

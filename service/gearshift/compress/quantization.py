@@ -36,7 +36,7 @@ METHODS: Mapping[str, CalibrationMethod] = {
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
 }
-STATIC_OPERATORS = (
+CONVOLUTIONAL = (
     "Conv",
     "Gemm",
     "MatMul",
@@ -47,7 +47,11 @@ STATIC_OPERATORS = (
     "GlobalAveragePool",
     "MaxPool",
 )
-"""Softmax and Sigmoid stay in float32: they are cheap, and their rounding would be the answer's."""
+"""What becomes int8 in a graph with convolutions. Softmax and Sigmoid stay in float32: they are
+cheap, and their rounding would be the answer's."""
+PRODUCTS = ("Gemm", "MatMul", "Gather")
+"""What becomes int8 in any other graph: the sums of a transformer hold its mask, a number so far
+below all others that a scale that reaches it tells none of them apart."""
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 BATCH = 32
 
@@ -111,7 +115,7 @@ class StaticQuantizer:
                 self._ranges,
                 [],
                 list(left),
-                list(STATIC_OPERATORS),
+                operators(model),
                 {},
             )
             quantizer.quantize_model()
@@ -203,7 +207,7 @@ def _ranges(content: bytes, calibration: Part, method: str) -> Any:
         with _explained(), contextlib.redirect_stdout(io.StringIO()):
             calibrator = create_calibrator(
                 source,
-                list(STATIC_OPERATORS),
+                operators(onnx.load_from_string(content)),
                 augmented_model_path=str(Path(temporary, "augmented.onnx")),
                 calibrate_method=METHODS[method],
             )
@@ -211,6 +215,12 @@ def _ranges(content: bytes, calibration: Part, method: str) -> Any:
             ranges = calibrator.compute_data()
             del calibrator
     return ranges
+
+
+def operators(model: onnx.ModelProto) -> list[str]:
+    """The kinds of nodes that are quantized in this graph."""
+    kinds = {node.op_type for node in model.graph.node}
+    return list(CONVOLUTIONAL if "Conv" in kinds else PRODUCTS)
 
 
 def _node_names(content: bytes) -> set[str]:

@@ -201,6 +201,9 @@ class Call(Step):
     function: str
     options: dict[str, Any] = {}
     uses: list[Slug] = []
+    layout: str | None = None
+    """A function of the same arguments that gives the layout of the network behind the artifact,
+    for later steps that go on from its weights."""
 
 
 AnyStep = Annotated[
@@ -210,10 +213,12 @@ AnyStep = Annotated[
 
 
 class Serve(Strict):
-    """What `model.toml` says when there is none yet; people change it there."""
+    """What is published, and what `model.toml` says when there is none yet."""
 
     max_batch_size: PositiveInt = 64
     budget_ms: PositiveFloat = 100.0
+    most_bytes: PositiveInt | None = None
+    """Variants of more bytes are made, measured and reported, but not published."""
 
 
 class Axis(Strict):

@@ -7,6 +7,7 @@ quantized without it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ def factory(step: Any, shop: Workshop) -> Callable[[], nn.Module] | None:
         return lambda: function(**step.options)
     if step.kind == "prune":
         return shop.made[step.of].factory
+    if step.kind == "call" and step.layout is not None:
+        function = resolve(step.layout, shop.folder)
+        return lambda: function(shop, **step.options)
     return None
 
 
@@ -175,7 +179,7 @@ def _call(step: Call, shop: Workshop) -> Made:
         raise StepError(
             f"{step.function} gave {type(made).__name__}; expected gearshift.compress.made.Made"
         )
-    return made
+    return replace(made, factory=factory(step, shop))
 
 
 _RUNS: dict[str, Callable[[Any, Workshop], Made]] = {

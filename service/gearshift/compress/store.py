@@ -59,6 +59,7 @@ def _functions(step: Any) -> Mapping[str, str]:
     spelled = {
         "network": getattr(step, "network", None),
         "function": getattr(step, "function", None),
+        "layout": getattr(step, "layout", None),
         "augment": learning.augment if learning is not None else None,
     }
     return {name: value for name, value in spelled.items() if value is not None}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gearshift.compress.dataset import DataError, DataSets, Part
+from gearshift.compress.dataset import DataError, DataSets, Part, save_npz
 from gearshift.compress.evaluate import session
 from gearshift.compress.families.archives import Archive, fetched, member, members
 
@@ -110,9 +110,7 @@ def aligned(cache: Path, report: Report) -> tuple[Pixels, npt.NDArray[np.int64]]
         detector = _detector(cache, report)
         report("face: finding and aligning the faces")
         faces = np.stack([align(p, marks) for p, marks in _landmarks(pictures, detector)])
-        partial = kept.with_suffix(".partial.npz")
-        np.savez(partial, faces=faces, labels=labels)
-        partial.replace(kept)
+        save_npz(kept, faces=faces, labels=labels)
     with np.load(kept) as arrays:
         grey: Pixels = arrays["faces"]
         return np.repeat(grey[..., None], 3, axis=3), arrays["labels"]
