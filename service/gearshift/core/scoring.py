@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 
-from gearshift.core.gears import Calm, Gears, Option, Standing
+from gearshift.core.gears import Calm, Gears, Standing
 from gearshift.core.guard import Limit
 from gearshift.core.profile import Profile
 from gearshift.core.strand import Strand
@@ -101,12 +100,7 @@ def best_batches(
     share = -(-waiting // idle)
     flat = calm(strand, gears, now)
     if flat:
-        most = gears.most
-        size = waiting if waiting < most else most
-        standing = (device, limit, free, size, share if share < size else size)
-        found = gears.calm.get(standing)
-        if found is None:
-            found = gears.calm[standing] = _calm_batch(gears, ranked[-1], standing)
+        found = calm_batch(gears, device, limit, free, waiting, share)
         if strand.lenient or found.longest <= slack:
             if found.profile is None:
                 return []
@@ -183,14 +177,26 @@ def best_batches(
     return [headed]
 
 
-def _calm_batch(gears: Gears, ranked: Sequence[tuple[float, Option]], standing: Standing) -> Calm:
-    """What `best_batches` finds for a strand none of whose tickets is short of time: then only
-    numbers matter, not who is due when, and it holds for as long as the prices do."""
-    _, limit, free, waiting, share = standing
+def calm_batch(
+    gears: Gears, device: str, limit: Limit, free: bool, waiting: int, share: int
+) -> Calm:
+    """What `best_batches` finds on a device that they run on for `waiting` tickets none of which
+    is short of time: it holds for as long as the prices do."""
+    most = gears.most
+    size = waiting if waiting < most else most
+    standing = (device, limit, free, size, share if share < size else size)
+    found = gears.calm.get(standing)
+    if found is None:
+        found = gears.calm[standing] = _calm_batch(gears, standing)
+    return found
+
+
+def _calm_batch(gears: Gears, standing: Standing) -> Calm:
+    device, limit, free, waiting, share = standing
     reach, toll = limit.reach, limit.toll
     best: tuple[Profile | None, int] = (None, 0)
     longest, highest, spent = 0.0, -math.inf, math.inf
-    for bound, option in ranked:
+    for bound, option in gears.options[device][-1]:
         if bound < highest - TIE:
             break
         needs, flats = option.needs, gears.flat.scores[option.profile]

@@ -40,6 +40,7 @@ from gearshift.core.scoring import (
     Candidate,
     best_batches,
     calm,
+    calm_batch,
     value_of_waiting,
 )
 from gearshift.core.strand import Key, Strand
@@ -113,7 +114,11 @@ class Selector:
         # Here and not when they are needed: this call is not on the way of a request.
         for strand in self.strands():
             if len(strand) or strand.rate > 0.0:
-                self.gears_of(strand)
+                gears = self.gears_of(strand)
+                for device in gears.options if len(strand) else ():
+                    limit = self.guard.limits.get(device, NO_LIMIT)
+                    for free in (True,) if limit is NO_LIMIT else (True, False):
+                        calm_batch(gears, device, limit, free, len(strand), len(strand))
 
     def _most(self, device: str) -> float:
         """The price at which nothing is worth running on the device any more: higher ones say
