@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gearshift.core import columns, prices, profile, scheduler, scoring, selector, strand
+from gearshift.core.gears import flat_scores
 from gearshift.core.guard import Guard
 from gearshift.simulate.policies.gearshift import Gearshift
 from gearshift.simulate.runner import run
@@ -78,7 +79,9 @@ def no_value_of_waiting() -> None:
     def gears(*arguments):
         found = made(*arguments)
         options = {device: ranked[:1] for device, ranked in found.options.items()}
-        return replace(found, options=options, needs=(), values=(), full=0.0, enough=0.0)
+        bare = {device: [o for _, o in ranked[0]] for device, ranked in options.items()}
+        flat = flat_scores(bare, 0.0)
+        return replace(found, options=options, needs=(), values=(), full=0.0, enough=0.0, flat=flat)
 
     selector.gears = gears
 
@@ -97,7 +100,7 @@ def no_guard() -> None:
 
 
 def best_score_runs() -> None:
-    selector.Selector._least_harm = lambda self, device, now, candidates, waiting: candidates[0][1:]
+    selector.least_harm = lambda candidates, *_, **__: candidates[0][2:]
 
 
 def no_lag() -> None:

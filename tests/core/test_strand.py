@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.catalog import Late, ServiceClass
 from gearshift.core.lane import Lane
-from gearshift.core.strand import LIVE, Strand
+from gearshift.core.strand import LIVE, UNREAD, Strand
 
 MODEL = make_model(accuracies={"large": 0.95, "small": 0.8})
 PROFILES = make_profiles(
@@ -113,3 +113,46 @@ def test_declared_classes_are_expected_from_the_start():
     lane.expect_classes(0.0)
     assert sorted(strand.budget for strand in lane.strands) == [0.01, 0.1]
     assert all(strand.live(0.0) for strand in lane.strands)
+
+
+def test_what_a_better_variant_would_take_follows_what_was_learned():
+    profiles = make_profiles(
+        make_catalog(MODEL), {"large": (0.010, 0.0), "small": (0.001, 0.0)}
+    ).everywhere("m")
+    lane = Lane(MODEL, profiles)
+    large, small = profiles
+    assert lane.better(large, 1) == math.inf
+    assert lane.better(small, 1) == pytest.approx(0.010)
+    while not large.observe(1, 0.030, 0.0):
+        pass
+    lane.relearn()
+    assert lane.better(small, 1) == large.p99s[1] > 0.011
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda strand: strand.add((2.0, 2)),
+        lambda strand: strand.remove((1.0, 1)),
+        lambda strand: strand.take(strand.start, 1),
+        lambda strand: strand.due_before(5.0),
+        lambda strand: strand.arrive(1.0, 0.0),
+        lambda strand: strand.expect(1.0, 0.0),
+    ],
+)
+def test_a_strand_that_changes_may_be_in_haste(change):
+    strand = make()
+    strand.add((1.0, 1))
+    strand.calm_until = 9.0
+    change(strand)
+    assert strand.calm_until == -math.inf
+
+
+def test_dispatches_do_not_pile_up_when_nobody_asks_for_the_slack():
+    asked, unasked = make(), make()
+    for step in range(1_000):
+        for strand in (asked, unasked):
+            strand.dispatched([(step + 2.0 + step % 7, step)], float(step))
+        assert asked.slack > 0
+        assert len(unasked._dispatched) < UNREAD
+    assert unasked.slack == pytest.approx(asked.slack)

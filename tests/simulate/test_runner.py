@@ -54,7 +54,6 @@ class Greedy:
             model=model,
             profile=next(p for p in profiles if p.variant.name == self.variant),
             tickets=tickets,
-            reasons=(),
             rows=len(tickets),
         )
 

@@ -8,11 +8,14 @@ nothing when the slack is gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
 
 from gearshift.core.columns import Column, sizes, worth
-from gearshift.core.guard import Guard
+from gearshift.core.guard import Guard, Limit
 from gearshift.core.prices import Prices, net_worth, price_of_time
 from gearshift.core.profile import Profile
 from gearshift.core.strand import Strand
@@ -33,14 +36,40 @@ class Option:
     nets: Sequence[float]
 
 
+Standing = tuple[str, Limit, bool, int, int]
+"""What a calm strand's best batch depends on: device, guard's limit, whether long runs may
+start, tickets, and each idle worker's share of them; no more tickets than a batch can have."""
+
+
+class Calm(NamedTuple):
+    """The best batch from the first ticket on while no ticket is short of time: so many
+    tickets in this gear (None: no batch may run). It took batches of up to `longest` seconds
+    into account."""
+
+    longest: float
+    score: float
+    profile: Profile | None
+    size: int
+
+
+class Flat(NamedTuple):
+    """Scores by number of tickets if each of them is worth the same in waiting: of just so many
+    in every gear, of so many or fewer, and that of the best gear on every device."""
+
+    scores: Mapping[Profile, Sequence[float]]
+    peaks: Mapping[Profile, Sequence[float]]
+    crests: Mapping[str, Sequence[float]]
+
+
 @dataclass(frozen=True, slots=True)
 class Gears:
     """`needs` (seconds of slack, rising) and `values` (worth, rising) are the steps of the
     value of waiting; `full` is its last value, with slack of at least `enough`; `crowd` the
-    tickets that the best column serves at once.
+    tickets that the best column serves at once, `most` those that fit into a batch.
 
     `options` by device and by the number of steps that the first ticket's slack has reached:
-    each option behind the highest score that it could still have then, highest first.
+    each option behind the highest score that it could still have then, highest first. `flat`
+    are the scores of tickets that can all well wait; `calm` keeps what was found for those.
     """
 
     options: dict[str, Sequence[Sequence[tuple[float, Option]]]]
@@ -49,6 +78,16 @@ class Gears:
     full: float
     enough: float
     crowd: int
+    most: int
+    flat: Flat
+    calm: dict[Standing, Calm] = field(default_factory=dict)
+
+    def crest(self, device: str, count: int) -> float:
+        """The highest score of at most `count` tickets that can all well wait."""
+        crests = self.flat.crests.get(device)
+        if crests is None:
+            return -math.inf
+        return crests[count if count < self.most else self.most]
 
 
 def gears(
@@ -95,7 +134,24 @@ def gears(
         full=reached,
         enough=needs[-1] if needs else 0.0,
         crowd=crowd,
+        most=max(1, strand.model.max_batch_size // strand.rows),
+        flat=flat_scores(options, reached),
     )
+
+
+def flat_scores(options: Mapping[str, Sequence[Option]], full: float) -> Flat:
+    """The scores, by device, if every ticket is worth `full` in waiting."""
+    scores = {
+        option.profile: [net - size * full for size, net in enumerate(option.nets)]
+        for found in options.values()
+        for option in found
+    }
+    peaks = {profile: [-math.inf, *accumulate(one[1:], max)] for profile, one in scores.items()}
+    crests = {
+        device: [max(each) for each in zip(*[peaks[o.profile] for o in found], strict=True)]
+        for device, found in options.items()
+    }
+    return Flat(scores, peaks, crests)
 
 
 def _ranked(options: Sequence[Option], value: float) -> Sequence[tuple[float, Option]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gearshift.core.profile import Profile
 from gearshift.core.strand import Strand
@@ -26,8 +27,7 @@ HEADROOM = 1.3
 """Workers kept per worker that the tight strands keep busy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """No run above `reach` seconds unless `keep` other workers are free within `reach`.
 
     Where there are no more than `keep` workers in all, a long run may start, but has to be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +18,7 @@ StrandKey = tuple[int, str | None, float, int, bool]
 class Lane:
     """All strands of one model. `runnable` are the profiles that some worker can run."""
 
-    __slots__ = ("_accuracies", "_strands", "count", "model", "runnable")
+    __slots__ = ("_accuracies", "_better", "_strands", "count", "model", "runnable", "strands")
 
     def __init__(self, model: Model, runnable: Sequence[Profile]) -> None:
         self.model = model
@@ -26,10 +27,8 @@ class Lane:
         """Tickets that wait in all strands."""
         self._accuracies = sorted(variant.accuracy for variant in model.variants)
         self._strands: dict[StrandKey, Strand] = {}
-
-    @property
-    def strands(self) -> Iterable[Strand]:
-        return self._strands.values()
+        self.strands: Iterable[Strand] = self._strands.values()
+        self._better: dict[tuple[Profile, int], float] = {}
 
     def key(self, ticket: Ticket, *, lenient: bool = False) -> StrandKey:
         below = bisect_left(self._accuracies, ticket.floor)
@@ -53,6 +52,23 @@ class Lane:
             if profile.variant.accuracy >= least and pinned in (None, profile.variant.name):
                 gears.setdefault(profile.device, []).append(profile)
         return Strand(self.model, gears, weight=weight, rows=rows, lenient=lenient)
+
+    def better(self, profile: Profile, rows: int) -> float:
+        """Seconds: the least p99 of any more accurate variant; infinite if there is none."""
+        found = self._better.get((profile, rows))
+        if found is None:
+            accuracy = profile.variant.accuracy
+            found = self._better[profile, rows] = min(
+                [p.p99s[rows] for p in self.runnable if p.variant.accuracy > accuracy],
+                default=math.inf,
+            )
+        return found
+
+    def relearn(self) -> None:
+        """A profile has changed."""
+        self._better.clear()
+        for strand in self.strands:
+            strand.measure_quickest()
 
     def forget(self, now: float) -> None:
         """Drop strands that are empty and have long had no ticket: pins and floors come from

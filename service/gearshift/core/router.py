@@ -38,30 +38,16 @@ def fastest(ticket: Ticket, model: Model, profiles: Sequence[Profile]) -> Profil
     return best
 
 
-def reasons(
-    tickets: Sequence[Ticket], model: Model, chosen: Profile, profiles: Sequence[Profile]
-) -> tuple[Reason, ...]:
-    """Why `chosen` answers each ticket: what would an idle server have done in its budget?
+def reason(ticket: Ticket, model: Model, chosen: Profile, better: float) -> Reason:
+    """Why `chosen` answers the ticket: what would an idle server have done in its budget?
 
-    The tickets have the same number of rows.
+    `better` is the least p99 of any more accurate variant.
     """
-    accuracy = chosen.variant.accuracy
-    if accuracy >= model.best_accuracy:
-        return tuple(
-            [Reason.MOST_ACCURATE if t.variant is None else Reason.PINNED for t in tickets]
-        )
-    rows = tickets[0].rows
-    better = min(
-        [p.p99s[rows] for p in profiles if p.variant.accuracy > accuracy], default=math.inf
-    )
-    return tuple(
-        [
-            Reason.PINNED
-            if t.variant is not None
-            else (Reason.LOAD if better <= t.deadline - t.arrival else Reason.BUDGET)
-            for t in tickets
-        ]
-    )
+    if ticket.variant is not None:
+        return Reason.PINNED
+    if chosen.variant.accuracy >= model.best_accuracy:
+        return Reason.MOST_ACCURATE
+    return Reason.LOAD if better <= ticket.budget else Reason.BUDGET
 
 
 def _floor_unreachable(ticket: Ticket, model: Model) -> FloorUnreachable:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 
-from gearshift.core.gears import Gears
+from gearshift.core.gears import Calm, Gears, Standing
 from gearshift.core.guard import Limit
 from gearshift.core.profile import Profile
 from gearshift.core.strand import Strand
@@ -29,6 +29,9 @@ SAVED, SAVED_MUCH = 0.9, 0.7
 
 TIE = 1e-9
 """Scores that differ by less are equal: what is left of sums of floats."""
+
+EARLY = 1e-6
+"""Seconds. What is remembered for a time is forgotten so much sooner, for sums of floats."""
 
 Candidate = tuple[float, Profile, int, int]
 """Score, gear, index of the first member in the strand's keys, and number of members."""
@@ -58,6 +61,24 @@ def lag(strand: Strand, gears: Gears, now: float) -> float:
     return most
 
 
+def calm(strand: Strand, gears: Gears, now: float) -> bool:
+    """Is every ticket worth as much in waiting as one can be, lag and all? Then only numbers
+    matter for the best batch, not who is due when."""
+    if now < strand.calm_until:
+        return True
+    spare = strand.keys[strand.start][0] - now - gears.enough
+    # No ticket is due before the first, and nobody waits for more than all the others.
+    behind = (len(strand.keys) - strand.start - 1 - gears.crowd) / strand.drain
+    shift = (behind if behind > 0.0 else 0.0) + SAFETY * strand.budget - spare
+    if shift > spare - EARLY:
+        shift = lag(strand, gears, now)
+    if shift > 0.0:
+        spare -= shift
+    # Slack falls with time, and the lag rises no faster than that.
+    strand.calm_until = now + spare / 2.0 - EARLY
+    return spare >= 0.0
+
+
 def best_batches(
     strand: Strand, gears: Gears, device: str, now: float, limit: Limit, free: bool, idle: int
 ) -> list[Candidate]:
@@ -76,8 +97,15 @@ def best_batches(
     end = len(keys)
     waiting = end - start
     slack = keys[start][0] - now
-    shift = lag(strand, gears, now)
-    flat = slack - shift >= gears.enough
+    share = -(-waiting // idle)
+    flat = calm(strand, gears, now)
+    if flat:
+        found = calm_batch(gears, device, limit, free, waiting, share)
+        if strand.lenient or found.longest <= slack:
+            if found.profile is None:
+                return []
+            return [(found.score, found.profile, start, found.size)]
+    shift = 0.0 if flat else lag(strand, gears, now)
     full = gears.full
     ranks: list[int] = []
     sums: list[float] = []
@@ -96,8 +124,7 @@ def best_batches(
     passing: Candidate | None = None
     highest_headed = highest = -math.inf
     spent = math.inf
-    share = -(-waiting // idle)
-    reached = bisect_right(gears.needs, slack - shift)
+    reached = len(values) if flat else bisect_right(gears.needs, slack - shift)
     if strand.lenient:
         slack = math.inf
     for bound, option in ranked[reached]:
@@ -150,24 +177,78 @@ def best_batches(
     return [headed]
 
 
+def calm_batch(
+    gears: Gears, device: str, limit: Limit, free: bool, waiting: int, share: int
+) -> Calm:
+    """What `best_batches` finds on a device that they run on for `waiting` tickets none of which
+    is short of time: it holds for as long as the prices do."""
+    most = gears.most
+    size = waiting if waiting < most else most
+    standing = (device, limit, free, size, share if share < size else size)
+    found = gears.calm.get(standing)
+    if found is None:
+        found = gears.calm[standing] = _calm_batch(gears, standing)
+    return found
+
+
+def _calm_batch(gears: Gears, standing: Standing) -> Calm:
+    device, limit, free, waiting, share = standing
+    reach, toll = limit.reach, limit.toll
+    best: tuple[Profile | None, int] = (None, 0)
+    longest, highest, spent = 0.0, -math.inf, math.inf
+    for bound, option in gears.options[device][-1]:
+        if bound < highest - TIE:
+            break
+        needs, flats = option.needs, gears.flat.scores[option.profile]
+        for size in option.sizes:
+            if size > waiting:
+                size = waiting
+            score = flats[size]
+            if not free and needs[size] > reach:
+                if toll == math.inf:
+                    break
+                score = option.nets[size] - toll * (needs[size] - reach) - size * gears.full
+            if score > highest - TIE:
+                use = needs[size] / size
+                if score > highest + TIE or use < (SAVED if size <= share else SAVED_MUCH) * spent:
+                    highest, spent, best = score, use, (option.profile, size)
+            if size >= waiting:
+                break
+        if needs[size] > longest:
+            longest = needs[size]
+    return Calm(longest, highest, *best)
+
+
 def shorter_batches(
-    strand: Strand, gears: Gears, device: str, now: float, than: float
+    strand: Strand, gears: Gears, device: str, now: float, than: float, least: float
 ) -> list[Candidate]:
     """By gear the best batch from the first ticket on whose p99 is below `than` seconds: what
-    this strand could do with less of a worker's time when others cannot wait for it."""
+    this strand could do with less of a worker's time when others cannot wait for it. Gears
+    that cannot score `least` may be left out."""
+    flat = calm(strand, gears, now)
+    waiting = min(len(strand), gears.most)
+    if flat and gears.crest(device, waiting) < least:
+        return []
     keys, start = strand.keys, strand.start
     slack = math.inf if strand.lenient else keys[start][0] - now
-    shift = lag(strand, gears, now)
+    shift = 0.0 if flat else lag(strand, gears, now)
+    # By number of tickets, what they are worth in waiting; as far as asked for.
+    waits = [0.0]
     found = []
     for _, option in gears.options.get(device, ((),))[0]:
+        needs, nets = option.needs, option.nets
+        most = min(waiting, bisect_left(needs, than, 1) - 1)
+        if flat and gears.flat.peaks[option.profile][most] < least:
+            continue
         best: Candidate | None = None
-        waits = 0.0
-        for size in range(1, min(len(strand), option.sizes[-1]) + 1):
-            if option.needs[size] > slack or option.needs[size] >= than:
+        for size in range(1, most + 1):
+            if needs[size] > slack:
                 break
-            due = keys[start + size - 1][0]
-            waits += value_of_waiting(gears, due - now - shift)
-            score = option.nets[size] - waits
+            if size == len(waits):
+                due = keys[start + size - 1][0]
+                value = gears.full if flat else value_of_waiting(gears, due - now - shift)
+                waits.append(waits[-1] + value)
+            score = nets[size] - waits[size]
             if best is None or score > best[0]:
                 best = (score, option.profile, start, size)
         if best is not None:

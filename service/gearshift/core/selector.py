@@ -12,6 +12,17 @@ from collections.abc import Iterator, Mapping
 from gearshift.core.columns import columns, worth
 from gearshift.core.gears import Gears, gears
 from gearshift.core.guard import NO_LIMIT, Guard, Limit, guard
+from gearshift.core.harm import (
+    ALIKE,
+    MOST_CANDIDATES,
+    Chosen,
+    Scored,
+    bar,
+    by_score,
+    in_order,
+    least_harm,
+    longest,
+)
 from gearshift.core.lane import Lane
 from gearshift.core.prices import (
     HORIZON,
@@ -25,10 +36,11 @@ from gearshift.core.prices import (
 )
 from gearshift.core.profile import Profile
 from gearshift.core.scoring import (
+    EARLY,
     Candidate,
     best_batches,
-    loss,
-    shorter_batches,
+    calm,
+    calm_batch,
     value_of_waiting,
 )
 from gearshift.core.strand import Key, Strand
@@ -49,16 +61,11 @@ IDLE = 0.2
 
 LEAST_TRUST = 1e-3
 
-ROUNDING, DIGITS = 1e-9, 9
+ROUNDING = 1e-9
 """What is left of sums of floats that should be zero."""
-
-MOST_CANDIDATES = 8
-"""So many of the best are weighed against the harm that they do to all others."""
 
 FEW_WORKERS = 4
 """Up to so many workers of a device, who runs next is everybody's business."""
-
-Chosen = tuple[Strand, Candidate]
 
 
 class Selector:
@@ -72,9 +79,8 @@ class Selector:
         self._told: Prices = {}
         self._trust = dict.fromkeys(workers.counts, 1.0)
         self._prices: Prices = {}
-        # What a strand's gears were worked out from changes with the prices.
-        self._version = 0
-        self._gears: dict[Strand, tuple[int, Gears]] = {}
+        # Worked out from the present prices.
+        self._gears: dict[Strand, Gears] = {}
 
     def strands(self) -> Iterator[Strand]:
         for lane in self._lanes.values():
@@ -104,11 +110,15 @@ class Selector:
         for name, price in self._told.items():
             device = name.partition("/")[0]
             self._prices[name] = min(price, self._most(device)) * self._trust.get(device, 1.0)
-        self._version += 1
+        self._gears.clear()
         # Here and not when they are needed: this call is not on the way of a request.
         for strand in self.strands():
             if len(strand) or strand.rate > 0.0:
-                self.gears_of(strand)
+                gears = self.gears_of(strand)
+                for device in gears.options if len(strand) else ():
+                    limit = self.guard.limits.get(device, NO_LIMIT)
+                    for free in (True,) if limit is NO_LIMIT else (True, False):
+                        calm_batch(gears, device, limit, free, len(strand), len(strand))
 
     def _most(self, device: str) -> float:
         """The price at which nothing is worth running on the device any more: higher ones say
@@ -127,11 +137,14 @@ class Selector:
         """Look anew whom long runs must not lock out."""
         self.guard = guard(self.strands(), self._workers.counts, now)
         self._gears = {s: known for s, known in self._gears.items() if len(s) or s.live(now)}
+        for known in self._gears.values():
+            known.calm.clear()
 
     def relearn(self, model: str) -> None:
         """A profile of this model has changed."""
-        for strand in self._lanes[model].strands:
-            strand.measure_quickest()
+        lane = self._lanes[model]
+        lane.relearn()
+        for strand in lane.strands:
             self._gears.pop(strand, None)
 
     def outlook(self) -> Outlook:
@@ -155,14 +168,15 @@ class Selector:
     def gears_of(self, strand: Strand) -> Gears:
         """The strand's gears at the present prices."""
         known = self._gears.get(strand)
-        if known is not None and known[0] == self._version:
-            return known[1]
+        if known is not None:
+            return known
         found = columns(strand, self.guard, self._bonus)
         fresh = gears(strand, found, self._prices, self.guard, self._workers.counts, self._bonus)
         wished = len(strand) / HORIZON + strand.rate
         served = served_share(Demand(0.0, strand.weight, math.inf, found), self._prices)
         strand.drain = max(1e-3, served * wished)
-        self._gears[strand] = (self._version, fresh)
+        strand.calm_until = -math.inf
+        self._gears[strand] = fresh
         return fresh
 
     # --- the choice --------------------------------------------------------------------
@@ -178,28 +192,84 @@ class Selector:
         limit = self.guard.limits.get(device, NO_LIMIT)
         free = self._long_runs_may_start(device, limit, now)
         idle = len(self._workers.idle[device])
-        waiting = [s for lane in self._lanes.values() if lane.count for s in lane.strands if len(s)]
-        candidates: list[tuple[float, Strand, Candidate]] = []
-        for strand in waiting:
-            found = known.get((strand, free))
-            if found is None:
-                found = best_batches(strand, self.gears_of(strand), device, now, limit, free, idle)
-                known[strand, free] = found
-            # Who has waited past the second due time of a late answer waits for no price.
-            overdue = strand.lenient and strand.keys[strand.start][0] <= now
-            candidates += [
-                (c[0], strand, c)
-                for c in found
-                if overdue or c[0] >= self._least(device, strand, c)
-            ]
+        # Few strands are looked at one by one: bounds first would only cost time.
+        many = idle == 1 and len(self._gears) > MOST_CANDIDATES
+        waiting: list[Strand] = []
+        candidates: list[Scored] = []
+        # Strands of which it is known without a closer look what they score at the most.
+        bounded: list[tuple[float, int, Strand, Gears]] = []
+        calm_until = math.inf
+        for lane in self._lanes.values():
+            if not lane.count:
+                continue
+            for strand in lane.strands:
+                keys, start = strand.keys, strand.start
+                if start == len(keys):
+                    continue
+                waiting.append(strand)
+                place = len(waiting)
+                gears = self._gears.get(strand) or self.gears_of(strand)
+                if keys[start][0] - gears.enough < calm_until:
+                    calm_until = keys[start][0] - gears.enough
+                found = known.get((strand, free)) if known else None
+                if found is None:
+                    if many and calm(strand, gears, now):
+                        bounded.append((gears.crest(device, len(strand)), place, strand, gears))
+                        continue
+                    found = best_batches(strand, gears, device, now, limit, free, idle)
+                    if idle > 1:
+                        known[strand, free] = found
+                if found:
+                    self._enter(candidates, device, now, place, strand, found)
+        if bounded:
+            # One more than the best is looked at only if it could still be one of them.
+            bounded.sort(key=by_score, reverse=True)
+            for bound, place, strand, gears in bounded:
+                if len(candidates) >= MOST_CANDIDATES and bound < bar(candidates):
+                    break
+                found = best_batches(strand, gears, device, now, limit, free, idle)
+                self._enter(candidates, device, now, place, strand, found)
         if not candidates:
             return None
-        # Of equals the one that is due first.
-        candidates.sort(key=lambda c: (-round(c[0], DIGITS), c[1].keys[c[2][2]][0]))
-        del candidates[MOST_CANDIDATES:]
+        highest = candidates[0][0] if len(candidates) == 1 else max(candidates, key=by_score)[0]
+        alike = [scored for scored in candidates if scored[0] >= highest - ALIKE]
         if idle > 1:
-            return candidates[0][1:]
-        return self._least_harm(device, now, candidates, waiting)
+            return in_order(alike)[0][2:]
+        next_free = self._workers.next_free(device)
+        in_haste: list[tuple[Strand, Gears]] = []
+        if calm_until < next_free + EARLY:
+            # No candidate keeps the others waiting for longer than that.
+            until = min(next_free, now + longest(candidates)) + EARLY
+            for strand in waiting if calm_until < until else ():
+                gears = self.gears_of(strand)
+                if device in gears.options and strand.keys[strand.start][0] - gears.enough < until:
+                    in_haste.append((strand, gears))
+        if not in_haste and min([scored[0] for scored in alike]) >= 0.0:
+            return max(in_order(alike), key=by_score)[2:]
+        few = self._workers.counts[device] <= FEW_WORKERS
+        return least_harm(
+            in_order(candidates), in_haste, self.gears_of, device, now, next_free - now, lesser=few
+        )
+
+    def _enter(
+        self,
+        candidates: list[Scored],
+        device: str,
+        now: float,
+        place: int,
+        strand: Strand,
+        found: list[Candidate],
+    ) -> None:
+        """Those of a strand's candidates that are no worse than waiting."""
+        for candidate in found:
+            score = candidate[0]
+            if (
+                score >= 0.0
+                # Who has waited past the second due time of a late answer waits for no price.
+                or (strand.lenient and strand.keys[strand.start][0] <= now)
+                or score >= self._least(device, strand, candidate)
+            ):
+                candidates.append((score, place, strand, candidate))
 
     def _least(self, device: str, strand: Strand, candidate: Candidate) -> float:
         """The score from which on a candidate counts as no worse than waiting."""
@@ -214,53 +284,6 @@ class Selector:
         if limit is NO_LIMIT:
             return True
         return self._workers.free_within(device, now + limit.reach) - 1 >= limit.keep
-
-    def _least_harm(
-        self,
-        device: str,
-        now: float,
-        candidates: list[tuple[float, Strand, Candidate]],
-        waiting: list[Strand],
-    ) -> Chosen:
-        """The last idle worker: whoever runs first makes the others wait, so it is the one
-        whose run costs them least. What scores above zero loses nothing by coming second,
-        unless it is counted as harmed itself."""
-        next_free = self._workers.next_free(device) - now
-        here = [(s, self.gears_of(s)) for s in waiting if s.gears.get(device)]
-        # What everybody loses by so long a delay, and each strand's part of it.
-        losses: dict[float, tuple[float, dict[Strand, float]]] = {}
-        best: Chosen = candidates[0][1:]
-        least = (math.inf, 0.0)
-
-        def consider(strand: Strand, candidate: Candidate) -> None:
-            nonlocal best, least
-            score, profile, first, count = candidate
-            harm = max(0.0, -score)
-            delay = min(profile.p99s[count * strand.rows], next_free)
-            if delay > 0.0:
-                known = losses.get(delay)
-                if known is None:
-                    parts = {s: loss(s, found, now, delay) for s, found in here}
-                    known = losses[delay] = (sum(parts.values()), parts)
-                total, parts = known
-                harm += total
-                if parts[strand]:
-                    found = self.gears_of(strand)
-                    harm += loss(strand, found, now, delay, (first, first + count)) - parts[strand]
-            if (harm, -score) < least:
-                least, best = (harm, -score), (strand, candidate)
-
-        for score, strand, candidate in candidates:
-            if -score > least[0]:
-                break
-            consider(strand, candidate)
-        if least[0] > 0.0 and self._workers.counts[device] <= FEW_WORKERS:
-            # Would a lesser gear of somebody, and less of the worker's time, cost less?
-            for _, strand, (_, profile, _, count) in candidates:
-                than = profile.p99s[count * strand.rows]
-                for candidate in shorter_batches(strand, self.gears_of(strand), device, now, than):
-                    consider(strand, candidate)
-        return best
 
     def join(
         self, strand: Strand, profile: Profile, device: str, rows: int, due: float, now: float

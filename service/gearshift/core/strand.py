@@ -14,9 +14,14 @@ from collections.abc import Mapping, Sequence
 
 from gearshift.core.catalog import Model
 from gearshift.core.profile import Profile
+from gearshift.core.request import Ticket
 
-Key = tuple[float, int]
-"""Due time in seconds and ticket id: the order in which tickets wait."""
+Key = tuple[float, int, Ticket]
+"""Due time in seconds, ticket id, ticket: the order in which tickets wait. No two ids are the
+same, so that tickets themselves are never compared."""
+
+UNREAD = 256
+"""Dispatches after which the moving average of the slack is brought up to date unasked."""
 
 COMPACT, PART = 32, 64
 """Keys that may stand before the first waiting one until the list is cut: so many, or one in
@@ -42,17 +47,20 @@ class Strand:
 
     __slots__ = (
         "_arrived",
+        "_dispatched",
+        "_slack",
         "budget",
+        "calm_until",
         "drain",
         "gears",
         "keys",
+        "least_cost",
         "lenient",
         "model",
         "quickest",
         "rate",
         "rows",
         "seen",
-        "slack",
         "start",
         "weight",
     )
@@ -79,27 +87,33 @@ class Strand:
         """Seconds, a moving average of the finite budgets that came."""
         self.drain = math.inf
         """Tickets a second that the present prices leave room for."""
-        self.slack = math.inf
-        """Seconds that tickets have left when they are dispatched, a moving average."""
         self.seen = -math.inf
         self.quickest = 0.0
         """Seconds: the least p99 of one ticket on any device."""
+        self.least_cost = 0.0
+        """Worker seconds that a ticket costs at the least."""
+        self.calm_until = -math.inf
+        """Until then, if nothing changes, no ticket is short of time (`gearshift.core.scoring`)."""
         self._arrived = 0
+        self._slack = math.inf
+        # What was dispatched, and when, since the slack was last asked for.
+        self._dispatched: list[tuple[Sequence[Key], float]] = []
         self.measure_quickest()
 
     def __len__(self) -> int:
         return len(self.keys) - self.start
 
     def measure_quickest(self) -> None:
-        """Look the least p99 up anew, after profiles have learned."""
-        self.quickest = min(
-            profile.p99s[self.rows] for gears in self.gears.values() for profile in gears
-        )
+        """Look the least p99 and the least cost up anew, after profiles have learned."""
+        profiles = [profile for gears in self.gears.values() for profile in gears]
+        self.quickest = min(profile.p99s[self.rows] for profile in profiles)
+        self.least_cost = self.rows * min(profile.row_cost for profile in profiles)
 
     def expect(self, budget: float, now: float) -> None:
         """A class declares such tickets: be ready for them before the first one comes."""
         if budget < math.inf:
             self.budget = min(budget, self.budget or budget)
+            self.calm_until = -math.inf
         self.seen = now
 
     def live(self, now: float) -> bool:
@@ -112,6 +126,7 @@ class Strand:
         self.seen = now
         if budget < math.inf:
             self.budget += (budget - self.budget) * (0.02 if self.budget else 1.0)
+            self.calm_until = -math.inf
 
     def look(self, elapsed: float) -> None:
         """Take what has arrived in the last `elapsed` seconds into the moving average.
@@ -120,8 +135,9 @@ class Strand:
         evens out.
         """
         memory = min(LONGEST_MEMORY, max(SHORTEST_MEMORY, self.budget / 2.0))
+        self._fold()
         if not self._arrived and not len(self):
-            self.slack = math.inf
+            self._slack = math.inf
         rate = self._arrived / elapsed
         self._arrived = 0
         if self.rate:
@@ -130,29 +146,52 @@ class Strand:
             self.rate = rate
 
     def dispatched(self, keys: Sequence[Key], now: float) -> None:
-        """Tickets of this strand begin to run."""
-        slack = sum(due for due, _ in keys) / len(keys) - now
-        self.slack = slack if self.slack == math.inf else self.slack + SERVED * (slack - self.slack)
+        """Tickets of this strand begin to run; `keys` must not change any more."""
+        self._dispatched.append((keys, now))
+        if len(self._dispatched) >= UNREAD:
+            # The planner may be dead: what nobody asks for must not pile up.
+            self._fold()
+
+    @property
+    def slack(self) -> float:
+        """Seconds that tickets have left when they are dispatched, a moving average."""
+        self._fold()
+        return self._slack
+
+    def _fold(self) -> None:
+        # Summed up when the planner asks, which is off the way of a request.
+        for keys, now in self._dispatched:
+            slack = sum([key[0] for key in keys]) / len(keys) - now
+            before = self._slack
+            self._slack = slack if before == math.inf else before + SERVED * (slack - before)
+        self._dispatched.clear()
 
     def add(self, key: Key) -> None:
         keys = self.keys
+        self.calm_until = -math.inf
         if not keys or key > keys[-1]:
             keys.append(key)
         else:
             insort(keys, key, self.start)
 
-    def remove(self, key: Key) -> None:
+    def remove(self, key: Key) -> bool:
+        """False if it does not wait here (any more)."""
         index = bisect_left(self.keys, key, self.start)
+        if index == len(self.keys) or self.keys[index] != key:
+            return False
+        self.calm_until = -math.inf
         if index == self.start:
             self.start += 1
             self._compact()
         else:
             del self.keys[index]
+        return True
 
     def take(self, first: int, count: int) -> list[Key]:
         """Remove and return `count` keys from index `first` of `keys` on."""
         end = first + count
         taken = self.keys[first:end]
+        self.calm_until = -math.inf
         if first == self.start:
             self.start = end
             self._compact()

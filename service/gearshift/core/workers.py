@@ -7,6 +7,7 @@ second it will be as good as surely. Whoever relies on it takes the second.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
 
 
@@ -19,6 +20,7 @@ class Workers:
         "_idled",
         "_idled_until",
         "_of",
+        "_runs",
         "_since",
         "_sure_ends",
         "counts",
@@ -33,8 +35,10 @@ class Workers:
             self._of.setdefault(device, []).append(worker)
         self.counts = {device: len(workers) for device, workers in self._of.items()}
         self.idle = {device: list(reversed(workers)) for device, workers in self._of.items()}
-        self._ends: dict[str, dict[int, float]] = {device: {} for device in self._of}
-        self._sure_ends: dict[str, dict[int, float]] = {device: {} for device in self._of}
+        # By device the two ends of all runs, each in rising order; and by worker those of its own.
+        self._ends: dict[str, list[float]] = {device: [] for device in self._of}
+        self._sure_ends: dict[str, list[float]] = {device: [] for device in self._of}
+        self._runs: dict[int, tuple[float, float]] = {}
         # Idle worker seconds by device since the last question, and until when they are summed.
         self._idled = dict.fromkeys(self._of, 0.0)
         self._idled_until = dict.fromkeys(self._of, math.nan)
@@ -47,15 +51,18 @@ class Workers:
         """An idle worker of `device` takes a run that should end at `until`, and `surely` then."""
         self._sum(device, now)
         worker = self.idle[device].pop()
-        self._ends[device][worker] = until
-        self._sure_ends[device][worker] = surely
+        insort(self._ends[device], until)
+        insort(self._sure_ends[device], surely)
+        self._runs[worker] = (until, surely)
         return worker
 
     def end(self, worker: int, now: float) -> None:
         device = self._device[worker]
         self._sum(device, now)
-        del self._ends[device][worker]
-        del self._sure_ends[device][worker]
+        until, surely = self._runs.pop(worker)
+        ends, sure_ends = self._ends[device], self._sure_ends[device]
+        del ends[bisect_left(ends, until)]
+        del sure_ends[bisect_left(sure_ends, surely)]
         self.idle[device].append(worker)
 
     def idle_shares(self, now: float) -> dict[str, float]:
@@ -77,9 +84,7 @@ class Workers:
 
     def free_within(self, device: str, moment: float) -> int:
         """How many workers of `device` are idle or surely will be at `moment`."""
-        return len(self.idle[device]) + sum(
-            1 for end in self._sure_ends[device].values() if end <= moment
-        )
+        return len(self.idle[device]) + bisect_right(self._sure_ends[device], moment)
 
     def enough_free_at(self, device: str, count: int) -> float:
         """When `count` workers of `device` are surely free, if nothing new starts; infinite
@@ -87,9 +92,10 @@ class Workers:
         missing = count - len(self.idle[device])
         if missing <= 0:
             return -math.inf
-        ends = sorted(self._sure_ends[device].values())
+        ends = self._sure_ends[device]
         return ends[missing - 1] if missing <= len(ends) else math.inf
 
     def next_free(self, device: str) -> float:
         """When the next running worker of `device` should be free; infinite if none runs."""
-        return min(self._ends[device].values(), default=math.inf)
+        ends = self._ends[device]
+        return ends[0] if ends else math.inf

@@ -231,9 +231,6 @@ class Engine:
         # The worker first: it must not idle while answers are taken apart.
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         self._decide()
-        reasons = dict(
-            zip((ticket.id for ticket in dispatch.tickets), dispatch.reasons, strict=True)
-        )
         row = 0
         for member in batch:
             end = row + member.ticket.rows
@@ -251,7 +248,7 @@ class Engine:
                         compute=finished - begun,
                         budget=member.ticket.budget,
                         batch_size=rows,
-                        reason=reasons[member.ticket.id],
+                        reason=dispatch.reason(member.ticket),
                     ),
                 )
             row = end

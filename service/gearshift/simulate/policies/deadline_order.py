@@ -183,7 +183,6 @@ class DeadlineOrder(ABC):
             model=self._catalog.models[members[0].model],
             profile=profile,
             tickets=tuple(members),
-            reasons=(),
             rows=sum(ticket.rows for ticket in members),
         )
 
