@@ -16,7 +16,7 @@ from gearshift.compress.studies import (
     sparsity,
     transfer,
 )
-from gearshift.compress.studies.catalog import StudyError, carry_out, publish
+from gearshift.compress.studies.catalog import Kept, StudyError, carry_out, keep, kept, publish
 from gearshift.compress.studies.figures import Spread, estimate, in_turns, paired, points
 from gearshift.compress.studies.story import Result
 from gearshift.compress.studies.toy import some, stripes
@@ -121,7 +121,7 @@ def moved() -> transfer.Transfer:
 
 SAID = {
     "checkpointing": [
-        "Net: -50 % peak memory (200 to 100 MB) with 1 segments, for +50 % time a step",
+        "Net: -50 % peak memory (200 to 100 MiB) with 1 segments, for +50 % time a step",
         "| 2 | 120.0 | 114.0 to 126.0 | -40 % | 1400 | 1260 to 1680 | +40 % |",
     ],
     "calibration": [
@@ -161,9 +161,14 @@ RESULTS = {
 @pytest.mark.parametrize("name", RESULTS)
 def test_a_result_is_told_on_a_page_with_a_picture(name: str, tmp_path: Path) -> None:
     result: Result = RESULTS[name]()
-    text, picture = publish(name, result, tmp_path, f"gearshift study {name}")
+    keep(name, Kept(result, "a machine, 2 cores", f"gearshift study {name}"), tmp_path)
+    text, picture = publish(name, kept(name, tmp_path), tmp_path)
     page = text.read_text(encoding="utf-8")
-    for line in (*SAID[name], f"Written by `gearshift study {name}`", "Machine: ", "cores"):
+    for line in (
+        *SAID[name],
+        f"Written by `gearshift study {name}`",
+        "Machine: a machine, 2 cores.",
+    ):
         assert line in page, line
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -175,6 +180,11 @@ def test_a_study_without_its_libraries_says_what_to_install(
     monkeypatch.delitem(sys.modules, RUNS, raising=False)
     with pytest.raises(StudyError, match=r"needs torch: pip install 'gearshift\[compress\]'"):
         carry_out("checkpointing", tmp_path, lambda line: None, quick=True)
+
+
+def test_what_was_never_measured_cannot_be_drawn(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="carry out the study first"):
+        kept("transfer", tmp_path)
 
 
 def test_a_mean_has_students_interval() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from gearshift.compress.families.garment import INPUT
 from gearshift.compress.families.garment_nets import convolutions
 from gearshift.compress.studies import batch_normalization_runs, sparsity_runs
-from gearshift.compress.studies.catalog import STUDIES, StudyError, carry_out, publish
+from gearshift.compress.studies.catalog import STUDIES, Kept, StudyError, carry_out, publish
 from gearshift.compress.studies.checkpointing import Layout
 from gearshift.compress.studies.checkpointing_runs import stepper
 from gearshift.compress.studies.toy import stripes
@@ -28,7 +28,8 @@ def test_a_study_becomes_a_page_and_a_picture(name: str, tmp_path: Path) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Libraries about one another; the figures mean nothing.
         result = carry_out(name, tmp_path, lambda line: None, quick=True)
-    text, picture = publish(name, result, tmp_path / "results", f"gearshift study {name} --quick")
+    found = Kept(result, "a machine", f"gearshift study {name} --quick")
+    text, picture = publish(name, found, tmp_path / "results")
     page = text.read_text(encoding="utf-8")
     assert f"`gearshift study {name} --quick`" in page
     assert f"](study-{name}.png)" in page

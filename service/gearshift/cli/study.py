@@ -28,7 +28,11 @@ def study(
     cache: Annotated[Path, typer.Option(help="Where downloads are kept.")] = Path("build/compress"),
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="At a tiny size on made-up data: shows that it runs, no more"),
+        typer.Option("--quick", help="At a tiny size on made-up data: shows that it runs."),
+    ] = False,
+    redraw: Annotated[
+        bool,
+        typer.Option("--redraw", help="Write the page anew from what was measured last time."),
     ] = False,
 ) -> None:
     """Measure what a technique is worth: pruning, distillation, checkpoints and the like.
@@ -37,13 +41,20 @@ def study(
     with a picture, study-NAME.md and study-NAME.png; all together take about an hour.
     """
     try:
-        from gearshift.compress.studies.catalog import STUDIES, carry_out, known, publish
+        from gearshift.compress.machine import machine
+        from gearshift.compress.studies import catalog
 
-        chosen = list(STUDIES) if names == ["all"] else [known(name) for name in names]
+        chosen = list(catalog.STUDIES) if names == ["all"] else [catalog.known(n) for n in names]
         for name in chosen:
-            result = carry_out(name, cache, _plain, quick=quick)
-            command = f"gearshift study {name}{' --quick' if quick else ''}"
-            for path in publish(name, result, results, command):
+            if redraw:
+                found = catalog.kept(name, cache)
+            else:
+                result = catalog.carry_out(name, cache, _plain, quick=quick)
+                command = f"gearshift study {name}{' --quick' if quick else ''}"
+                found = catalog.Kept(result, machine(), command)
+            if not quick and not redraw:
+                catalog.keep(name, found, cache)
+            for path in catalog.publish(name, found, results):
                 _plain(str(path))
     except GearshiftError as error:
         err.print(f"gearshift: {error}", highlight=False, markup=False, soft_wrap=True)

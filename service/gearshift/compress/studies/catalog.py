@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -47,11 +49,40 @@ def carry_out(name: str, cache: Path, report: Report, *, quick: bool = False) ->
         ) from error
 
 
-def publish(name: str, result: Result, results: Path, command: str) -> tuple[Path, Path]:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A result with where and by what it was measured: pages are written from it, also later."""
+
+    result: Result
+    machine: str
+    command: str
+
+
+def keep(name: str, found: Kept, cache: Path) -> None:
+    """Keep what was measured, so that its page can be written anew without measuring again."""
+    place = _place(name, cache)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(pickle.dumps(found))
+
+
+def kept(name: str, cache: Path) -> Kept:
+    """What `keep` kept; StudyError where there is nothing."""
+    place = _place(known(name), cache)
+    if not place.exists():
+        raise StudyError(f"{place}: no such file; carry out the study first, without --redraw")
+    found: Kept = pickle.loads(place.read_bytes())
+    return found
+
+
+def _place(name: str, cache: Path) -> Path:
+    return cache / "studies" / f"{name}.pickle"
+
+
+def publish(name: str, found: Kept, results: Path) -> tuple[Path, Path]:
     """Write `study-<name>.md` and `.png` into `results`."""
     results.mkdir(parents=True, exist_ok=True)
-    story = result.story()
+    story = found.result.story()
     picture, text = results / f"study-{name}.png", results / f"study-{name}.md"
     draw(story, picture)
-    text.write_text(page(story, command), encoding="utf-8")
+    text.write_text(page(story, found.command, found.machine), encoding="utf-8")
     return text, picture

@@ -32,10 +32,10 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One number of segments: peak megabytes above what was there before, seconds a step."""
+    """One number of segments: peak mebibytes above what was there before, seconds a step."""
 
     segments: int
-    peak_mb: Spread
+    peak_mib: Spread
     step: Spread
 
 
@@ -48,7 +48,7 @@ class Measured:
 
     def saved(self, point: Point) -> float:
         """The change of peak memory as a share."""
-        return point.peak_mb.median / self.points[0].peak_mb.median - 1.0
+        return point.peak_mib.median / self.points[0].peak_mib.median - 1.0
 
     def slower(self, point: Point) -> float:
         """The change of a step's time as a share."""
@@ -56,7 +56,7 @@ class Measured:
 
     def best(self) -> Point:
         """The point of least memory."""
-        return min(self.points, key=lambda point: point.peak_mb.median)
+        return min(self.points, key=lambda point: point.peak_mib.median)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +96,21 @@ class Checkpointing:
         )
 
     def _finding(self, found: Measured) -> str:
-        best = found.best()
+        best, every = found.best(), found.points[-1]
         return (
             f"{found.layout.name}: {percent(found.saved(best))} peak memory "
-            f"({found.points[0].peak_mb.median:.0f} to {best.peak_mb.median:.0f} MB) with "
-            f"{best.segments} segments, for {percent(found.slower(best))} time a step."
+            f"({found.points[0].peak_mib.median:.0f} to {best.peak_mib.median:.0f} MiB) with "
+            f"{best.segments} segments, for {percent(found.slower(best))} time a step; with every "
+            f"block a segment (`checkpoints = true` in a recipe) {percent(found.saved(every))} "
+            f"memory for {percent(found.slower(every))} time."
         )
 
     def _grid(self, found: Measured) -> Grid:
         body = [
             (
                 str(point.segments) if point.segments else "none",
-                f"{point.peak_mb.median:.1f}",
-                f"{point.peak_mb.low:.1f} to {point.peak_mb.high:.1f}",
+                f"{point.peak_mib.median:.1f}",
+                f"{point.peak_mib.low:.1f} to {point.peak_mib.high:.1f}",
                 percent(found.saved(point)),
                 f"{1e3 * point.step.median:.0f}",
                 f"{1e3 * point.step.low:.0f} to {1e3 * point.step.high:.0f}",
@@ -116,7 +118,7 @@ class Checkpointing:
             )
             for point in found.points
         ]
-        heads = ("segments", "peak MB", "quartiles", "change", "ms a step", "quartiles", "change")
+        heads = ("segments", "peak MiB", "quartiles", "change", "ms a step", "quartiles", "change")
         layout = found.layout
         title = f"{layout.name}: {layout.convolutions} convolutions, batch {layout.batch}"
         return Grid(title=title, heads=heads, body=body)
@@ -134,6 +136,7 @@ def _panels(found: Measured) -> tuple[Panel, Panel]:
             up=up,
             logarithmic=True,
             level=level,
+            from_zero=True,
             lines=[
                 Line(
                     label=up,
@@ -146,7 +149,7 @@ def _panels(found: Measured) -> tuple[Panel, Panel]:
         )
 
     return (
-        of("peak MB", [point.peak_mb for point in rest], plain.peak_mb.median),
+        of("peak MiB", [point.peak_mib for point in rest], plain.peak_mib.median),
         of("seconds a step", [point.step for point in rest], plain.step.median),
     )
 

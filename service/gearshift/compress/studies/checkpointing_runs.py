@@ -86,7 +86,7 @@ def _parted(blocks: Sequence[nn.Module], segments: int) -> list[nn.Module]:
 
 
 def _peak_in_process(layout: Layout, segments: int) -> float:
-    """Megabytes at the peak of a process that trains `layout` for some steps."""
+    """Mebibytes at the peak of a process that trains `layout` for some steps."""
     told = {"layers": layout.layers, "batch": layout.batch, "segments": segments}
     done = subprocess.run(
         [sys.executable, "-m", __name__, json.dumps(told)],

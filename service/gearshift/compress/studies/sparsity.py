@@ -154,7 +154,13 @@ class Sparsity:
                     high=[row.high for row in found] if top1 else (),
                 )
             )
-        return Panel(title=title, across="% of the weights gone or zero", up=up, lines=lines)
+        return Panel(
+            title=title,
+            across="% of the weights gone or zero",
+            up=up,
+            lines=lines,
+            from_zero=title != "top-1",
+        )
 
 
 HEADS = (

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from gearshift.compress.machine import machine
 from gearshift.compress.page import table
 
 COLOURS = ("#2a6f97", "#d1603d", "#4c956c", "#7a4f9a", "#8a8d91", "#c9a227")
@@ -37,6 +36,7 @@ class Panel:
     lines: Sequence[Line]
     names: Sequence[str] = ()
     logarithmic: bool = False
+    from_zero: bool = False
     level: float | None = None
     """A height worth a dotted line: no change, the network before."""
 
@@ -76,11 +76,11 @@ class Result(Protocol):
         ...
 
 
-def page(story: Story, command: str) -> str:
+def page(story: Story, command: str, machine: str) -> str:
     """The whole page."""
     parts = [
         f"# {story.title}\n",
-        f"Written by `{command}`; do not edit by hand. Machine: {machine()}.\n",
+        f"Written by `{command}`; do not edit by hand. Machine: {machine}.\n",
         f"{story.question}\n",
         "".join(f"- {sentence}\n" for sentence in story.findings),
         f"![{story.title}](study-{story.name}.png)\n",
@@ -131,6 +131,8 @@ def _panel(place: Any, panel: Panel) -> None:
     if panel.level is not None:
         place.axhline(panel.level, color="#555555", linewidth=1, linestyle=":")
     _scale(place, panel)
+    if panel.from_zero:
+        place.set_ylim(bottom=0.0)
     place.set_title(panel.title, fontsize=11)
     place.set_xlabel(panel.across)
     place.set_ylabel(panel.up)
@@ -159,5 +161,6 @@ def _scale(place: Any, panel: Panel) -> None:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """A change with its sign."""
-    return f"{100 * share:+.{digits}f} %"
+    """A change with its sign; what rounds to nothing has none."""
+    rounded = round(100 * share, digits)
+    return f"{rounded:+.{digits}f} %" if rounded else f"{0.0:.{digits}f} %"
