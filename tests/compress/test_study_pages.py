@@ -121,7 +121,7 @@ def moved() -> transfer.Transfer:
 
 SAID = {
     "checkpointing": [
-        "Net: -50 % peak memory (200 to 100 MiB) with 1 segments, for +50 % time a step",
+        "Net: -50 % peak memory (200.0 to 100.0 MiB) with 1 segments, for +50 % time a step",
         "| 2 | 120.0 | 114.0 to 126.0 | -40 % | 1400 | 1260 to 1680 | +40 % |",
     ],
     "calibration": [

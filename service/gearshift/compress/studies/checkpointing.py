@@ -99,7 +99,7 @@ class Checkpointing:
         best, every = found.best(), found.points[-1]
         return (
             f"{found.layout.name}: {percent(found.saved(best))} peak memory "
-            f"({found.points[0].peak_mib.median:.0f} to {best.peak_mib.median:.0f} MiB) with "
+            f"({found.points[0].peak_mib.median:.1f} to {best.peak_mib.median:.1f} MiB) with "
             f"{best.segments} segments, for {percent(found.slower(best))} time a step; with every "
             f"block a segment (`checkpoints = true` in a recipe) {percent(found.saved(every))} "
             f"memory for {percent(found.slower(every))} time."
