@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from gearshift.errors import GearshiftError
 FLOAT = "float32"
 BATCHES = (1, 64)
 ROWS = 1_024
+FINE = "finer entropy"
+BINS = 512
 MODELS = ("teacher", "pruned", "tiny")
 
 
@@ -34,6 +37,8 @@ class Form:
     size: int
     ms: Mapping[int, Spread]
     """By batch size."""
+    same_as: str = ""
+    """An earlier form that is the same file, byte for byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ class Calibrations:
     def story(self) -> Story:
         """Accuracy, size and time of each form."""
         findings = [self._finding(name, forms) for name, forms in self.models.items()]
+        findings += _same(self.models)
         findings += [f"{form} cannot be served: {why}." for form, why in self.refused.items()]
         if self.precision is not None:
             findings.append(self.precision.sentence())
@@ -103,7 +109,10 @@ class Calibrations:
                 "by less than their intervals let expect.",
                 "Static: activations get fixed scales, from their extremes (minmax), from the "
                 "99.999th percentile, or from the cut that keeps most of the histogram's "
-                "information (entropy). Dynamic: activations are scaled anew for every batch.",
+                "information (entropy). Dynamic: activations are scaled anew for every batch. ONNX "
+                "Runtime searches the cut of least entropy by default in a histogram of as many "
+                "bins as it has levels, 128, which leaves it one candidate, the whole range; "
+                f"`{FINE}` looks at {BINS} bins instead, so that there is something to choose.",
                 "Time: processor time of ONNX Runtime, one thread, the forms of a model taking "
                 "turns: median and quartiles. Sessions are opened as the server opens them (exact "
                 "int8 products, also on processors without VNNI, where they are the slower ones).",
@@ -129,6 +138,17 @@ class Calibrations:
         )
 
 
+def _same(models: Mapping[str, Sequence[Form]]) -> list[str]:
+    """What turned out not to be a form of its own."""
+    pairs = Counter(
+        (form.name, form.same_as) for forms in models.values() for form in forms if form.same_as
+    )
+    return [
+        f"`{name}` is byte for byte the file of `{other}` for {count} of {len(models)} models."
+        for (name, other), count in pairs.items()
+    ]
+
+
 def _scales(forms: Sequence[Form]) -> str:
     """One scale a channel against one a tensor, all else equal."""
     top1 = {form.name: form.top1 for form in forms}
@@ -152,7 +172,7 @@ def _row(form: Form, plain: Form) -> tuple[str, ...]:
         spread = form.ms[batch]
         times += [f"{spread.median:.3g}", f"{spread.low:.3g} to {spread.high:.3g}"]
     return (
-        form.name,
+        f"{form.name} (= {form.same_as})" if form.same_as else form.name,
         f"{form.top1:.4f}",
         f"{form.low:.4f} to {form.high:.4f}",
         f"{100 * (plain.top1 - form.top1):.2f}",
@@ -214,7 +234,8 @@ def _short(error: Exception) -> str:
 
 
 def _names() -> list[str]:
-    static = [f"{m}, {scale}" for m in quantization.METHODS for scale in ("channel", "tensor")]
+    methods = (*quantization.METHODS, FINE)
+    static = [f"{method}, {scale}" for method in methods for scale in ("channel", "tensor")]
     return [*static, "dynamic, channel", "dynamic, tensor"]
 
 
@@ -223,18 +244,36 @@ def _quantized(content: bytes, calibration: Part, form: str) -> bytes:
     each = scale == "channel"
     if method == "dynamic":
         return quantization.dynamic(content, per_channel=each).content
-    return quantization.static(content, calibration, method=method, per_channel=each).content
+    bins = BINS if method == FINE else None
+    method = "entropy" if method == FINE else method
+    found = quantization.static(content, calibration, method=method, per_channel=each, bins=bins)
+    return found.content
 
 
 def _measured(forms: Mapping[str, bytes], evaluation: Part, rounds: int) -> list[Form]:
-    times = {batch: milliseconds(forms, evaluation, batch, rounds) for batch in BATCHES}
+    first = {content: name for name, content in reversed(list(forms.items()))}
+    distinct = {name: content for content, name in reversed(list(first.items()))}
+    times = {batch: milliseconds(distinct, evaluation, batch, rounds) for batch in BATCHES}
+    top1 = {
+        name: score("top1", evaluation.labels, predict(content, evaluation.inputs))
+        for name, content in distinct.items()
+    }
     measured = []
     n = len(evaluation)
     for name, content in forms.items():
-        top1 = score("top1", evaluation.labels, predict(content, evaluation.inputs))
-        low, high = wilson(round(top1 * n), n)
-        ms = {batch: times[batch][name] for batch in BATCHES}
-        measured.append(Form(name=name, top1=top1, low=low, high=high, size=len(content), ms=ms))
+        origin = first[content]
+        low, high = wilson(round(top1[origin] * n), n)
+        measured.append(
+            Form(
+                name=name,
+                top1=top1[origin],
+                low=low,
+                high=high,
+                size=len(content),
+                ms={batch: times[batch][origin] for batch in BATCHES},
+                same_as="" if origin == name else origin,
+            )
+        )
     return measured
 
 
