@@ -91,7 +91,8 @@ class Sparsity:
                 "by Taylor importance in multiples of eight (the pipeline's own step), so many "
                 "that about the wanted share of the weights goes. Unstructured: exactly as many "
                 "weights, the smallest of the whole network, set to zero and held there "
-                "(torch.nn.utils.prune).",
+                "(torch.nn.utils.prune). The network before did not learn those epochs more, so "
+                "the two kinds are best compared with each other.",
                 f"Accuracy: the exported file on {self.n:,} held-out images, the mean over the "
                 "seeds, with the Wilson interval for that many images; the spread over seeds is in "
                 "the table. Time: processor time of ONNX Runtime, one thread, all files taking "
