@@ -227,11 +227,11 @@ def study(cache: Path, report: Report, *, quick: bool = False) -> BatchNormaliza
 
     data = clothes(cache, report)
     return run(
-        *(some(data.training, 5_000, 0), some(data.evaluation, 4_000, 0)),
+        *(some(data.training, 5_000, 0), some(data.evaluation, 3_000, 0)),
         *([(16, 2, 0), (32, 2, 0), (64, 2, 0)], report),
         rates=[0.02, 0.1, 0.5],
         seeds=[1, 2, 3],
-        epochs=8,
+        epochs=6,
         batch=64,
         served={
             "the teacher's layout": [(32, 1, 0), (64, 2, 1), (128, 2, 1)],
