@@ -231,7 +231,7 @@ def study(cache: Path, report: Report, *, quick: bool = False) -> BatchNormaliza
         *([(16, 2, 0), (32, 2, 0), (64, 2, 0)], report),
         rates=[0.02, 0.1, 0.5],
         seeds=[1, 2, 3],
-        epochs=6,
+        epochs=5,
         batch=64,
         served={
             "the teacher's layout": [(32, 1, 0), (64, 2, 1), (128, 2, 1)],

@@ -189,7 +189,7 @@ def _times(
         return lambda: runtime.run(None, feed)
 
     calls = {form: runner(runtime) for form, runtime in forms.items()}
-    found = in_turns(calls, rounds=rounds, longest=4.0, warm=3)
+    found = in_turns(calls, rounds=rounds, longest=2.0, warm=3)
     return {
         form: Spread(1e3 * spread.median, 1e3 * spread.low, 1e3 * spread.high)
         for form, spread in found.items()

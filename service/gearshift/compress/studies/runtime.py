@@ -21,7 +21,7 @@ def runner(content: bytes, rows: Part, batch: int) -> Callable[[], object]:
 
 
 def milliseconds(
-    artifacts: Mapping[str, bytes], rows: Part, batch: int, rounds: int, longest: float = 1.5
+    artifacts: Mapping[str, bytes], rows: Part, batch: int, rounds: int, longest: float = 1.0
 ) -> Mapping[str, Spread]:
     """Processor time of one run of each artifact, one thread, the artifacts taking turns."""
     calls = {name: runner(content, rows, batch) for name, content in artifacts.items()}

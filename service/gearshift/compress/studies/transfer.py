@@ -233,4 +233,4 @@ def study(cache: Path, report: Report, *, quick: bool = False) -> Transfer:
         ),
     ]
     layers = [(16, 2, 0), (32, 2, 0), (64, 2, 0)]
-    return run(tasks, SEEDS, report, layers=layers, epochs=6, steps=150)
+    return run(tasks, SEEDS, report, layers=layers, epochs=4, steps=100)
