@@ -6,7 +6,7 @@ TOOLS := build/tools
 MODELS_VENV := build/models-venv
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint models bench lock clean
+.PHONY: help setup demo serve test lint models studies bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
@@ -32,6 +32,9 @@ models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their dat
 	$(MODELS_VENV)/bin/python -m pytest -q tests/training
 	$(MODELS_VENV)/bin/gearshift compress model_repo/*/recipe.toml --repository model_repo \
 		--cache build/compress --results docs/results
+
+studies: $(MODELS_VENV)/.ready ## measure anew what each technique of compression is worth (an hour)
+	$(MODELS_VENV)/bin/gearshift study all --cache build/compress --results docs/results
 
 bench: setup ## on this machine: what serving costs, a decision, the server beside the simulator
 	$(BIN)/python loadtests/bench.py --out docs/results

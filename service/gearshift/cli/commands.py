@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gearshift import __version__
 from gearshift.app.settings import Settings, load_settings
 from gearshift.cli.simulate import simulate
+from gearshift.cli.study import study
 from gearshift.cli.tables import models_table, profiles_table
 from gearshift.errors import GearshiftError, RepositoryInvalid
 
@@ -286,6 +287,7 @@ def _plain(line: str) -> None:
 
 
 app.command()(simulate)
+app.command()(study)
 
 
 @app.callback(invoke_without_command=True)
