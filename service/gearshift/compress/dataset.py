@@ -76,6 +76,17 @@ def joined(first: Part, second: Part) -> Part:
     )
 
 
+def without_repeats(*parts: Part) -> list[Part]:
+    """The parts in order, each without the rows that an earlier one has, too, by content."""
+    fresh: list[Part] = []
+    seen = np.array([], "S32")
+    for part in parts:
+        own = part.digests()
+        fresh.append(part.rows(~np.isin(own, seen)))
+        seen = np.concatenate([seen, own])
+    return fresh
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSets:
     """What a recipe learns from, chooses by and is measured on.

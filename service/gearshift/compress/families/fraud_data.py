@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gearshift.compress import data
-from gearshift.compress.dataset import DataError, DataSets, Part
+from gearshift.compress.dataset import DataError, DataSets, Part, without_repeats
 from gearshift.compress.publish import MAX_SAMPLES
 
 INPUT = "features"
@@ -35,24 +35,20 @@ def split_by_time(table: data.Table) -> DataSets:
         raise DataError("the payments are not in order of time: a split by row would leak")
     n = len(table.labels)
     cuts = [0, int(n * TRAINING_SHARE), int(n * LEARNED_SHARE), n]
-    parts = [
-        Part({INPUT: table.features[start:end]}, table.labels[start:end])
-        for start, end in pairwise(cuts)
-    ]
-    seen = parts[0].digests()
-    fresh = [parts[0]]
-    for part in parts[1:]:
-        own = part.digests()
-        fresh.append(part.rows(~np.isin(own, seen)))
-        seen = np.concatenate([seen, own])
+    training, calibration, evaluation = without_repeats(
+        *(
+            Part({INPUT: table.features[start:end]}, table.labels[start:end])
+            for start, end in pairwise(cuts)
+        )
+    )
     origin = data.FRAUD_ORIGIN
     return DataSets(
         name=origin.name,
         source=origin.source,
         licence=origin.licence,
-        training=fresh[0],
-        calibration=fresh[1],
-        evaluation=fresh[2],
+        training=training,
+        calibration=calibration,
+        evaluation=evaluation,
     )
 
 

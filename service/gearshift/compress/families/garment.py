@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gearshift.compress import data
-from gearshift.compress.dataset import DataError, DataSets, Part
+from gearshift.compress.dataset import DataError, DataSets, Part, without_repeats
 from gearshift.compress.made import Made, Workshop
 
 if TYPE_CHECKING:
@@ -27,23 +25,19 @@ def clothes(cache: Path, report: data.Report) -> DataSets:
     Pictures that two parts share are left out of the later one.
     """
     training, test = data.fashion_mnist(cache, report)
-    first = Part({INPUT: training.pixels[:-CALIBRATION]}, training.labels[:-CALIBRATION])
-    second = Part({INPUT: training.pixels[-CALIBRATION:]}, training.labels[-CALIBRATION:])
-    third = Part({INPUT: test.pixels}, test.labels)
-    seen = first.digests()
-    fresh = []
-    for part in (second, third):
-        own = part.digests()
-        fresh.append(part.rows(~np.isin(own, seen)))
-        seen = np.concatenate([seen, own])
+    first, second, third = without_repeats(
+        Part({INPUT: training.pixels[:-CALIBRATION]}, training.labels[:-CALIBRATION]),
+        Part({INPUT: training.pixels[-CALIBRATION:]}, training.labels[-CALIBRATION:]),
+        Part({INPUT: test.pixels}, test.labels),
+    )
     origin = data.FASHION_ORIGIN
     return DataSets(
         name=origin.name,
         source=origin.source,
         licence=origin.licence,
         training=first,
-        calibration=fresh[0],
-        evaluation=fresh[1],
+        calibration=second,
+        evaluation=third,
     )
 
 
