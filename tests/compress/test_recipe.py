@@ -36,7 +36,7 @@ def test_a_good_recipe_is_read_with_its_defaults() -> None:
     assert found.output.activation == "softmax"
 
 
-@pytest.mark.parametrize("model", ["fraud", "tumor", "garment", "face"])
+@pytest.mark.parametrize("model", ["fraud", "tumor", "garment", "face", "text"])
 def test_the_shipped_recipes_are_good(model: str) -> None:
     path = Path(__file__).parents[2] / "model_repo" / model / "recipe.toml"
     assert recipe.read(path).model == model

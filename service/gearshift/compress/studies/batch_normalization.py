@@ -96,14 +96,15 @@ class BatchNormalization:
                 "convolution has a bias instead. Twins share the seed and so the order of rows. "
                 f"Top-1 on {self.n:,} held-out images after every epoch: mean over the seeds, "
                 "with the lowest and highest. A training whose loss stopped being a number counts "
-                "as a guess (0.1).",
+                "as a guess (0.1). The best rate of either was chosen on these same rows.",
                 f"Serving: the same network exported in four forms. `{FOLDED}`: what the pipeline "
                 f"publishes. `{SERVED}`: the file keeps the normalizations, ONNX Runtime folds "
                 f"them when it loads it. `{KEPT}`: the same file, that fusion (ConvBNFusion) "
-                f"switched off. `{RAW}`: as the exporter writes a file without its optimizations; "
+                f"switched off; it then runs a normalization as a convolution of each channel by "
+                f"itself. `{RAW}`: as the exporter writes a file without its optimizations; "
                 "the parameters of its normalizations are computed in the graph, so the runtime "
-                "cannot fold them. Time: processor time, one thread, the forms taking turns: "
-                "median and quartiles.",
+                "cannot fold them, and other operators are left unfused, too. Time: processor "
+                "time, one thread, the forms taking turns: median and quartiles.",
             ],
             sources=["Ioffe and Szegedy, Batch Normalization (2015)"],
         )

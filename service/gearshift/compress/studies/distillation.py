@@ -30,6 +30,8 @@ class Pair:
     effect: str
     treated: str
     plain: str
+    note: str = ""
+    """What must be known to read the difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,8 @@ class Distillation:
                 "Twins share a seed: the same initial weights and the same order of rows. The "
                 "interval is Student's t over the paired differences, 95 %; it covers what the "
                 "seed changes, not what another sample of rows would. An interval that holds zero "
-                "means that so many seeds show no difference.",
+                "means that so many seeds show no difference. The intervals are not widened for "
+                f"there being {sum(len(trial.pairs) for trial in self.trials)} of them.",
             ],
             sources=[
                 "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network (2015)",
@@ -95,7 +98,7 @@ def _finding(trial: Trial, pair: Pair, found: Estimate) -> str:
     word = "" if found.differs else ": no difference that these seeds show"
     return (
         f"{trial.model}, {pair.effect}: {points(found)} points of {trial.metric} over "
-        f"{found.n} seeds{word}."
+        f"{found.n} seeds{word}{pair.note and f' ({pair.note})'}."
     )
 
 

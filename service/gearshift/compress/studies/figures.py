@@ -95,5 +95,6 @@ def points(estimated: Estimate) -> str:
 
 
 def accuracy(estimated: Estimate) -> str:
-    """A mean accuracy with its interval."""
-    return f"{estimated.mean:.4f} ({estimated.low:.4f} to {estimated.high:.4f})"
+    """A mean accuracy with its interval, as far as accuracies reach."""
+    low, high = max(0.0, estimated.low), min(1.0, estimated.high)
+    return f"{estimated.mean:.4f} ({low:.4f} to {high:.4f})"

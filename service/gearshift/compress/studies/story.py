@@ -158,6 +158,8 @@ def _scale(place: Any, panel: Panel) -> None:
         place.set_xscale("log")
         place.xaxis.set_minor_locator(ticker.NullLocator())
         place.set_xticks(marks, [f"{value:g}" for value in marks])
+    elif all(isinstance(value, int) for line in panel.lines for value in line.x):
+        place.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
 def percent(share: float, digits: int = 0) -> str:
