@@ -30,6 +30,9 @@ SAVED, SAVED_MUCH = 0.9, 0.7
 TIE = 1e-9
 """Scores that differ by less are equal: what is left of sums of floats."""
 
+CLOSE = 1e-6
+"""Scores that differ by more are no ties, nor ties of ties."""
+
 EARLY = 1e-6
 """Seconds. What is remembered for a time is forgotten so much sooner, for sums of floats."""
 
@@ -194,15 +197,17 @@ def calm_batch(
 def _calm_batch(gears: Gears, standing: Standing) -> Calm:
     device, limit, free, waiting, share = standing
     reach, toll = limit.reach, limit.toll
+    # Where no run is limited the highest score is known, and only what is close to it matters.
+    close = gears.crest(device, waiting) - CLOSE if free else -math.inf
     best: tuple[Profile | None, int] = (None, 0)
     longest, highest, spent = 0.0, -math.inf, math.inf
     for bound, option in gears.options[device][-1]:
         if bound < highest - TIE:
             break
         needs, flats = option.needs, gears.flat.scores[option.profile]
-        for size in option.sizes:
-            if size > waiting:
-                size = waiting
+        longest = max(longest, needs[waiting])
+        sizes = [size for size in option.sizes if size < waiting and flats[size] >= close]
+        for size in (*sizes, waiting):
             score = flats[size]
             if not free and needs[size] > reach:
                 if toll == math.inf:
@@ -212,10 +217,6 @@ def _calm_batch(gears: Gears, standing: Standing) -> Calm:
                 use = needs[size] / size
                 if score > highest + TIE or use < (SAVED if size <= share else SAVED_MUCH) * spent:
                     highest, spent, best = score, use, (option.profile, size)
-            if size >= waiting:
-                break
-        if needs[size] > longest:
-            longest = needs[size]
     return Calm(longest, highest, *best)
 
 
