@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
 from unittest import mock
 
 from hypothesis import given, settings
@@ -13,9 +14,14 @@ from hypothesis import strategies as st
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core import scoring, selector
 from gearshift.core.catalog import Late
+from gearshift.core.columns import columns, sizes
+from gearshift.core.gears import gears
+from gearshift.core.guard import NO_LIMIT, Guard
 from gearshift.core.harm import MOST_CANDIDATES
-from gearshift.core.profile import Profiles
+from gearshift.core.profile import LatencyPoint, Profile, Profiles
 from gearshift.core.scheduler import Dispatch, Drop, Scheduler
+from gearshift.core.scoring import TIE
+from gearshift.core.strand import Strand
 
 MS = 0.001
 MODELS = [f"m{number}" for number in range(MOST_CANDIDATES + 4)]
@@ -133,3 +139,28 @@ def test_who_is_hopeless_by_what_was_learned_is_dropped_at_once():
     scheduler.finished(dispatch.id, 0.39, 0.39)  # the second so slow run makes the table new
     (drop,) = scheduler.decide(0.39).actions
     assert isinstance(drop, Drop)
+
+
+@given(
+    steps=st.lists(st.floats(0.0, 0.02), min_size=6, max_size=6),
+    price=st.floats(0.0, 200.0),
+    waiting=st.integers(1, 40),
+)
+def test_the_best_batch_of_the_calm_is_the_best_of_all_sizes(steps, price, waiting):
+    model = make_model("m", {"large": 0.95, "small": 0.8}, max_batch_size=32)
+    profiles = []
+    for variant, scale in zip(model.variants, (1.0, 0.4), strict=True):
+        times = [scale * seconds for seconds in accumulate(steps, initial=0.002)]
+        points = [LatencyPoint(2**n, p50, p50) for n, p50 in enumerate(times[:6])]
+        profiles.append(Profile(variant, "cpu", points, 32))
+    strand = Strand(model, {"cpu": profiles})
+    found = columns(strand, Guard(), 0.0)
+    made = gears(strand, found, {"cpu": price}, Guard(), {"cpu": 1}, 0.0)
+    best = scoring.calm_batch(made, "cpu", NO_LIMIT, True, waiting, waiting)
+    most = min(waiting, 32)
+    tried = [*(size for size in sizes(32) if size < most), most]
+    scores = made.flat.scores
+    assert best.score == scores[best.profile][best.size]
+    # What ends with the waiting ones need not be a size that the order of gears rests on.
+    assert best.score >= max(scores[p][n] for p in profiles for n in tried[:-1] or tried) - TIE
+    assert best.score >= scores[best.profile][most] - TIE
