@@ -94,12 +94,18 @@ def p99_of_the_best(server):
 
 
 def test_below_its_p99_a_faster_one_answers(server, client, images):
-    budget = 0.9 * p99_of_the_best(server) * 1e3
-    response = in_time(
-        client,
-        images,
-        parameters={"latency_budget_ms": budget, "service_class": "interactive"},
-    )
+    for _ in range(10):
+        budget = 0.9 * p99_of_the_best(server) * 1e3
+        response = in_time(
+            client,
+            images,
+            parameters={"latency_budget_ms": budget, "service_class": "interactive"},
+        )
+        # What is learned from each run may have fallen below the budget in between.
+        if p99_of_the_best(server) * 1e3 > budget:
+            break
+    else:
+        raise AssertionError("the p99 of the best variant fell below every budget")
     best = best_of("garment")
     assert told(response, "variant") != best["variant"]
     assert told(response, "accuracy") < best["accuracy"]["value"]
