@@ -53,7 +53,8 @@ def draw(dots: Sequence[Dot], path: Path, *, title: str, across: str, up: str) -
     ]
     margin = 0.08 * max(max(marks) - min(marks), 1e-3)
     panel.set_ylim(min(marks) - margin, max(marks) + margin)
-    sides = _sides([dot.ms for dot in kept], [dot.accuracy for dot in kept])
+    near = 0.05 * (max(marks) - min(marks))
+    sides = _sides([dot.ms for dot in kept], [dot.accuracy for dot in kept], near)
     for dot, (right, above) in zip(kept, sides, strict=True):
         reach = 5 + area(dot) ** 0.5 / 2
         panel.annotate(
@@ -93,10 +94,9 @@ def _scatter(panel: Any, dots: Sequence[Dot], colour: str) -> None:
     panel.scatter(x, y, s=[area(dot) for dot in dots], color=colour, alpha=0.75, linewidths=0)
 
 
-def _sides(x: Sequence[float], y: Sequence[float]) -> list[tuple[int, int]]:
+def _sides(x: Sequence[float], y: Sequence[float], near: float) -> list[tuple[int, int]]:
     """Where each dot's name goes, (across, up) of the dot: towards the middle of the panel,
-    but among dots at one height away from the others."""
-    near = 0.05 * (max(y) - min(y))
+    but among dots at one height (up to `near`) away from the others."""
     middle = (min(x) * max(x)) ** 0.5
     sides = []
     for index, (latency, accuracy) in enumerate(zip(x, y, strict=True)):
