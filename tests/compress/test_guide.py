@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from gearshift.compress.recipe import KINDS, Learning, Teaching, parse
+from gearshift.compress.recipe import KINDS, Learning, Teaching
+from gearshift.compress.recipe_file import parse
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "compress.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gearshift.compress.intent import IntentError, declare, withdraw
-from gearshift.compress.recipe import Recipe, parse
+from gearshift.compress.recipe import Recipe
+from gearshift.compress.recipe_file import parse
 
 RECIPE: Recipe = parse(
     {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gearshift.compress import latency, machine, page
-from gearshift.compress.recipe import parse
+from gearshift.compress.recipe_file import parse
 from gearshift.core.card import SCHEMA, Card, DataSource, Measurement, Recipe
 from onnx_models import blobs, row_sum
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gearshift.compress import functions, recipe, store
+from gearshift.compress import functions, recipe, recipe_file, store
 
 GOOD: dict[str, Any] = {
     "model": "digits",
@@ -30,7 +30,7 @@ def with_step(**step: Any) -> dict[str, Any]:
 
 
 def test_a_good_recipe_is_read_with_its_defaults() -> None:
-    found = recipe.parse(GOOD, PATH)
+    found = recipe_file.parse(GOOD, PATH)
     assert found.step("large-int8").calibration == ["minmax"]
     assert recipe.parents(found.step("large-int8")) == ("large",)
     assert found.output.activation == "softmax"
@@ -39,7 +39,7 @@ def test_a_good_recipe_is_read_with_its_defaults() -> None:
 @pytest.mark.parametrize("model", ["fraud", "tumor", "garment", "face", "text"])
 def test_the_shipped_recipes_are_good(model: str) -> None:
     path = Path(__file__).parents[2] / "model_repo" / model / "recipe.toml"
-    assert recipe.read(path).model == model
+    assert recipe_file.read(path).model == model
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_the_shipped_recipes_are_good(model: str) -> None:
 )
 def test_a_mistake_is_told_where_it_is(table: dict[str, Any], message: str) -> None:
     with pytest.raises(recipe.RecipeError, match=rf"(?s)^a/recipe.toml: .*{message}"):
-        recipe.parse(table, PATH)
+        recipe_file.parse(table, PATH)
 
 
 def test_all_mistakes_are_told_together() -> None:
     table = changed(wrong=1, steps=[{"name": "x", "kind": "import", "onnx": "a", "nothing": 1}])
     with pytest.raises(recipe.RecipeError) as caught:
-        recipe.parse(table, PATH)
+        recipe_file.parse(table, PATH)
     assert len(str(caught.value).splitlines()) == 2
 
 
@@ -108,12 +108,12 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | None, message: str) -> 
     if text is not None:
         path.write_text(text)
     with pytest.raises(recipe.RecipeError, match=message):
-        recipe.read(path)
+        recipe_file.read(path)
 
 
 def keys(tmp_path: Path, table: dict[str, Any], data: str = "rows") -> dict[str, str]:
     (tmp_path / "large.onnx").write_bytes(b"a graph")
-    return dict(store.keys(recipe.parse(table, tmp_path / "recipe.toml"), tmp_path, data))
+    return dict(store.keys(recipe_file.parse(table, tmp_path / "recipe.toml"), tmp_path, data))
 
 
 def test_a_key_follows_all_that_decides_a_step_and_nothing_else(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from gearshift.compress import metrics
 from gearshift.compress.dataset import DataSets, checked, read_parts
 from gearshift.compress.functions import resolve
 from gearshift.compress.made import Report
-from gearshift.compress.recipe import Recipe, RecipeError, read
+from gearshift.compress.recipe import Recipe, RecipeError
+from gearshift.compress.recipe_file import read
 from gearshift.compress.store import Store, keys
 from gearshift.errors import GearshiftError
 

@@ -30,7 +30,8 @@ from gearshift.compress.page import duration, table
 from gearshift.compress.picture import Dot, draw
 from gearshift.compress.pipeline import make
 from gearshift.compress.publish import CARD
-from gearshift.compress.recipe import Goal, Recipe, RecipeError, parents, parse
+from gearshift.compress.recipe import Goal, Recipe, RecipeError, parents
+from gearshift.compress.recipe_file import parse
 
 Settings = tuple[tuple[str, Any], ...]
 """The settings of a trial: (`step.key`, value), in the order of the recipe's axes."""
