@@ -82,7 +82,9 @@ class Transfer:
                 ),
                 f"Three convolutions and a linear layer; at every number of labels about "
                 f"{self.steps} steps of AdamW with one schedule, whether it starts pretrained or "
-                "not; the last layer always starts at random. Linear: logistic regression on the "
+                "not; the last layer always starts at random. Where there are many labels that is "
+                "little for the networks: training longer may change the order. Linear: logistic "
+                "regression on the "
                 "standardized features of the frozen layers, or on the pixels. "
                 f"{self.seeds} seeds, each with its own draw of labelled rows, the same for all "
                 "arms; 95 % intervals by Student's t. Neither the rate nor the regularization was "
