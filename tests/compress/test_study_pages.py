@@ -128,7 +128,7 @@ SAID = {
     "calibration": [
         "`net`: the best form (minmax, channel) is -0.50 points from float32",
         "Scales a channel instead of a tensor: +3.50 (minmax) points.",
-        "`entropy, tensor` is byte for byte the file of `minmax, tensor` for 1 of 1 models.",
+        "`entropy, tensor` is byte for byte the file of `minmax, tensor` for `net`.",
         "| entropy, tensor (= minmax, tensor) |",
         "`net`, dynamic, tensor cannot be served: ConvInteger is not there.",
         "imitated, a step of training the teacher was measured 9.0 times as long",
