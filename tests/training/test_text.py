@@ -20,8 +20,9 @@ from gearshift.compress.dataset import Part
 from gearshift.compress.evaluate import predict, session
 from gearshift.compress.export import to_onnx
 from gearshift.compress.families import text_net, text_train
-from gearshift.compress.families.text_net import Classifier, Embedder, Encoder, Served, Shape
+from gearshift.compress.families.text_net import Classifier, Embedder, Encoder, Shape
 from gearshift.compress.families.text_train import Distillation, LossError, Schedule
+from gearshift.compress.networks import Answering
 
 SHAPE = Shape(layers=3, width=32, heads=4, inner=64, words=200, tokens=12)
 SCHEDULE = Schedule(epochs=6, peak_rate=3e-3, batch=16)
@@ -316,7 +317,7 @@ def test_the_exported_file_computes_what_the_net_computes_at_any_batch(
     ids = rows(16, seed=2)[0]
     vocabulary = np.union1d(np.arange(0, 150), text_net.SPECIAL).astype(np.int64)
     student = text_net.student(teacher, layers=(0, 2), width=16, vocabulary=vocabulary)
-    served = Served(student)
+    served = Answering(student, "softmax").eval()
     content = exported(student, ids.numpy())
     with torch.inference_mode():
         expected = served(ids).numpy()

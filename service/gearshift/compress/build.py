@@ -58,8 +58,14 @@ def build(
     }
     with told(f"{path}: publishing into {folder}"):
         keys = {name: job.keys[name] for name in wanted}
-        publish_all(job, repository, shipped, keys, command(job))
-        cards = [_card(job, name, found, keys[name]) for name, found in measured.items()]
+        source = data_source(job)
+        published = publish_all(job, repository, shipped, keys, command(job), source)
+        unshipped = [
+            card_of(_draft(job, name, found, keys[name], command(job), source))
+            for name, found in measured.items()
+            if name not in shipped
+        ]
+        cards = [*published, *unshipped]
     if results is not None:
         with told(f"{path}: report in {results}"):
             _report(job, folder, made, cards, measured, edges, results)
@@ -71,6 +77,7 @@ def publish_all(
     measured: Mapping[str, Measured],
     keys: Mapping[str, str],
     made_by: str,
+    source: DataSource,
 ) -> list[Card]:
     """Publish every variant with its card, the samples, and what `model.toml` does not name yet.
 
@@ -79,7 +86,7 @@ def publish_all(
     folder = repository / job.recipe.model
     recover(folder)
     cards = [
-        _publish(job, repository, name, found, keys[name], made_by)
+        _publish(job, repository, _draft(job, name, found, keys[name], made_by, source))
         for name, found in measured.items()
     ]
     _samples(job, repository, measured)
@@ -90,24 +97,32 @@ def publish_all(
     return cards
 
 
-def _publish(
-    job: Job, repository: Path, name: str, found: Measured, key: str, made_by: str
-) -> Card:
-    card = publish(repository, _draft(job, name, found, key, made_by))
+def data_source(job: Job) -> DataSource:
+    """The rows behind all variants of the recipe, as their cards name them."""
+    data = job.data
+    return DataSource(
+        name=data.name,
+        source=data.source,
+        licence=data.licence,
+        training_sha256=job.learned,
+        evaluation_sha256=data.evaluation.sha256(),
+    )
+
+
+def _publish(job: Job, repository: Path, draft: Draft) -> Card:
+    card = publish(repository, draft)
     value = card.accuracy
     job.report(
-        f"{job.recipe.model}: {name}: {metrics.shown(value.metric)} {value.value:.4f} "
+        f"{draft.model}: {draft.variant}: {metrics.shown(value.metric)} {value.value:.4f} "
         f"[{value.low:.4f}, {value.high:.4f}], {card.artifact_bytes:,} bytes"
     )
     return card
 
 
-def _card(job: Job, name: str, found: Measured, key: str) -> Card:
-    return card_of(_draft(job, name, found, key, command(job)))
-
-
-def _draft(job: Job, name: str, found: Measured, key: str, made_by: str) -> Draft:
-    made, data = found.made, job.data
+def _draft(
+    job: Job, name: str, found: Measured, key: str, made_by: str, source: DataSource
+) -> Draft:
+    made = found.made
     return Draft(
         model=job.recipe.model,
         variant=name,
@@ -116,13 +131,7 @@ def _draft(job: Job, name: str, found: Measured, key: str, made_by: str) -> Draf
         description=made.about,
         accuracy=found.accuracy,
         further=found.further,
-        data=DataSource(
-            name=data.name,
-            source=data.source,
-            licence=data.licence,
-            training_sha256=data.learned_sha256(),
-            evaluation_sha256=data.evaluation.sha256(),
-        ),
+        data=source,
         tools=made.tools,
         command=made_by,
         recipe_sha256=key,

@@ -28,6 +28,8 @@ class Job:
     path: Path
     recipe: Recipe
     data: DataSets
+    learned: str
+    """The identity of the rows that are learned from or chosen by: hashed once."""
     keys: Mapping[str, str]
     cache: Path
     report: Report
@@ -41,7 +43,7 @@ class Job:
 
     def with_recipe(self, recipe: Recipe) -> Job:
         """The same rows for another recipe of the same file: what a search tries."""
-        found = keys(recipe, self.path.parent, self.data.learned_sha256())
+        found = keys(recipe, self.path.parent, self.learned)
         return replace(self, recipe=recipe, keys=found)
 
     def fold(self, number: int, folds: int) -> Job:
@@ -57,8 +59,11 @@ class Job:
 
     def with_data(self, data: DataSets, kept: str) -> Job:
         """The same recipe on other rows, quietly: a fold."""
-        found = keys(self.recipe, self.path.parent, data.learned_sha256())
-        return replace(self, data=data, keys=found, kept=kept, report=lambda line: None)
+        learned = data.learned_sha256()
+        found = keys(self.recipe, self.path.parent, learned)
+        return replace(
+            self, data=data, learned=learned, keys=found, kept=kept, report=lambda line: None
+        )
 
 
 def open_job(path: Path, cache: Path, report: Report) -> Job:
@@ -78,8 +83,17 @@ def open_job(path: Path, cache: Path, report: Report) -> Job:
         f"{len(data.evaluation):,} to measure on"
     )
     with told(f"{path}"):
-        found = keys(recipe, path.parent, data.learned_sha256())
-    return Job(path=path, recipe=recipe, data=data, keys=found, cache=cache, report=report)
+        learned = data.learned_sha256()
+        found = keys(recipe, path.parent, learned)
+    return Job(
+        path=path,
+        recipe=recipe,
+        data=data,
+        learned=learned,
+        keys=found,
+        cache=cache,
+        report=report,
+    )
 
 
 def _data(recipe: Recipe, folder: Path, cache: Path, report: Report) -> DataSets:

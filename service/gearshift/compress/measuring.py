@@ -35,13 +35,12 @@ def measure(job: Job, name: str, made: Made) -> Measured:
         outputs = predict(made.artifact, job.data.evaluation.inputs)
         held_out = [metrics.measure(m, labels, outputs) for m in _names(job)]
     if job.recipe.cross_fitting is not None:
-        named = [replace(m, metric=f"held_out_{m.metric}") for m in held_out]
         accuracy, *further = _over_people(job, name, outputs, job.recipe.cross_fitting)
-        return Measured(made, accuracy, (*further, *named), outputs)
-    if job.recipe.cross_validation is None:
+    elif job.recipe.cross_validation is not None:
+        accuracy, *further = _over_folds(job, name, job.recipe.cross_validation)
+    else:
         return Measured(made, held_out[0], tuple(held_out[1:]), outputs)
     named = [replace(m, metric=f"held_out_{m.metric}") for m in held_out]
-    accuracy, *further = _over_folds(job, name, job.recipe.cross_validation)
     return Measured(made, accuracy, (*further, *named), outputs)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gearshift.compress import metrics
-from gearshift.compress.build import publish_all
+from gearshift.compress.build import data_source, publish_all
 from gearshift.compress.evaluate import predict
 from gearshift.compress.intent import withdraw
 from gearshift.compress.job import Job, open_job, told
@@ -85,7 +85,7 @@ def search(
     folder = repository / job.recipe.model
     with told(f"{path}: publishing into {folder}"):
         keys = {c.name: c.job.keys[c.step] for c in kept}
-        publish_all(job, repository, measured, keys, command)
+        publish_all(job, repository, measured, keys, command, data_source(job))
         _withdraw_others(folder, set(measured), command)
     if results is not None:
         with told(f"{path}: report in {results}"):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gearshift.compress.families.face_net import Block, MobileFaceNet, scaled
-from gearshift.errors import GearshiftError
+from gearshift.compress.learning import LossError
 
 Report = Callable[[str], None]
 
@@ -28,10 +28,6 @@ LEAST_SHARE = 0.25
 MULTIPLE = 8
 """Whole vectors of eight channels are what the processor computes with anyway."""
 BATCH = 20
-
-
-class LossError(GearshiftError):
-    """The loss became NaN or infinite: nothing that was trained can be used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,18 +174,6 @@ class Classifier(nn.Module):
         return result
 
 
-class Served(nn.Module):
-    """What a variant serves: token ids int64 [n, t] to probabilities float32 [n, classes]."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, ids: Tensor) -> Tensor:
-        result: Tensor = self.classifier(ids)
-        return result.softmax(dim=1)
-
-
 class Embedder(nn.Module):
     """Token ids int64 [n, t] to embeddings float32 [n, width] of length one, as MiniLM's."""
 

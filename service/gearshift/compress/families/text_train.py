@@ -17,15 +17,11 @@ from torch.nn import functional
 
 from gearshift.compress.families.text_data import PADDING
 from gearshift.compress.families.text_net import Classifier, mean_over_tokens
-from gearshift.errors import GearshiftError
+from gearshift.compress.learning import LossError
 
 Report = Callable[[str], None]
 REPORTS = 20
 """Steps between two lines of progress, at least."""
-
-
-class LossError(GearshiftError):
-    """The loss became NaN or infinite: nothing that was trained can be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
