@@ -105,7 +105,7 @@ def test_a_forest_agrees_with_the_trees_it_was_made_of() -> None:
     assert forest.parameters() == 2 * (nodes - leaves) + leaves
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.floats(-1e30, 1e30),
     st.integers(-2, 2),

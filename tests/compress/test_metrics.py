@@ -24,7 +24,7 @@ def ranked(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return labels, scores, weights
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ranked())
 def test_ranking_metrics_agree_with_scikit_learn(
     case: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -38,7 +38,7 @@ def test_ranking_metrics_agree_with_scikit_learn(
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ranked())
 def test_a_weight_is_a_number_of_equal_rows(
     case: tuple[np.ndarray, np.ndarray, np.ndarray],

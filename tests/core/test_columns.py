@@ -8,7 +8,7 @@ import pytest
 
 from builders import make_catalog, make_model, make_profiles
 from gearshift.core.columns import columns, sizes
-from gearshift.core.guard import Guard, Limit
+from gearshift.core.guard import NO_LIMIT, Guard, Length, Limit
 from gearshift.core.strand import Strand
 
 MODEL = make_model(accuracies={"large": 0.8, "small": 0.6}, max_batch_size=32)
@@ -25,7 +25,7 @@ def make(*, rate: float, budget: float = 0.1, lenient: bool = False) -> Strand:
 
 def counts(strand: Strand, limit: float = math.inf) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
-    for column in columns(strand, Guard({"cpu": Limit(limit, 1, math.inf)}), 0.0):
+    for column in columns(strand, Guard({"cpu": Limit(limit, 1, math.inf, 0.5)}), 0.0):
         found.setdefault(column.profile.variant.name, []).append(column.count)
     return found
 
@@ -63,4 +63,17 @@ def test_who_may_be_late_is_planned_in_full_batches():
 
 
 def test_long_runs_and_short_ones_are_told_apart():
-    assert counts(make(rate=10_000.0), limit=0.030) == {"large": [8, 32], "small": [28, 32]}
+    assert counts(make(rate=10_000.0), limit=0.030) == {
+        "large": [8, 24, 32],  # up to the reach, the cheapest that can be spread, the cheapest
+        "small": [28, 32],
+    }
+
+
+def test_runs_can_be_spread_where_one_of_them_always_ends_within_the_reach():
+    limit = Limit(reach=0.010, keep=1, toll=math.inf, others=0.5)
+    assert limit.length(0.009, 0.010) is Length.SHORT
+    # Of two that begin 8 ms apart, the one that began first surely ends within 10.
+    assert limit.length(0.016, 0.0169) is Length.SPREAD
+    assert limit.length(0.016, 0.0171) is Length.LONG  # "surely" is twice as far from p50
+    assert limit.length(0.060, 0.061) is Length.LONG
+    assert NO_LIMIT.length(1.0, 2.0) is Length.SHORT

@@ -12,6 +12,7 @@ from scipy.optimize import linprog
 
 from builders import make_model
 from gearshift.core.columns import Column
+from gearshift.core.guard import Length
 from gearshift.core.prices import (
     TEMPERATURE,
     Demand,
@@ -20,6 +21,7 @@ from gearshift.core.prices import (
     blocking,
     net_worth,
     served_share,
+    spread,
 )
 from gearshift.core.profile import LatencyPoint, Profile
 
@@ -27,8 +29,8 @@ PROFILE = Profile(make_model().variants[0], "cpu", [LatencyPoint(1, 0.01, 0.01)]
 DEVICES = ("cpu", "gpu", "npu")
 
 
-def column(worth: float, cost: float, device: str = "cpu", blocks: bool = False) -> Column:
-    return Column(device, PROFILE, 1, worth, cost, cost, blocks)
+def column(worth: float, cost: float, device: str = "cpu", length: Length = Length.SHORT) -> Column:
+    return Column(device, PROFILE, 1, worth, cost, cost, length)
 
 
 def outlook(demands, capacity) -> Outlook:
@@ -44,7 +46,8 @@ def dual(view: Outlook, prices) -> float:
     return bound
 
 
-def exact(view: Outlook) -> float:
+def exact(view: Outlook, prices) -> float:
+    """The program's value, with the runs spread where the plan spreads them."""
     resources = list(view.capacity)
     worths, used = [], []
     for number, demand in enumerate(view.demands):
@@ -52,8 +55,10 @@ def exact(view: Outlook) -> float:
             row = np.zeros(len(view.demands) + len(resources))
             row[number] = 1.0
             row[len(view.demands) + resources.index(one.device)] = one.cost
-            if one.blocking:
-                row[len(view.demands) + resources.index(blocking(one.device))] = one.cost
+            if one.length is not Length.SHORT:
+                spreads = spread(one.device) in prices and one.length is Length.SPREAD
+                blocked = one.cost * (0.5 if spreads else 1.0)
+                row[len(view.demands) + resources.index(blocking(one.device))] = blocked
             worths.append(-one.worth)
             used.append(row)
     limits = [demand.count for demand in view.demands] + list(view.capacity.values())
@@ -73,7 +78,9 @@ def outlooks(draw) -> Outlook:
                 draw(st.floats(0.3, 1.0)),
                 10 ** draw(st.floats(-4, -0.5)),
                 device,
-                device == "cpu" and blocking("cpu") in capacity and draw(st.booleans()),
+                draw(st.sampled_from(Length))
+                if device == "cpu" and blocking("cpu") in capacity
+                else Length.SHORT,
             )
             for device in devices
             for _ in range(draw(st.integers(1, 4)))
@@ -83,7 +90,7 @@ def outlooks(draw) -> Outlook:
 
 
 @given(outlooks())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_prices_are_those_of_the_exact_program(view):
     """Near the exact dual's value: farther off only by the softmax, and by the part of the
     capacity that is kept from planning."""
@@ -92,8 +99,8 @@ def test_the_prices_are_those_of_the_exact_program(view):
     answers = sum(demand.count for demand in view.demands)
     choices = max(len(demand.columns) for demand in view.demands) + 1
     softness = answers * TEMPERATURE * math.log(choices)
-    kept = sum(prices[resource] * 0.31 * view.capacity[resource] for resource in prices)
-    assert dual(view, prices) <= exact(view) * 1.02 + softness + kept
+    kept = sum(prices[resource] * 0.31 * view.capacity[resource] for resource in view.capacity)
+    assert dual(view, prices) <= exact(view, prices) * 1.02 + softness + kept
 
 
 def test_prices_are_found_again_from_anywhere():
@@ -120,7 +127,23 @@ def test_under_a_hundredfold_load_the_price_is_what_the_best_use_of_time_is_wort
 def test_runs_that_block_pay_for_both():
     prices = {"cpu": 2.0, blocking("cpu"): 3.0}
     assert net_worth(column(1.0, 0.1), prices) == pytest.approx(0.8)
-    assert net_worth(column(1.0, 0.1, blocks=True), prices) == pytest.approx(0.5)
+    assert net_worth(column(1.0, 0.1, length=Length.LONG), prices) == pytest.approx(0.5)
+    assert net_worth(column(1.0, 0.1, length=Length.SPREAD), prices) == pytest.approx(0.5)
+    prices[spread("cpu")] = 1.0
+    assert net_worth(column(1.0, 0.1, length=Length.SPREAD), prices) == pytest.approx(0.7)
+
+
+def test_runs_are_spread_only_where_much_is_lost_otherwise():
+    """Two workers, one for long runs: 100 runs of 10 ms a second, or 200 of them spread."""
+    columns = [column(1.0, 0.010, length=Length.SPREAD)]
+    capacity = {"cpu": 2.0, blocking("cpu"): 1.0}
+    planner = Planner()
+    few = planner.prices(outlook([(50.0, columns)], capacity))
+    many = planner.prices(outlook([(150.0, columns)], capacity))
+    assert spread("cpu") not in few
+    assert many[spread("cpu")] == many[blocking("cpu")] / 2
+    assert served_share(Demand(150.0, 1.0, 1.0, columns), many) > 0.95
+    assert planner.prices(outlook([(50.0, columns)], capacity)).keys() == few.keys()
 
 
 def test_the_served_share_goes_from_all_to_none_as_the_price_rises():

@@ -8,9 +8,14 @@ import pytest
 
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.catalog import ServiceClass
-from gearshift.core.guard import guard
+from gearshift.core.columns import columns
+from gearshift.core.gears import gears
+from gearshift.core.guard import Guard, Length, Limit, guard
+from gearshift.core.harm import least_harm
 from gearshift.core.lane import Lane
 from gearshift.core.scheduler import Dispatch, Scheduler
+from gearshift.core.scoring import shorter_batches
+from gearshift.core.strand import Strand
 
 MS = 0.001
 TIGHT = ServiceClass("realtime", budget=10 * MS)
@@ -19,6 +24,7 @@ SECONDS = {
     "quick": (0.1 * MS, 0.01 * MS),
     "long": (60 * MS, 0.0),
     "middle": (5 * MS, 0.0),
+    "turn": (12 * MS, 0.0),
 }
 
 
@@ -127,3 +133,56 @@ def test_the_short_budgets_own_head_is_not_passed_over_for_a_better_gear():
     (dispatch,) = scheduler.decide(9 * MS).actions
     assert dispatch.tickets[0].id == 1
     assert dispatch.profile.variant.name == "quick"
+
+
+def test_long_runs_take_turns_where_one_always_ends_within_the_reach():
+    """Runs of 12 ms on both workers, 10 ms for fraud: the second begins when the first has no
+    more than fraud's reach to go, and the plan counts on it."""
+    scheduler = make(2, wide={"turn": 0.95})
+    for number in range(1, 4):
+        ask(scheduler, number, "tumor", rows=8)
+    first = scheduler.decide(0.0)
+    assert [a.profile.variant.name for a in first.actions] == ["turn"]
+    assert 2 * MS < first.wake_at < 4 * MS
+    second = scheduler.decide(first.wake_at)
+    assert [a.profile.variant.name for a in second.actions] == ["turn"]
+    scheduler.finished(1, 12 * MS, 12 * MS)
+    assert started(scheduler, 12 * MS) == ["turn"]  # the second has 2 to 4 ms to go
+    demand = next(d for d in scheduler.outlook(13 * MS).demands if d.columns[0].need > 10 * MS)
+    assert [column.length for column in demand.columns] == [Length.SPREAD]
+
+
+def test_who_would_be_lost_goes_before_a_long_run_though_waiting_seems_right_to_it():
+    """At this price a batch of one is too small for fraud, which has 5 ms left, so it is no
+    candidate. But the only other worker is busy for 8 ms, and this one is about to be, too."""
+    fraud = make_model("fraud", {"quick": 0.8})
+    tumor = make_model("tumor", {"turn": 0.95})
+    catalog = make_catalog(fraud, tumor)
+    profiles = make_profiles(catalog, SECONDS)
+    limits = Guard({"cpu": Limit(reach=9 * MS, keep=1, toll=math.inf, others=0.5)})
+    prices = {"cpu": 500.0}
+    waiting = {}
+    for number, (model, due) in enumerate(((fraud, 5 * MS), (tumor, 200 * MS)), 1):
+        strand = Strand(model, {"cpu": profiles.everywhere(model.name)}, weight=1.0 + 10 * number)
+        strand.rate, strand.budget = 2_000.0, 10 * MS
+        strand.measure_quickest()
+        strand.add((due, number, make_ticket(number, model=model.name, budget=due)))
+        found = columns(strand, limits, 0.0)
+        waiting[strand] = gears(strand, found, prices, limits, {"cpu": 2}, 0.0)
+    first, second = waiting
+    (single,) = shorter_batches(first, waiting[first], "cpu", 0.0, 9 * MS, -math.inf)
+    assert single[0] < -0.02  # waiting seems right
+    tumor_run = (0.0, 2, second, (0.0, profiles.everywhere("tumor")[0], 0, 1))
+    for next_free, expected in ((8 * MS, first), (4 * MS, second)):
+        in_haste = [(first, waiting[first])]
+        chosen = least_harm(
+            [tumor_run],
+            in_haste,
+            waiting.__getitem__,
+            "cpu",
+            0.0,
+            next_free,
+            limits.limit("cpu"),
+            lesser=True,
+        )
+        assert chosen[0] is expected

@@ -18,7 +18,7 @@ TOLERANCE = 1e-7
 ONE = {"m": {"large": (0.9, 0.0, 4.0), "small": (0.5, 0.0, 1.0)}}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(scenarios(most_requests=6), st.sampled_from([0.3, 1.0, 5.0]))
 def test_bound_above_optimum_above_every_policy(scenario, step):
     best = optimum(scenario)
@@ -27,7 +27,7 @@ def test_bound_above_optimum_above_every_policy(scenario, step):
         assert run_policy(scenario, name).total.effective_accuracy <= best + TOLERANCE, name
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(scenarios(most_requests=8), st.floats(0.5, 4))
 def test_they_agree_under_speed_up(scenario, speed_up):
     bound = upper_bound(scenario, speed_up=speed_up, step=0.5)

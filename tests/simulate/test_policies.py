@@ -40,7 +40,7 @@ def chosen(name, requests, **options):
     return offered(make_scenario(GEARS, requests, **options), name)[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scenarios(), st.sampled_from(sorted(POLICIES)), st.sampled_from([1.0, 3.0]))
 def test_without_noise_nobody_is_late_and_everybody_ends_once(scenario, name, speed_up):
     # Floors, busy workers and double answers are the runner's to judge; it raises.
@@ -50,7 +50,7 @@ def test_without_noise_nobody_is_late_and_everybody_ends_once(scenario, name, sp
     assert ended == total.requests == len(scenario.workload)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(scenarios(), st.sampled_from(sorted(POLICIES)), st.integers(0, 3))
 def test_with_noise_everybody_still_ends_once(scenario, name, seed):
     result = run_policy(scenario, name, noise=0.5, seed=seed)

@@ -171,7 +171,7 @@ def test_noise_has_mean_one_and_the_given_spread(noise):
     assert spread == pytest.approx(noise, rel=0.1, abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(scenarios(), st.sampled_from(sorted(POLICIES)), st.integers(0, 5))
 def test_the_same_seed_gives_the_same_result(scenario, name, seed):
     first = run_policy(scenario, name, noise=0.3, seed=seed)

@@ -84,7 +84,7 @@ def fill(events: list[Any]) -> PrometheusTelemetry:
 
 
 events = st.lists(settled() | ran() | st.tuples(models, classes), max_size=40)
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @quick

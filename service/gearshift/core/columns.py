@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gearshift.core.guard import Guard
+from gearshift.core.guard import Guard, Length
 from gearshift.core.profile import Profile
 from gearshift.core.strand import Strand
 
@@ -35,7 +35,7 @@ def sizes(most: int) -> list[int]:
 @dataclass(frozen=True, slots=True)
 class Column:
     """`count` tickets a batch; `cost` worker seconds a ticket (p50); `need` the batch's p99 in
-    seconds; `worth` what one answer is worth; `blocking` for runs that the guard limits."""
+    seconds; `worth` what one answer is worth; `length` what the guard says of such a run."""
 
     device: str
     profile: Profile
@@ -43,7 +43,7 @@ class Column:
     worth: float
     cost: float
     need: float
-    blocking: bool
+    length: Length
 
 
 def worth(strand: Strand, profile: Profile, bonus: float) -> float:
@@ -61,7 +61,7 @@ def worth(strand: Strand, profile: Profile, bonus: float) -> float:
 
 def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
     """The cheapest column of every gear that leaves its tickets in time; of a gear that can
-    run longer than the guard likes, the cheapest below that length and the cheapest above."""
+    run longer than the guard likes, the cheapest of each length."""
     found = []
     rows = strand.rows
     budget = strand.budget or math.inf
@@ -69,10 +69,10 @@ def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
     most_time = math.inf if strand.lenient else min(budget, strand.slack)
     most = max(1, strand.model.max_batch_size // rows)
     for device, gears in strand.gears.items():
-        limit = guard.limit(device)
+        limit = guard.on(device)
         for profile in gears:
             p50s, p99s = profile.p50s, profile.p99s
-            best: dict[bool, tuple[float, int]] = {}
+            best: dict[Length, tuple[float, int]] = {}
             for count in sizes(most):
                 need = p99s[count * rows]
                 if need > most_time and count > 1:
@@ -81,12 +81,12 @@ def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
                 if count > 1 and count - 1 > strand.rate * (FILLING * budget - need):
                     continue
                 cost = p50s[count * rows] / count
-                blocking = need > limit
-                if blocking not in best or cost < best[blocking][0]:
-                    best[blocking] = (cost, count)
+                length = limit.length(p50s[count * rows], need)
+                if length not in best or cost < best[length][0]:
+                    best[length] = (cost, count)
             value = worth(strand, profile, bonus)
-            for blocking, (cost, count) in best.items():
+            for length, (cost, count) in best.items():
                 found.append(
-                    Column(device, profile, count, value, cost, p99s[count * rows], blocking)
+                    Column(device, profile, count, value, cost, p99s[count * rows], length)
                 )
     return found

@@ -167,16 +167,15 @@ def _ranked(options: Sequence[Option], value: float) -> Sequence[tuple[float, Op
 def _option(
     strand: Strand, profile: Profile, device: str, prices: Prices, guard: Guard, bonus: float
 ) -> Option:
-    price = price_of_time(prices, device, blocks=False)
-    price_above = price_of_time(prices, device, blocks=True)
-    limit = guard.limit(device)
+    limit = guard.on(device)
     value = worth(strand, profile, bonus)
     rows = strand.rows
     most = max(1, strand.model.max_batch_size // rows)
     needs, nets = [0.0], [0.0]
     for count in range(1, most + 1):
         need = profile.p99s[count * rows]
-        cost = (price if need <= limit else price_above) * profile.p50s[count * rows]
+        p50 = profile.p50s[count * rows]
+        price = price_of_time(prices, device, limit.length(p50, need))
         needs.append(need)
-        nets.append(count * value - cost)
+        nets.append(count * value - price * p50)
     return Option(profile, sizes(most), needs, nets)

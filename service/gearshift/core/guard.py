@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
 
 from gearshift.core.profile import Profile
@@ -26,21 +27,50 @@ BURST = 3.0
 HEADROOM = 1.3
 """Workers kept per worker that the tight strands keep busy."""
 
+SURE = 1.0
+"""How far behind its p99 a run surely has ended, in distances from its p50 to its p99: one in a
+hundred ends later than its p99, and short budgets would pay for it."""
+
+
+def sure_end(p50: float, p99: float) -> float:
+    """Seconds after which a run has as good as surely ended."""
+    return p99 + SURE * (p99 - p50)
+
+
+class Length(Enum):
+    """`SHORT` blocks nobody, `LONG` needs others to be free, `SPREAD` lets them run alike."""
+
+    SHORT = "short"
+    SPREAD = "spread"
+    LONG = "long"
+
 
 class Limit(NamedTuple):
     """No run above `reach` seconds unless `keep` other workers are free within `reach`.
 
     Where there are no more than `keep` workers in all, a long run may start, but has to be
     worth the `toll`: what the tight strands lose per second beyond their reach. Elsewhere
-    the toll is infinite.
+    the toll is infinite. `others` is the share of the workers that are not kept.
     """
 
     reach: float
     keep: int
     toll: float
+    others: float
+
+    def length(self, p50: float, p99: float) -> Length:
+        """How long a run is to those who must not be locked out.
+
+        Runs little above `reach` fit on all workers side by side, if they begin evenly spread
+        in time: one of them always ends within the reach.
+        """
+        if p99 <= self.reach:
+            return Length.SHORT
+        spread = sure_end(p50, p99) - self.reach <= self.others * p50
+        return Length.SPREAD if spread else Length.LONG
 
 
-NO_LIMIT = Limit(math.inf, 0, 0.0)
+NO_LIMIT = Limit(math.inf, 0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +81,10 @@ class Guard:
 
     def limit(self, device: str) -> float:
         """Seconds up to which a run on this device blocks nobody."""
-        found = self.limits.get(device)
-        return math.inf if found is None else found.reach
+        return self.on(device).reach
+
+    def on(self, device: str) -> Limit:
+        return self.limits.get(device, NO_LIMIT)
 
 
 def guard(strands: Iterable[Strand], workers: Mapping[str, int], now: float) -> Guard:
@@ -83,8 +115,11 @@ def guard(strands: Iterable[Strand], workers: Mapping[str, int], now: float) -> 
             load += strand.rate * quickest.p50s[count * strand.rows] / count
             toll += strand.rate * strand.weight
         if 0.0 < reach < math.inf:
-            keep = min(workers[device], max(1, math.ceil(load * HEADROOM)))
-            limits[device] = Limit(reach, keep, toll if keep == workers[device] else math.inf)
+            count = workers[device]
+            keep = min(count, max(1, math.ceil(load * HEADROOM)))
+            limits[device] = Limit(
+                reach, keep, toll if keep == count else math.inf, (count - keep) / count
+            )
     return Guard(limits)
 
 

@@ -61,13 +61,16 @@ def least_harm(
     device: str,
     now: float,
     next_free: float,
+    allowed: float,
     *,
     lesser: bool,
 ) -> Chosen:
     """The candidate, best scores first, whose run costs all strands least.
 
     `in_haste` are those that may lose something before another worker is free, which is in
-    `next_free` seconds. `lesser`: also consider what uses less of the worker's time.
+    `next_free` seconds. `lesser`: also consider what uses less of the worker's time, and those
+    in haste themselves though waiting seems right to them; `allowed` is the p99 that their runs
+    must stay below.
     """
     # What they lose by so long a delay, and each strand's part of it.
     losses: dict[float, tuple[float, dict[Strand, float]]] = {}
@@ -99,8 +102,18 @@ def least_harm(
         consider(strand, candidate)
     if lesser and least[0] > 0.0:
         # Would a lesser gear of somebody, and less of the worker's time, cost less?
-        for _, _, strand, (_, profile, _, count) in candidates:
-            than = profile.p99s[count * strand.rows]
+        others = [
+            (strand, profile.p99s[count * strand.rows])
+            for _, _, strand, (_, profile, _, count) in candidates
+        ]
+        named = {strand for strand, _ in others}
+        others += [
+            (strand, allowed)
+            for strand, _ in in_haste
+            if strand not in named
+            and strand.keys[strand.start][0] - strand.quickest < now + next_free
+        ]
+        for strand, than in others:
             gears = gears_of(strand)
             for shorter in shorter_batches(strand, gears, device, now, than, -least[0] - TIE):
                 consider(strand, shorter)

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gearshift.core.columns import Column
+from gearshift.core.guard import Length
 
 PLAN_EVERY = 0.1
 """Seconds between two plans, on the server as in the simulator."""
@@ -34,6 +35,9 @@ CHANCE, EVENED = 0.8, 4.0 / 3.0
 """The share of the time that is kept from planning, because a queue in front of fully used
 workers has no room for chance: CHANCE x sqrt(run / budget) / workers ** EVENED. Chance evens
 out among many short runs and among many workers; how fast is fitted to simulations."""
+
+MOST_SERVED = 0.98
+"""The share of a demand below which it is worth to spread runs in time."""
 
 MOST_KEPT = 0.3
 """The share of the time that is kept at most."""
@@ -81,15 +85,23 @@ class Outlook:
     capacity: Mapping[str, float]
 
 
-def price_of_time(prices: Prices, device: str, *, blocks: bool) -> float:
-    """What a second of a worker costs a run, which may block: then it pays for both."""
+def spread(device: str) -> str:
+    """What a second of a run costs beside its worker's time that others can run beside."""
+    return f"{device}/spread"
+
+
+def price_of_time(prices: Prices, device: str, length: Length) -> float:
+    """What a second of a worker costs a run of that length."""
     price = prices.get(device, 0.0)
-    return price + prices.get(blocking(device), 0.0) if blocks else price
+    if length is Length.SHORT:
+        return price
+    blocked = prices.get(blocking(device), 0.0)
+    return price + (blocked if length is Length.LONG else prices.get(spread(device), blocked))
 
 
 def net_worth(column: Column, prices: Prices) -> float:
     """Worth of one answer by this column minus the price of its worker time."""
-    price = price_of_time(prices, column.device, blocks=column.blocking)
+    price = price_of_time(prices, column.device, column.length)
     return column.worth - price * column.cost
 
 
@@ -112,16 +124,45 @@ class Planner:
     """Finds prices, starting from those found before: they seldom move far."""
 
     def __init__(self) -> None:
-        self._prices: dict[str, float] = {}
+        # By whether runs are spread in time.
+        self._prices: dict[bool, dict[str, float]] = {False: {}, True: {}}
 
     def prices(self, outlook: Outlook) -> dict[str, float]:
-        """The prices by resource at which the demands fit into the capacity."""
-        dual = _Dual(outlook)
-        found = [self._prices.get(resource, 0.0) for resource in outlook.capacity]
+        """The prices by resource at which the demands fit into the capacity.
+
+        Runs are spread in time only where much is lost otherwise: while they are, nothing that
+        is longer can begin, and who needs it waits.
+        """
+        found = self._found(outlook, spreads=False)
+        if any(
+            any(column.length is Length.SPREAD for column in demand.columns)
+            and served_share(demand, found) < MOST_SERVED
+            for demand in outlook.demands
+        ):
+            return self._found(outlook, spreads=True)
+        return found
+
+    def _found(self, outlook: Outlook, *, spreads: bool) -> dict[str, float]:
+        others = {
+            device: outlook.capacity.get(blocking(device), 0.0) / seconds if spreads else 1.0
+            for device, seconds in outlook.capacity.items()
+        }
+        dual = _Dual(outlook, others)
+        before = self._prices[spreads]
+        found = [before.get(resource, 0.0) for resource in outlook.capacity]
         for factor in COOLING:
             found = _minimise(dual, found, factor * TEMPERATURE)
-        self._prices = dict(zip(outlook.capacity, found, strict=True))
-        return dict(self._prices)
+        prices = dict(zip(outlook.capacity, found, strict=True))
+        self._prices[spreads] = prices
+        told = dict(prices)
+        for device, share in others.items():
+            if share < 1.0 and blocking(device) in prices:
+                told[spread(device)] = share * prices[blocking(device)]
+        return told
+
+
+Costs = tuple[tuple[int, float], ...]
+"""Seconds a ticket, by the number of the resource."""
 
 
 class _Dual:
@@ -129,11 +170,12 @@ class _Dual:
 
     __slots__ = ("_capacity", "_dearest", "_demands", "_free")
 
-    def __init__(self, outlook: Outlook) -> None:
+    def __init__(self, outlook: Outlook, spread: Mapping[str, float]) -> None:
+        """`spread`, by device, is the share of a spread run's time that blocks others."""
         index = {resource: number for number, resource in enumerate(outlook.capacity)}
         self._capacity = [max(seconds, 1e-6) for seconds in outlook.capacity.values()]
-        # By demand: count, weight, and (worth, cost, resources) of its columns.
-        self._demands: list[tuple[float, float, list[tuple[float, float, tuple[int, ...]]]]] = []
+        # By demand: count, weight, and of its columns the worth and the cost by resource.
+        self._demands: list[tuple[float, float, list[tuple[float, Costs]]]] = []
         costs: list[list[float]] = [[] for _ in index]
         # By resource: work, and the same weighted by how much of its budget a run takes.
         work = [0.0] * len(index)
@@ -141,15 +183,17 @@ class _Dual:
         for demand in outlook.demands:
             found = []
             for column in demand.columns:
-                used: tuple[int, ...] = (index[column.device],)
-                if column.blocking:
-                    used = (*used, index[blocking(column.device)])
-                found.append((column.worth, column.cost, used))
-                for number in used:
-                    costs[number].append(column.cost)
-                    work[number] += demand.count * column.cost
+                used: Costs = ((index[column.device], column.cost),)
+                if column.length is not Length.SHORT:
+                    spreads = column.length is Length.SPREAD
+                    blocked = column.cost * (spread[column.device] if spreads else 1.0)
+                    used = (*used, (index[blocking(column.device)], blocked))
+                found.append((column.worth, used))
+                for number, cost in used:
+                    costs[number].append(cost)
+                    work[number] += demand.count * cost
                     part = column.need / demand.budget
-                    long_work[number] += demand.count * column.cost * min(1.0, part)
+                    long_work[number] += demand.count * cost * min(1.0, part)
             if found:
                 self._demands.append((demand.count, demand.weight, found))
         # The share of each that is free of charge while the work fits into it.
@@ -170,7 +214,7 @@ class _Dual:
         for count, weight, found in self._demands:
             heat = temperature * weight
             nets = [
-                worth - cost * sum(prices[number] for number in used) for worth, cost, used in found
+                worth - sum(cost * prices[number] for number, cost in used) for worth, used in found
             ]
             top = max(0.0, *nets)
             mass = math.exp(-top / heat) + sum(math.exp((net - top) / heat) for net in nets)
@@ -194,24 +238,24 @@ class _Dual:
         for count, weight, found in self._demands:
             heat = temperature * weight
             nets = [
-                worth - cost * sum(prices[number] for number in used) for worth, cost, used in found
+                worth - sum(cost * prices[number] for number, cost in used) for worth, used in found
             ]
             top = max(0.0, *nets)
             mass = math.exp(-top / heat)
             mean = [0.0] * size
             floor = top - FAR * heat
             shares = []
-            for net, (_, cost, used) in zip(nets, found, strict=True):
+            for net, (_, used) in zip(nets, found, strict=True):
                 if net > floor:
                     share = math.exp((net - top) / heat)
                     mass += share
-                    shares.append((share, cost, used))
-            for share, cost, used in shares:
-                part = share / mass * cost
-                for number in used:
+                    shares.append((share, used))
+            for share, used in shares:
+                for number, cost in used:
+                    part = share / mass * cost
                     mean[number] += part
-                    for other in used:
-                        curvature[number][other] += count / heat * part * cost
+                    for other, its_cost in used:
+                        curvature[number][other] += count / heat * part * its_cost
             for number, one in enumerate(mean):
                 if one:
                     gradient[number] -= count * one

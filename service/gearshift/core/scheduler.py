@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gearshift.core.catalog import Catalog, Late, Model
+from gearshift.core.guard import sure_end
 from gearshift.core.lane import Lane
 from gearshift.core.prices import Outlook, Prices
 from gearshift.core.profile import Profile, Profiles
@@ -41,10 +42,6 @@ PATIENCE = 10.0
 
 LOOK_AT_LAST = 0.5
 """Seconds without a planner's call after which the core looks itself at how fast tickets come."""
-
-SURE = 1.0
-"""How far behind its p99 a run surely has ended, in distances from its p50 to its p99: one in a
-hundred ends later than its p99, and short budgets would pay for it."""
 
 ROUNDING = 1e-9
 """Seconds. Sums of floats may differ by less than this without anybody being late."""
@@ -332,7 +329,7 @@ class Scheduler:
         self.waiting -= len(tickets)
         self._next_dispatch += 1
         p99 = profile.p99s[rows]
-        surely = p99 + SURE * (p99 - profile.p50s[rows])
+        surely = sure_end(profile.p50s[rows], p99)
         worker = self._workers.begin(device, now, now + p99, now + surely)
         self._running[self._next_dispatch] = (worker, strand.model.name, profile, rows)
         # By position: the call is several times as fast.

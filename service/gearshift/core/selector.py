@@ -94,10 +94,11 @@ class Selector:
 
     def doubt_prices(self, idle_shares: Mapping[str, float], *, lost: bool) -> None:
         """Believe a device's prices less if its workers idle while tickets are lost: they must
-        be too high. Believe them again when that is over."""
+        be too high. Believe them again when that is over. Workers that the guard keeps from
+        long runs do not idle for the prices' sake."""
         trust = {
             device: max(LEAST_TRUST, before / 2.0)
-            if lost and idle_shares[device] > IDLE
+            if lost and 1.0 - idle_shares[device] < self.guard.on(device).others * (1.0 - IDLE)
             else min(1.0, before * 1.05)
             for device, before in self._trust.items()
         }
@@ -248,7 +249,14 @@ class Selector:
             return max(in_order(alike), key=by_score)[2:]
         few = self._workers.counts[device] <= FEW_WORKERS
         return least_harm(
-            in_order(candidates), in_haste, self.gears_of, device, now, next_free - now, lesser=few
+            in_order(candidates),
+            in_haste,
+            self.gears_of,
+            device,
+            now,
+            next_free - now,
+            math.inf if free else limit.reach,
+            lesser=few,
         )
 
     def _enter(
@@ -275,9 +283,9 @@ class Selector:
         """The score from which on a candidate counts as no worse than waiting."""
         _, profile, _, count = candidate
         rows = count * strand.rows
-        blocks = profile.p99s[rows] > self.guard.limit(device)
-        price = price_of_time(self._prices, device, blocks=blocks)
-        doubt = IMPRECISE * price * profile.p50s[rows]
+        p50 = profile.p50s[rows]
+        length = self.guard.on(device).length(p50, profile.p99s[rows])
+        doubt = IMPRECISE * price_of_time(self._prices, device, length) * p50
         return -min(doubt, INDIFFERENT * strand.weight * count) - ROUNDING
 
     def _long_runs_may_start(self, device: str, limit: Limit, now: float) -> bool:
