@@ -15,7 +15,7 @@ from builders import ONE_VECTOR, make_catalog, make_model, make_profiles
 from gearshift.core.catalog import Late, ServiceClass
 from gearshift.core.request import Request
 from gearshift.core.scheduler import Scheduler
-from gearshift.engine import Engine, LoopClock
+from gearshift.engine import Answer, Engine, LoopClock
 from gearshift.errors import (
     BudgetInfeasible,
     DeadlineExpired,
@@ -24,6 +24,7 @@ from gearshift.errors import (
     ModelNotFound,
     NotReady,
     Overloaded,
+    RequestError,
 )
 from gearshift.executors.fake import FakeExecutor
 from gearshift.ports import Worker
@@ -37,6 +38,26 @@ CLASSES = (
     ServiceClass("archive", budget=20 * MS, late=Late.SERVE),
 )
 PREDICTED = {"large": (10 * MS, 0.0), "small": (1 * MS, 0.0)}
+
+
+async def infer(engine: Engine, request: Request, inputs, arrival: float) -> Answer:
+    """Submit and wait; a cancelled task is a caller who leaves."""
+    future = asyncio.get_running_loop().create_future()
+
+    def reply(ending: Answer | RequestError) -> None:
+        if future.cancelled():
+            return  # only `abandon` is quicker than that
+        if isinstance(ending, Answer):
+            future.set_result(ending)
+        else:
+            future.set_exception(ending)
+
+    flight = engine.submit(request, inputs, arrival, reply)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        engine.abandon(flight)
+        raise
 
 
 class Bench:
@@ -76,7 +97,7 @@ class Bench:
     async def ask(self, value: float = 1.0, rows: int = 1, remaining=math.inf, **parameters):
         inputs = {"x": np.full((rows, 3), value, np.float32)}
         request = Request(model="m", rows=rows, parameters=parameters, remaining=remaining)
-        return await self.engine.infer(request, inputs, self.loop.time())
+        return await infer(self.engine, request, inputs, self.loop.time())
 
 
 def virtual(test):
@@ -211,14 +232,15 @@ async def test_a_caller_that_leaves_at_the_very_end_of_a_run_leaves_its_neighbou
     async def sleep_and_leave(seconds: float) -> None:
         await asyncio.sleep(seconds)
         # In the same turn of the loop in which the answers are handed out.
-        tasks[1].cancel()
+        bench.engine.abandon(bench.engine._flights[2])
 
     bench.executor._sleep = sleep_and_leave
     tasks += [asyncio.ensure_future(bench.ask(float(v))) for v in range(4)]
     async with asyncio.timeout(1):
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert isinstance(results[1], asyncio.CancelledError)
-    assert [results[i].outputs["y"].tolist() for i in (0, 2, 3)] == [[[0.0]], [[6.0]], [[9.0]]]
+        results = await asyncio.gather(*(tasks[i] for i in (0, 2, 3)))
+    assert not tasks[1].done()  # nobody tells who has left
+    tasks[1].cancel()
+    assert [result.outputs["y"].tolist() for result in results] == [[[0.0]], [[6.0]], [[9.0]]]
     assert bench.telemetry.outcomes() == {"served": 3, "cancelled": 1}
 
 
@@ -246,8 +268,9 @@ async def test_a_batch_whose_callers_all_left_before_it_began_does_not_run():
     while not bench.telemetry.queued:  # noqa: ASYNC110 - the turn of the loop matters
         await asyncio.sleep(0)
     # Decided in the next turn of the loop, run in the one after; the caller leaves between.
-    bench.loop.call_soon(task.cancel)
+    bench.loop.call_soon(bench.engine.abandon, bench.engine._flights[1])
     await asyncio.sleep(1)
+    task.cancel()
     assert bench.telemetry.outcomes() == {"cancelled": 1}
     assert bench.executor.runs == []
     assert (await bench.ask(4.0)).outputs["y"].tolist() == [[12.0]]
@@ -326,7 +349,7 @@ async def test_what_is_wrong_is_refused_and_counted():
     with pytest.raises(InvalidInput):
         await bench.ask(latency_budget_ms=-1)
     with pytest.raises(ModelNotFound):
-        await bench.engine.infer(Request(model="nope", rows=1, parameters={}), {}, 0.0)
+        await infer(bench.engine, Request(model="nope", rows=1, parameters={}), {}, 0.0)
     bench.engine.refused(InvalidInput("no inputs"), 0.0, "m")
     assert [(e.model, e.outcome) for e in bench.telemetry.settleds] == [
         ("m", "invalid"),

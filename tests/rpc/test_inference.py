@@ -19,8 +19,9 @@ from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from gearshift.errors import ConfigurationInvalid
+from gearshift.rpc.calls import MAX_MESSAGE
 from gearshift.rpc.inference import UNSERVED
-from gearshift.rpc.server import MAX_MESSAGE, serve
+from gearshift.rpc.server import serve
 
 
 def tensor(rows=1, value=1.0, name="x", dtype=np.float32, width=3):
@@ -246,7 +247,7 @@ def test_messages_above_4_mib_pass_and_above_the_limit_do_not(make_bench):
 def test_a_failing_backend_hides_its_text(make_bench):
     bench = make_bench()
 
-    async def breaking(*arguments):
+    def breaking(*arguments):
         raise RuntimeError("password=hunter2")
 
     bench.executor.run = breaking
@@ -260,10 +261,10 @@ def test_a_failing_backend_hides_its_text(make_bench):
 def test_a_bug_of_ours_hides_its_text_too(make_bench):
     bench = make_bench()
 
-    async def breaking(*arguments):
+    def breaking(*arguments):
         raise ZeroDivisionError("at secret.py")
 
-    bench.engine.infer = breaking
+    bench.engine.submit = breaking
     with triton.InferenceServerClient(bench.address) as client:
         status, message = status_of(client.infer, "m", [tensor()])
     assert (status, "secret" in message, "reference" in message) == ("INTERNAL", False, True)

@@ -1,7 +1,7 @@
 """The asynchronous shell around the core: feeds it events, carries out what it decides.
 
-The engine holds what the core must not: the tensors in flight, the callers' futures, the
-timers. It decides nothing. Every request that comes in is settled exactly once, in
+The engine holds what the core must not: the tensors in flight, who waits for their answers,
+the timers. It decides nothing. Every request that comes in is settled exactly once, in
 `_settle`, and counted there.
 """
 
@@ -19,7 +19,7 @@ from gearshift.core.prices import PLAN_EVERY, Planner
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.scheduler import Dispatch, Drop, Refused, Scheduler
 from gearshift.engine.batch import assemble, check_outputs, failed
-from gearshift.engine.flight import Answer, Flight, Guard
+from gearshift.engine.flight import Answer, Flight, Guard, Reply
 from gearshift.errors import Cancelled, DeadlineExpired, NotReady, Outcome, RequestError, ending_of
 from gearshift.ports import Clock, Executor, Ran, Settled, Telemetry, Tensors, Timer, Worker
 
@@ -30,7 +30,7 @@ PLAN_ON = 2.0
 
 
 class Engine:
-    """Owns the scheduler, the tensors in flight and the callers' futures."""
+    """Owns the scheduler and the requests in flight."""
 
     def __init__(
         self,
@@ -90,23 +90,13 @@ class Engine:
 
     # --- requests ----------------------------------------------------------------------
 
-    async def infer(self, request: Request, inputs: Tensors, arrival: float) -> Answer:
-        """Answer one request, or raise the RequestError that it ends with.
+    def submit(self, request: Request, inputs: Tensors, arrival: float, reply: Reply) -> Flight:
+        """Take one request in: `reply` is called once, with its answer or the RequestError that
+        it ends with, unless it is abandoned before. Raises, and counts, what is refused.
 
         `inputs` are checked against the model's signature already; `arrival` is on the
-        engine's clock. Cancelling the awaiting task frees the request's place.
+        engine's clock. `reply` must not raise: a whole batch waits behind it.
         """
-        flight = self._admit(request, inputs, arrival)
-        self._plan_decide()
-        try:
-            return await flight.future
-        except asyncio.CancelledError:
-            self._scheduler.cancel(flight.ticket.id, self.clock.now())
-            self._fail(flight, Cancelled("the caller left"))
-            raise
-
-    def _admit(self, request: Request, inputs: Tensors, arrival: float) -> Flight:
-        """Raises, and counts, what is refused."""
         ticket: Ticket | None = None
         try:
             if not self._accepting:
@@ -119,15 +109,22 @@ class Engine:
         except RequestError as error:
             self.refused(error, arrival, request.model, ticket)
             raise
-        future = asyncio.get_running_loop().create_future()
-        flight = Flight(ticket=ticket, model=model, inputs=inputs, future=future)
+        flight = Flight(ticket, model, inputs, reply)
         self._flights[ticket.id] = flight
         self._empty.clear()
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._last_arrival = arrival
         if self._plan is None:
             self._plan = self.clock.call_at(self.clock.now() + PLAN_EVERY, self._replan)
+        self._plan_decide()
         return flight
+
+    def abandon(self, flight: Flight) -> None:
+        """The caller left: its place is free at once, and nobody is told anything."""
+        if flight.ticket.id in self._flights:
+            self._scheduler.cancel(flight.ticket.id, self.clock.now())
+            flight.reply = _to_nobody
+            self._fail(flight, Cancelled("the caller left"))
 
     def refused(
         self, error: RequestError, arrival: float, model: str = "", ticket: Ticket | None = None
@@ -206,7 +203,7 @@ class Engine:
         """
         variant = dispatch.profile.variant
         worker = self._workers[dispatch.worker]
-        batch = [m for m in members if not m.future.done()]
+        batch = [m for m in members if m.ticket.id in self._flights]
         rows = sum(member.ticket.rows for member in batch)
         assembled = begun
         outputs: Tensors = {}
@@ -273,29 +270,25 @@ class Engine:
     # --- settling ----------------------------------------------------------------------
 
     def _answer(self, flight: Flight, answer: Answer) -> None:
-        if flight.future.done():
-            # The caller has just left; `infer` is about to hear of it and settles it.
-            return
         late = self.clock.now() > flight.ticket.deadline
         if late and flight.ticket.late is Late.DROP:
             self._fail(flight, _too_late(flight.ticket), answer.variant)
             return
-        flight.future.set_result(answer)
         outcome = Outcome.LATE if late else Outcome.SERVED
         self._settle(flight, outcome, "OK", answer.variant, answer)
+        flight.reply(answer)
 
     def _fail(self, flight: Flight, error: RequestError, variant: Variant | None = None) -> None:
         """Settle with an error, unless settled already; `variant` is who ran it, if anyone."""
         if flight.ticket.id not in self._flights:
             return
-        if not flight.future.done():
-            flight.future.set_exception(error)
         outcome = ending_of(error).outcome
         if flight.dispatched_at is None:
             self.telemetry.dequeued(flight.model.name, flight.ticket.service_class, 1)
         elif isinstance(error, DeadlineExpired):
             outcome = Outcome.LATE
         self._settle(flight, outcome, ending_of(error).status, variant, None)
+        flight.reply(error)
 
     def _settle(
         self,
@@ -328,6 +321,10 @@ class Engine:
                 deficit=flight.model.best_accuracy - answer.accuracy if answer else None,
             )
         )
+
+
+def _to_nobody(ending: Answer | RequestError) -> None:
+    """The reply to a caller who left."""
 
 
 def _too_late(ticket: Ticket) -> DeadlineExpired:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from gearshift.core.catalog import Late, Model, Variant
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
+from gearshift.errors import RequestError
 from gearshift.ports import Clock, Tensors, Timer
 
 
@@ -32,14 +32,17 @@ class Answer:
     reason: Reason
 
 
+Reply = Callable[[Answer | RequestError], None]
+
+
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One admitted request: its ticket, its tensors, and the future its caller awaits."""
+    """One admitted request: its ticket, its tensors, and whom to tell how it ended."""
 
     ticket: Ticket
     model: Model
     inputs: Tensors
-    future: asyncio.Future[Answer]
+    reply: Reply
     dispatched_at: float | None = None
 
 

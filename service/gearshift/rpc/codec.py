@@ -52,8 +52,9 @@ def parameters_of(message: Any) -> dict[str, Parameter]:
     return values
 
 
-def encode(message: Any, model: Model, answer: Answer) -> Any:
-    """The ModelInferResponse to `message`: the wanted outputs raw, in the order asked for."""
+def encode(message: Any, model: Model, answer: Answer) -> bytes:
+    """The ModelInferResponse to `message` as bytes: the wanted outputs raw, in the order asked
+    for."""
     response = pb.ModelInferResponse(
         model_name=model.name,
         model_version=str(answer.variant.version),
@@ -75,7 +76,8 @@ def encode(message: Any, model: Model, answer: Answer) -> Any:
         told["budget_us"].int64_param = round(answer.budget * 1e6)
     told["batch_size"].int64_param = answer.batch_size
     told["reason"].string_param = answer.reason.value
-    return response
+    serialized: bytes = response.SerializeToString()
+    return serialized
 
 
 def check_outputs(message: Any, model: Model) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from gearshift import __version__
 from gearshift.core.request import LONGEST_BUDGET
-from gearshift.engine import Engine
+from gearshift.engine import Answer, Engine
 from gearshift.errors import InvalidInput, RequestError
 from gearshift.rpc import codec, describe
-from gearshift.rpc.status import abort
+from gearshift.rpc.calls import UnaryCall
+from gearshift.rpc.status import abort, ending
 
 EXTENSIONS = ("statistics", "model_repository", "model_configuration", "parameters")
 """Only what really answers; perf_analyzer skips server-side figures without `statistics`."""
@@ -113,26 +117,38 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         return describe.index(self._engine.catalog, self._engine.ready, request.ready)
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def infer(self, call: UnaryCall, message: bytes) -> Callable[[], None] | None:
+        """ModelInfer, without a task for each call."""
         engine = self._engine
-        arrival = engine.clock.now()
+        try:
+            request = pb.ModelInferRequest.FromString(message)
+        except DecodeError:
+            call.fail(grpc.StatusCode.INTERNAL, "the message is not a ModelInferRequest")
+            return None
         try:
             try:
                 model = engine.catalog.model(request.model_name)
-                decoded, inputs = codec.decode(request, model, _remaining(context))
+                timeout = call.call.timeout
+                remaining = timeout if timeout <= LONGEST_BUDGET else math.inf
+                decoded, inputs = codec.decode(request, model, remaining)
             except RequestError as error:
-                engine.refused(error, arrival, request.model_name)
+                engine.refused(error, call.arrival, request.model_name)
                 raise
-            answer = await engine.infer(decoded, inputs, arrival)
-            return codec.encode(request, model, answer)
+
+            def reply(answer: Answer | RequestError) -> None:
+                try:
+                    if isinstance(answer, Answer):
+                        call.reply(codec.encode(request, model, answer))
+                    else:
+                        call.fail(*ending(answer))
+                except Exception as error:  # noqa: BLE001 - as below
+                    call.fail(*ending(error))
+
+            flight = engine.submit(decoded, inputs, call.arrival, reply)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-            await abort(context, error)
-
-
-def _remaining(context: Any) -> float:
-    """Seconds of the caller's gRPC deadline; without one, grpc says centuries or None."""
-    seconds = context.time_remaining()
-    return math.inf if seconds is None or seconds > LONGEST_BUDGET else max(0.0, seconds)
+            call.fail(*ending(error))
+            return None
+        return partial(engine.abandon, flight)
 
 
 def _unserved(name: str) -> Any:

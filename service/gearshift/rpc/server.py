@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gearshift.engine import Engine
 from gearshift.errors import ConfigurationInvalid
+from gearshift.http2 import Connection, Receiver, Stream
+from gearshift.rpc import wire
+from gearshift.rpc.calls import Ended, StreamCall, UnaryCall
 from gearshift.rpc.inference import InferenceServicer
+from gearshift.rpc.methods import Methods
+from gearshift.rpc.wire import Call, read_call
 
 INFERENCE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 LIVE = "live"
 """Health service that serves as long as the process runs: for liveness probes, which must
 not kill a server for draining."""
 
-MAX_MESSAGE = 64 * 1024 * 1024
-"""Bytes, both ways. grpc's own 4 MiB is too small for images in batches; without a limit one
-caller could fill the memory."""
+BACKLOG = 4_096
+"""Connections that may wait to be taken; a fleet may come back all at once."""
 
 
 class RpcServer:
     """A listening server; `port` is the bound one."""
 
-    def __init__(
-        self, server: grpc.aio.Server, health_: Any, services: list[str], port: int
-    ) -> None:
-        self._server = server
+    def __init__(self, methods: Methods, health_: Any, services: list[str]) -> None:
+        self._methods = methods
         self._health = health_
         self._services = services
-        self.port = port
+        self._connections: set[Connection[Call]] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._listener: asyncio.Server | None = None
+        self.port = 0
+
+    async def listen(self, host: str, port: int) -> None:
+        """ConfigurationInvalid if the port is taken."""
+        try:
+            # Two servers on one port would each see half of the load, and neither know.
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._connect, host, port, reuse_port=False, backlog=BACKLOG
+            )
+        except OSError as error:
+            raise ConfigurationInvalid(
+                f"cannot listen on {host}:{port} for gRPC ({error.strerror or error}); stop what"
+                f" uses it or choose another with --grpc-port"
+            ) from None
+        self.port = self._listener.sockets[0].getsockname()[1]
 
     async def not_serving(self) -> None:
         """Tell health checks that this server takes nothing new; it stays live."""
@@ -42,37 +64,60 @@ class RpcServer:
     async def stop(self, grace: float) -> None:
         """Close the port; calls still open get `grace` seconds."""
         await self.not_serving()
-        await self._server.stop(grace)
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            connection.leave()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._empty.wait()
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _connect(self) -> Connection[Call]:
+        connection = Connection(read_call, self._accept, self._gone)
+        self._connections.add(connection)
+        self._empty.clear()
+        return connection
+
+    def _gone(self, connection: Connection[Call]) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def _accept(self, stream: Stream, call: Call) -> Receiver:
+        if not call.grpc:
+            stream.finish(wire.NOT_GRPC)
+            return Ended()
+        if call.fault is not None:
+            stream.finish(wire.trailers_only(call.fault.code, str(call.fault)))
+            return Ended()
+        method = self._methods.find(call.path)
+        if method is None:
+            stream.finish(
+                wire.trailers_only(grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
+            )
+            return Ended()
+        return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)
 
 
 async def serve(engine: Engine, host: str, port: int) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken."""
-    server = grpc.aio.server(
-        options=(
-            # Two servers on one port would each see half of the load, and neither know.
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", MAX_MESSAGE),
-            ("grpc.max_send_message_length", MAX_MESSAGE),
-        )
-    )
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(engine), server)
+    methods: Any = Methods()
+    servicer = InferenceServicer(engine)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, methods)
+    methods.add_direct(f"/{INFERENCE}/ModelInfer", servicer.infer)
     checked = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checked, server)
+    health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
     services = ["", INFERENCE, *engine.catalog.models]
     for service in (*services, LIVE):
         await checked.set(service, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection(
-        (INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+        reflection.aio.ReflectionServicer(
+            (INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        ),
+        methods,
     )
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        bound = server.add_insecure_port(address)
-    except RuntimeError:
-        bound = 0
-    if not bound:
-        raise ConfigurationInvalid(
-            f"cannot listen on {address} for gRPC; stop what uses it or choose another with"
-            f" --grpc-port"
-        )
-    await server.start()
-    return RpcServer(server, checked, services, bound)
+    server = RpcServer(methods, checked, services)
+    await server.listen(host, port)
+    return server

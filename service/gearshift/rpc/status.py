@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from gearshift.errors import ExecutorFailed, Overloaded, RequestError, ending_of
+from gearshift.rpc.wire import Metadata
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +32,18 @@ def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.INTERNAL, f"internal error, reference {reference}"
 
 
-async def abort(context: Any, error: Exception) -> None:
-    """End the call with the error's status. Overloaded carries google.rpc.RetryInfo."""
+def ending(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
+    """Status, text and trailing metadata. Overloaded carries google.rpc.RetryInfo."""
     code, message = code_and_message(error)
-    trailing: tuple[tuple[str, str | bytes], ...] = ()
+    trailing: Metadata = ()
     if isinstance(error, Overloaded):
         trailing = rpc_status.to_status(_retry_status(code, message, error)).trailing_metadata
-    await context.abort(code, message, trailing)
+    return code, message, trailing
+
+
+async def abort(context: Any, error: Exception) -> None:
+    """End the call with the error's status."""
+    await context.abort(*ending(error))
 
 
 def _retry_status(code: grpc.StatusCode, message: str, error: Overloaded) -> Any:

@@ -1,0 +1,368 @@
+"""One client's connection: frames in, frames out, and the streams in between.
+
+Everything a peer can make this side keep has a bound: streams at a time, bytes of headers,
+bytes that came in and were not taken. A peer that does not read what it is sent is not read
+from either, so that nothing piles up for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from gearshift.http2 import frames
+from gearshift.http2.frames import ConnectionFault, StreamFault
+from gearshift.http2.header_blocks import MAX_LIST, Fields, HeaderReader
+from gearshift.http2.stream import Receiver, Stream
+
+MAX_STREAMS = 1_024
+"""Requests of one connection at a time; the next one is refused, which clients retry."""
+
+MAX_FRAME = 256 * 1024
+"""Bytes of a frame from the peer. Large tensors in few pieces, small enough to share the line."""
+
+STREAM_WINDOW = 1024 * 1024
+CONNECTION_WINDOW = 16 * 1024 * 1024
+"""Bytes that a peer may send ahead, on a stream and in all."""
+
+MAX_HELD = 256 * 1024 * 1024
+"""Bytes of unfinished requests that one connection may have here."""
+
+MAX_BLOCK = 2 * MAX_LIST
+"""Bytes of a header block as it is sent."""
+
+Meaning = TypeVar("Meaning")
+
+
+class Connection(asyncio.Protocol, Generic[Meaning]):
+    """The protocol of one connection. `interpret` reads a request's header fields, `accept`
+    gets each new stream with what they mean and returns who takes its bytes; `gone` hears
+    that the connection is over."""
+
+    def __init__(
+        self,
+        interpret: Callable[[Fields], Meaning],
+        accept: Callable[[Stream, Meaning], Receiver],
+        gone: Callable[[Connection[Meaning]], None],
+        *,
+        stream_window: int = STREAM_WINDOW,
+        max_streams: int = MAX_STREAMS,
+    ) -> None:
+        self.stream_window = stream_window
+        self.window = frames.DEFAULT_WINDOW
+        """Bytes that may be sent."""
+        self.peer_frame = frames.DEFAULT_FRAME
+        self.held = 0
+        self.blocked: set[Stream] = set()
+        """Streams with something to send that the peer has no room for."""
+        self.streams: dict[int, Stream] = {}
+        self._headers = HeaderReader(interpret)
+        self._accept = accept
+        self._gone = gone
+        self._max_streams = max_streams
+        self._transport: Any = None
+        self._loop = asyncio.get_running_loop()
+        self._rest = bytearray()
+        self._wanted = 0
+        self._greeted = False
+        self._out: list[bytes] = []
+        self._flushing = False
+        self._room = frames.DEFAULT_WINDOW
+        self._peer_window = frames.DEFAULT_WINDOW
+        self._last_stream = 0
+        self._block: tuple[int, int, bytearray] | None = None
+        """Stream, flags and bytes of a header block that goes on in the next frame."""
+        self._leaving = False
+
+    # --- the transport's side ----------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self.send(
+            frames.settings(
+                (
+                    (frames.MAX_CONCURRENT_STREAMS, self._max_streams),
+                    (frames.INITIAL_WINDOW_SIZE, self.stream_window),
+                    (frames.MAX_FRAME_SIZE, MAX_FRAME),
+                    (frames.MAX_HEADER_LIST_SIZE, MAX_LIST),
+                )
+            )
+        )
+        self._credit()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        for stream in list(self.streams.values()):
+            stream.end()
+            stream.receiver.cancelled()
+        self._gone(self)
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        try:
+            at = self._read(data)
+        except ConnectionFault as fault:
+            self._fail(fault)
+            return
+        if at < len(data):
+            self._rest += data[at:] if at else data
+
+    def _read(self, data: bytes) -> int:
+        """Take the whole frames in `data`; how many bytes they were."""
+        at, size = 0, len(data)
+        if not self._greeted:
+            if not data.startswith(frames.PREFACE[:size]):
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "this is not HTTP/2")
+            self._wanted = at = len(frames.PREFACE)
+            if size < at:
+                return 0
+            self._greeted = True
+        unpack, head_size = frames.HEAD.unpack_from, frames.HEAD_SIZE
+        while size - at >= head_size:
+            high, low, kind, flags, number = unpack(data, at)
+            length = high << 8 | low
+            if length > MAX_FRAME:
+                raise ConnectionFault(
+                    frames.FRAME_SIZE_ERROR, f"a frame of {length} bytes, above {MAX_FRAME}"
+                )
+            begin = at + head_size
+            end = begin + length
+            if end > size:
+                self._wanted = end - at
+                return at
+            at = end
+            try:
+                self._take(kind, flags, number & frames.LARGEST_STREAM, data[begin:end])
+            except StreamFault as fault:
+                self._drop(fault)
+        self._wanted = head_size
+        return at
+
+    # --- frames ------------------------------------------------------------------------
+
+    def _take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if self._block is not None and kind != frames.CONTINUATION:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a header block was cut short")
+        if kind == frames.DATA:
+            self._on_data(flags, number, payload)
+        elif kind == frames.HEADERS:
+            self._on_headers(flags, number, payload)
+        elif kind == frames.WINDOW_UPDATE:
+            self._on_window_update(number, payload)
+        elif kind == frames.RST_STREAM:
+            self._on_reset(number, payload)
+        elif kind == frames.SETTINGS:
+            self._on_settings(flags, number, payload)
+        elif kind == frames.PING:
+            self._on_ping(flags, number, payload)
+        elif kind == frames.CONTINUATION:
+            self._on_continuation(flags, number, payload)
+        elif kind == frames.GOAWAY:
+            self._leaving = True
+            self._close_if_done()
+        elif kind == frames.PUSH_PROMISE:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "clients do not push")
+        # PRIORITY and frames that nobody knows are ignored (RFC 9113, sections 5.3.2 and 5.5).
+
+    def _on_data(self, flags: int, number: int, payload: bytes) -> None:
+        size = len(payload)  # flow control counts the padding, too
+        self._room -= size
+        if self._room < 0:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more bytes than the window has")
+        if self._room < CONNECTION_WINDOW // 2:
+            self._credit()
+        stream = self.streams.get(number)
+        if stream is None or stream.ended:
+            if number == 0 or number > self._last_stream:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, f"DATA on idle stream {number}")
+            if stream is not None:
+                raise StreamFault(number, frames.STREAM_CLOSED, "DATA behind the end")
+            return  # it was still on its way when the stream ended here
+        stream.room -= size
+        if stream.room < 0:
+            raise StreamFault(number, frames.FLOW_CONTROL_ERROR, "more bytes than the window has")
+        body = frames.unpadded(payload, flags)
+        padding = size - len(body)
+        stream.held += len(body)
+        self.held += len(body)
+        if self.held > MAX_HELD:
+            raise StreamFault(
+                number, frames.ENHANCE_YOUR_CALM, f"unfinished requests above {MAX_HELD} bytes"
+            )
+        stream.ended = bool(flags & frames.END_STREAM)
+        if padding:
+            stream.more(padding)
+        stream.receiver.data(body, ended=stream.ended)
+
+    def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
+        payload = frames.unpadded(payload, flags)
+        if flags & frames.PRIORITISED:
+            payload = payload[5:]
+        if flags & frames.END_HEADERS:
+            self._on_block(flags, number, payload)
+        else:
+            self._block = (number, flags, bytearray(payload))
+
+    def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
+        if self._block is None or self._block[0] != number:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        _, first_flags, block = self._block
+        block += payload
+        if len(block) > MAX_BLOCK or not payload:
+            # Empty ones cost work and never come to an end.
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a header block without end")
+        if flags & frames.END_HEADERS:
+            self._block = None
+            self._on_block(first_flags, number, bytes(block))
+
+    def _on_block(self, flags: int, number: int, block: bytes) -> None:
+        # Even that of a refused stream is read: both sides' tables must stay the same.
+        meaning = self._headers.read(block)
+        ended = bool(flags & frames.END_STREAM)
+        stream = self.streams.get(number)
+        if stream is not None:
+            if not ended or stream.ended:
+                raise StreamFault(number, frames.PROTOCOL_ERROR, "headers in the middle")
+            stream.ended = True
+            stream.receiver.data(b"", ended=True)
+            return
+        if number <= self._last_stream and number % 2:
+            return  # trailers of a stream that ended here
+        if number % 2 == 0:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, f"clients have no stream {number}")
+        self._last_stream = number
+        if len(self.streams) >= self._max_streams or self._leaving:
+            raise StreamFault(number, frames.REFUSED_STREAM, "no room for another stream")
+        stream = Stream(self, number, self.stream_window, self._peer_window)
+        stream.ended = ended
+        self.streams[number] = stream
+        stream.receiver = self._accept(stream, meaning)
+        if ended and stream.open:
+            stream.receiver.data(b"", ended=True)
+
+    def _on_reset(self, number: int, payload: bytes) -> None:
+        frames.read_word(payload, "RST_STREAM")
+        if number == 0 or number > self._last_stream:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, f"RST_STREAM of idle stream {number}")
+        stream = self.streams.get(number)
+        if stream is not None:
+            stream.end()
+            stream.receiver.cancelled()
+
+    def _on_window_update(self, number: int, payload: bytes) -> None:
+        more = frames.read_word(payload, "WINDOW_UPDATE") & frames.LARGEST_WINDOW
+        if number == 0:
+            self.window += more
+            if not more or self.window > frames.LARGEST_WINDOW:
+                raise ConnectionFault(frames.FLOW_CONTROL_ERROR, f"a window grows by {more}")
+            self._unblock()
+            return
+        stream = self.streams.get(number)
+        if stream is None:
+            return
+        stream.window += more
+        if not more or stream.window > frames.LARGEST_WINDOW:
+            raise StreamFault(number, frames.FLOW_CONTROL_ERROR, f"a window grows by {more}")
+        stream.flush()
+
+    def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
+        if number or (flags & frames.ACK and payload):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "SETTINGS of a stream")
+        if flags & frames.ACK:
+            return
+        for name, value in frames.read_settings(payload):
+            if name == frames.INITIAL_WINDOW_SIZE:
+                if value > frames.LARGEST_WINDOW:
+                    raise ConnectionFault(frames.FLOW_CONTROL_ERROR, f"a window of {value}")
+                for stream in self.streams.values():
+                    stream.window += value - self._peer_window
+                self._peer_window = value
+            elif name == frames.MAX_FRAME_SIZE:
+                if not frames.DEFAULT_FRAME <= value < 2**24:
+                    raise ConnectionFault(frames.PROTOCOL_ERROR, f"frames of {value} bytes")
+                self.peer_frame = min(value, MAX_FRAME)
+        self.send(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._unblock()
+
+    def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
+        if number or len(payload) != 8:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes")
+        if not flags & frames.ACK:
+            self.send(frames.frame(frames.PING, frames.ACK, 0, payload))
+
+    # --- our side ----------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Queue frames; all of one turn of the loop leave together."""
+        self._out.append(data)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        data = b"".join(self._out)
+        self._out.clear()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def forget(self, stream: Stream) -> None:
+        """`stream` is over."""
+        self.streams.pop(stream.id, None)
+        self.blocked.discard(stream)
+        if self._leaving:
+            self._close_if_done()
+
+    def leave(self) -> None:
+        """Take nothing new; close when what is open has been answered."""
+        if not self._leaving:
+            self._leaving = True
+            self.send(frames.goaway(self._last_stream, frames.NO_ERROR, "shutting down"))
+            self._close_if_done()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _close_if_done(self) -> None:
+        if not self.streams:
+            self._loop.call_soon(self._close)
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    def _credit(self) -> None:
+        more = CONNECTION_WINDOW - self._room
+        self._room = CONNECTION_WINDOW
+        self.send(frames.window_update(0, more))
+
+    def _unblock(self) -> None:
+        for stream in list(self.blocked):
+            self.blocked.discard(stream)
+            stream.flush()
+
+    def _drop(self, fault: StreamFault) -> None:
+        stream = self.streams.get(fault.stream)
+        self.send(frames.rst_stream(fault.stream, fault.code))
+        if stream is not None:
+            stream.end()
+            stream.receiver.cancelled()
+
+    def _fail(self, fault: ConnectionFault) -> None:
+        self.send(frames.goaway(self._last_stream, fault.code, str(fault)))
+        self._close()

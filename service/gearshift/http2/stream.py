@@ -1,0 +1,180 @@
+"""One stream: a request that comes in and its answer that goes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gearshift.http2 import frames
+
+if TYPE_CHECKING:
+    from gearshift.http2.connection import Connection
+
+
+class Receiver(Protocol):
+    """Who takes what comes in on a stream."""
+
+    def data(self, payload: bytes, *, ended: bool) -> None:
+        """The next bytes; the last ones if `ended`."""
+        ...
+
+    def cancelled(self) -> None:
+        """The peer gave the stream up, or is gone. Nothing can be sent any more."""
+        ...
+
+
+class Stream:
+    """What is known of one open stream. `room` is what the peer may still send, `window` what
+    may be sent to it, in bytes; `held` what came in and was not taken yet."""
+
+    __slots__ = (
+        "_connection",
+        "_drained",
+        "_owed",
+        "_queue",
+        "_queued",
+        "_tail",
+        "ended",
+        "held",
+        "id",
+        "open",
+        "receiver",
+        "room",
+        "window",
+    )
+
+    receiver: Receiver
+
+    def __init__(self, connection: Connection[Any], number: int, room: int, window: int) -> None:
+        self.id = number
+        self.room = room
+        self.window = window
+        self.held = 0
+        self.ended = False
+        """The request is complete."""
+        self.open = True
+        """Something can still be sent."""
+        self._connection = connection
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._tail: bytes | None = None
+        self._owed = 0
+        self._drained: asyncio.Future[None] | None = None
+
+    # --- taking ------------------------------------------------------------------------
+
+    def more(self, size: int) -> None:
+        """Let the peer send `size` bytes more on this stream."""
+        self._owed += size
+        if self._owed >= self._connection.stream_window // 2 and not self.ended and self.open:
+            self.room += self._owed
+            self._connection.send(frames.window_update(self.id, self._owed))
+            self._owed = 0
+
+    def taken(self, size: int) -> None:
+        """`size` bytes that came in are no longer kept."""
+        self.held -= size
+        self._connection.held -= size
+
+    # --- sending -----------------------------------------------------------------------
+
+    def answer(self, head: bytes, body: bytes, trailers: bytes) -> None:
+        """A whole answer: header block, body, header block of the trailers. The stream is over."""
+        connection = self._connection
+        size = len(body)
+        if size <= self.window and size <= connection.window and size <= connection.peer_frame:
+            # Almost always: one piece, which needs no queue.
+            number = self.id
+            connection.window -= size
+            pack = frames.HEAD.pack
+            self._close(
+                b"".join(
+                    (
+                        pack(0, len(head), frames.HEADERS, frames.END_HEADERS, number),
+                        head,
+                        pack(size >> 8, size & 0xFF, frames.DATA, 0, number),
+                        body,
+                        *_last_headers(number, trailers),
+                    )
+                )
+            )
+            return
+        self.begin(head)
+        self.send(body)
+        self.finish(trailers)
+
+    def begin(self, head: bytes) -> None:
+        """The answer's header block."""
+        self._connection.send(frames.frame(frames.HEADERS, frames.END_HEADERS, self.id, head))
+
+    def send(self, body: bytes) -> None:
+        """The next bytes of the answer; kept until the peer has room for them."""
+        self._queue.append(body)
+        self._queued += len(body)
+        self.flush()
+
+    def finish(self, trailers: bytes) -> None:
+        """The end of the answer, behind all that was sent."""
+        self._tail = trailers
+        self.flush()
+
+    def refuse(self, code: int) -> None:
+        """End the stream without an answer."""
+        if self.open:
+            self._close(frames.rst_stream(self.id, code))
+
+    async def drained(self) -> None:
+        """Wait until the peer has taken what was sent, or is gone."""
+        while self._queue and self.open:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def flush(self) -> None:
+        """Send as much as the windows allow."""
+        connection = self._connection
+        while self._queue and self.open:
+            room = min(self.window, connection.window, connection.peer_frame)
+            if room <= 0:
+                connection.blocked.add(self)
+                return
+            part = self._queue.popleft()
+            if len(part) > room:
+                # A view: what is left of 64 MiB is not copied anew for every frame.
+                whole = memoryview(part)
+                self._queue.appendleft(whole[room:])  # type: ignore[arg-type]
+                part = bytes(whole[:room])
+            self.window -= len(part)
+            connection.window -= len(part)
+            self._queued -= len(part)
+            connection.send(frames.frame(frames.DATA, 0, self.id, bytes(part)))
+        if self._drained is not None:
+            if not self._drained.done():
+                self._drained.set_result(None)
+            self._drained = None
+        if self._tail is not None and self.open:
+            self._close(b"".join(_last_headers(self.id, self._tail)))
+
+    def _close(self, last: bytes) -> None:
+        connection = self._connection
+        connection.send(last)
+        if not self.ended:
+            # The rest of the request is of no use to anybody (RFC 9113, section 8.1).
+            connection.send(frames.rst_stream(self.id, frames.NO_ERROR))
+        self.end()
+
+    def end(self) -> None:
+        """Nothing is sent any more, nobody waits any more."""
+        self.open = False
+        self.taken(self.held)
+        self._queue.clear()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._connection.forget(self)
+
+
+def _last_headers(stream: int, block: bytes) -> tuple[bytes, bytes]:
+    """HEADERS that end the stream. Trailers are below a frame's size: texts are cut before."""
+    flags = frames.END_HEADERS | frames.END_STREAM
+    return frames.head(len(block), frames.HEADERS, flags, stream), block

@@ -1,0 +1,252 @@
+"""Calls under way: a message or several come in, an answer or several go out, one ending.
+
+Whatever happens, a call ends once: with its answer, with a status, or because the caller left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from gearshift.http2 import Stream
+from gearshift.rpc import wire
+from gearshift.rpc.context import Aborted, Context
+from gearshift.rpc.methods import Method
+from gearshift.rpc.wire import Call, Metadata, WireError
+
+log = structlog.get_logger(__name__)
+
+MAX_MESSAGE = 64 * 1024 * 1024
+"""Bytes of a request's message. Large enough for images in batches; without a limit one caller
+could fill the memory."""
+
+
+class Responder:
+    """The answering side of a call."""
+
+    __slots__ = ("_begun", "_serialize", "_stream", "arrival", "call")
+
+    def __init__(self, stream: Stream, call: Call) -> None:
+        self.call = call
+        self.arrival = time.monotonic()
+        """Seconds, when the call's headers came."""
+        self._stream = stream
+        self._serialize: Callable[[Any], bytes] = bytes
+        self._begun = False
+
+    def remaining(self) -> float:
+        """Seconds that the caller still waits, infinite for ever."""
+        return self.call.timeout - (time.monotonic() - self.arrival)
+
+    def reply(self, message: bytes) -> None:
+        """The one answer of a unary call, and its end."""
+        if self._stream.open:
+            self._stream.answer(wire.OK_HEAD, wire.framed(message), wire.OK_TRAILERS)
+
+    def fail(self, code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> None:
+        """End with a status."""
+        if self._stream.open:
+            ending = wire.trailers if self._begun else wire.trailers_only
+            self._stream.finish(ending(code, text, metadata))
+
+    async def write(self, message: Any) -> None:
+        """One message of a streamed answer; returns when the caller has room for the next."""
+        if self._stream.open:
+            if not self._begun:
+                self._begun = True
+                self._stream.begin(wire.OK_HEAD)
+            self._stream.send(wire.framed(self._serialize(message)))
+            await self._stream.drained()
+
+    async def _respond(self, handler: Any, request: Any) -> None:
+        """Let a servicer's method answer, within the time that the caller waits."""
+        self._serialize = handler.response_serializer
+        remaining = self.remaining()
+        try:
+            async with asyncio.timeout(None if remaining == math.inf else max(0.0, remaining)):
+                await self._let(handler, request)
+        except Aborted as aborted:
+            self.fail(aborted.code, aborted.text, aborted.metadata)
+        except WireError as error:
+            self.fail(error.code, str(error))
+        except TimeoutError:
+            self.fail(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        except Exception as error:
+            log.error("a method failed", path=self.call.path, exc_info=error)
+            self.fail(grpc.StatusCode.UNKNOWN, "the method failed")
+
+    async def _let(self, handler: Any, request: Any) -> None:
+        context = Context(self)
+        if not handler.response_streaming:
+            self.reply(self._serialize(await handler.unary_unary(request, context)))
+            return
+        method = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        answers = method(request, context)
+        if hasattr(answers, "__aiter__"):
+            async for answer in answers:
+                await self.write(answer)
+        else:
+            await answers
+        if self._begun:
+            self._stream.finish(wire.OK_TRAILERS)
+        elif self._stream.open:
+            self.fail(grpc.StatusCode.OK, "")
+
+
+class UnaryCall(Responder):
+    """A call with one message in."""
+
+    __slots__ = ("_buffer", "_leave", "_method", "_task")
+
+    def __init__(self, stream: Stream, call: Call, method: Method) -> None:
+        super().__init__(stream, call)
+        self._method = method
+        self._buffer: bytearray | None = None
+        self._leave: Callable[[], None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def data(self, payload: bytes, *, ended: bool) -> None:
+        if self._buffer is None:
+            if ended:
+                self._begin(payload)
+                return
+            self._buffer = bytearray()
+        buffer = self._buffer
+        buffer += payload
+        if len(buffer) >= wire.PREFIX:
+            size = int.from_bytes(buffer[1 : wire.PREFIX], "big")
+            if size > MAX_MESSAGE or len(buffer) > size + wire.PREFIX:
+                self._stream.taken(len(buffer))
+                buffer.clear()
+                too_large = wire.too_large(MAX_MESSAGE)
+                if size > MAX_MESSAGE:
+                    self.fail(too_large.code, str(too_large))
+                else:
+                    self.fail(grpc.StatusCode.INTERNAL, "more than one message in a unary call")
+                return
+        if ended:
+            self._begin(bytes(buffer))
+        else:
+            self._stream.more(len(payload))
+
+    def _begin(self, whole: bytes) -> None:
+        self._stream.taken(self._stream.held)
+        try:
+            message = _only_message(whole, self.call)
+        except WireError as error:
+            self.fail(error.code, str(error))
+            return
+        direct = self._method.direct
+        if direct is not None:
+            self._leave = direct(self, message)
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._run(message))
+
+    async def _run(self, message: bytes) -> None:
+        handler = self._method.handler
+        try:
+            request = handler.request_deserializer(message)
+        except Exception as error:  # noqa: BLE001 - protobuf's errors share no base
+            self.fail(grpc.StatusCode.INTERNAL, f"the request cannot be read: {error}")
+            return
+        await self._respond(handler, request)
+
+    def cancelled(self) -> None:
+        if self._leave is not None:
+            self._leave()
+        if self._task is not None:
+            self._task.cancel()
+
+
+class StreamCall(Responder):
+    """A call with any number of messages in."""
+
+    __slots__ = ("_arrived", "_buffer", "_ended", "_fault", "_owed", "_task", "_waiting")
+
+    def __init__(self, stream: Stream, call: Call, method: Method) -> None:
+        super().__init__(stream, call)
+        self._buffer = bytearray()
+        self._arrived: deque[bytes] = deque()
+        self._ended = False
+        self._fault: WireError | None = None
+        self._owed = 0
+        self._waiting: asyncio.Future[None] | None = None
+        handler = method.handler
+        requests = self._requests(handler.request_deserializer)
+        self._task = asyncio.get_running_loop().create_task(self._respond(handler, requests))
+
+    def data(self, payload: bytes, *, ended: bool) -> None:
+        buffer = self._buffer
+        buffer += payload
+        self._owed += len(payload)
+        self._ended = ended
+        while len(buffer) >= wire.PREFIX and self._fault is None:
+            size = int.from_bytes(buffer[1 : wire.PREFIX], "big")
+            if size > MAX_MESSAGE:
+                self._fault = wire.too_large(MAX_MESSAGE)
+                break
+            if len(buffer) < size + wire.PREFIX:
+                break
+            self._arrived.append(bytes(buffer[: size + wire.PREFIX]))
+            del buffer[: size + wire.PREFIX]
+        if ended and buffer and self._fault is None:
+            self._fault = WireError(grpc.StatusCode.INTERNAL, "the last message is cut short")
+        if not self._arrived:
+            self._pay()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def _requests(self, deserialize: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+        while True:
+            while self._arrived:
+                whole = self._arrived.popleft()
+                self._stream.taken(min(len(whole), self._stream.held))
+                yield deserialize(_only_message(whole, self.call))
+            # Only who keeps up may send more.
+            self._pay()
+            if self._fault is not None:
+                raise self._fault
+            if self._ended:
+                return
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+
+    def _pay(self) -> None:
+        owed, self._owed = self._owed, 0
+        self._stream.more(owed)
+
+    def cancelled(self) -> None:
+        self._task.cancel()
+
+
+class Ended:
+    """Takes what still comes in for a call that is over already."""
+
+    def data(self, payload: bytes, *, ended: bool) -> None:
+        pass
+
+    def cancelled(self) -> None:
+        pass
+
+
+def _only_message(whole: bytes, call: Call) -> bytes:
+    """The message behind its prefix."""
+    size = len(whole) - wire.PREFIX
+    if size < 0 or int.from_bytes(whole[1 : wire.PREFIX], "big") != size:
+        raise WireError(
+            grpc.StatusCode.INTERNAL,
+            "the call has no message" if not whole else "a message is not as long as it says",
+        )
+    message = whole[wire.PREFIX :]
+    if whole[0] == 0:
+        if size > MAX_MESSAGE:
+            raise wire.too_large(MAX_MESSAGE)
+        return message
+    return wire.decompressed(message, call.encoding, MAX_MESSAGE)
