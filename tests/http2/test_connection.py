@@ -90,7 +90,10 @@ class Server:
         self.gone = 0
         self.wire = Wire()
         self.connection: Connection[str] = Connection(
-            lambda fields: dict(fields).get(b":path", b"").decode(), self._accept, self._end, **options
+            lambda fields: dict(fields).get(b":path", b"").decode(),
+            self._accept,
+            self._end,
+            **options,
         )
         self.connection.connection_made(self.wire)
 
