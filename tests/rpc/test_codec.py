@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from gearshift.core.router import Reason
 from gearshift.engine import Answer
 from gearshift.errors import InvalidInput
 from gearshift.rpc import codec
+from gearshift.rpc.answers import AnswerWriter, integer, varint
 from gearshift.rpc.datatypes import CONTENTS, DATATYPES, from_raw, from_typed, to_raw
 
 TWO = make_model(
@@ -29,7 +31,7 @@ NUMERIC = [name for name in DATATYPES if name != "BYTES"]
 
 
 def encode(message, model, answer):
-    return pb.ModelInferResponse.FromString(codec.encode(message, model, answer))
+    return pb.ModelInferResponse.FromString(AnswerWriter(model).write(message, answer))
 
 
 def message(rows=2, **changes):
@@ -300,3 +302,29 @@ def test_wrong_typed_contents_are_refused(name, field, values, text):
 
 def test_every_field_of_the_typed_contents_is_known():
     assert sorted(f.name for f in pb.InferTensorContents.DESCRIPTOR.fields) == CONTENTS
+
+
+@given(st.integers(-5, 2**63 - 1), st.sampled_from(["queue_us", "batch_size"]))
+def test_numbers_are_written_as_protobuf_writes_them(value, name):
+    read = pb.ModelInferResponse.FromString(integer(name.encode(), value))
+    assert read.parameters[name].int64_param == max(0, value)
+    if value > 0:
+        expected = pb.ModelInferResponse()
+        expected.parameters[name].int64_param = value
+        assert integer(name.encode(), value) == expected.SerializeToString()
+
+
+@given(st.integers(0, 2**70))
+def test_a_varint_is_the_number_in_sevens(value):
+    found = varint(value)
+    assert sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(found)) == value
+    assert [byte >= 0x80 for byte in found] == [True] * (len(found) - 1) + [False]
+
+
+def test_one_writer_writes_different_answers():
+    """What is kept from one answer must not show in the next."""
+    writer = AnswerWriter(TWO)
+    for made in (answer(), replace(answer(), reason=Reason.PINNED, service_class="other")):
+        read = pb.ModelInferResponse.FromString(writer.write(message(), made))
+        assert read.parameters["reason"].string_param == made.reason.value
+        assert read.parameters["service_class"].string_param == made.service_class

@@ -1,4 +1,4 @@
-"""Between protobuf and the engine: requests decoded and checked, answers encoded.
+"""From protobuf to the engine: requests decoded and checked.
 
 Pure functions. Every mistake in a request is InvalidInput with the tensor's name and what
 would be right; the model's signature is the only measure.
@@ -6,19 +6,14 @@ would be right; the model's signature is the only measure.
 
 from __future__ import annotations
 
-import math
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from tritonclient.grpc import service_pb2 as pb
-
 from gearshift.core.catalog import Model, TensorSpec
 from gearshift.core.request import Parameter, Request
-from gearshift.engine import Answer
 from gearshift.errors import InvalidInput
 from gearshift.ports import Array, Tensors
-from gearshift.rpc.datatypes import DATATYPES, from_raw, from_typed, to_raw
+from gearshift.rpc.datatypes import DATATYPES, from_raw, from_typed
 
 SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
@@ -50,34 +45,6 @@ def parameters_of(message: Any) -> dict[str, Parameter]:
             raise InvalidInput(f"parameter {name} has no value")
         values[name] = getattr(parameter, choice)
     return values
-
-
-def encode(message: Any, model: Model, answer: Answer) -> bytes:
-    """The ModelInferResponse to `message` as bytes: the wanted outputs raw, in the order asked
-    for."""
-    response = pb.ModelInferResponse(
-        model_name=model.name,
-        model_version=str(answer.variant.version),
-        id=message.id or uuid.uuid4().hex,
-    )
-    specs = {spec.name: spec for spec in model.signature.outputs}
-    wanted = [specs[output.name] for output in message.outputs] or model.signature.outputs
-    for spec in wanted:
-        array = answer.outputs[spec.name]
-        response.outputs.add(name=spec.name, datatype=spec.datatype, shape=array.shape)
-        response.raw_output_contents.append(to_raw(array, DATATYPES[spec.datatype]))
-    told = response.parameters
-    told["variant"].string_param = answer.variant.name
-    told["accuracy"].double_param = answer.accuracy
-    told["service_class"].string_param = answer.service_class
-    told["queue_us"].int64_param = round(answer.queue * 1e6)
-    told["compute_us"].int64_param = round(answer.compute * 1e6)
-    if answer.budget < math.inf:
-        told["budget_us"].int64_param = round(answer.budget * 1e6)
-    told["batch_size"].int64_param = answer.batch_size
-    told["reason"].string_param = answer.reason.value
-    serialized: bytes = response.SerializeToString()
-    return serialized
 
 
 def check_outputs(message: Any, model: Model) -> None:

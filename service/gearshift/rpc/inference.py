@@ -17,6 +17,7 @@ from gearshift.core.request import LONGEST_BUDGET
 from gearshift.engine import Answer, Engine
 from gearshift.errors import InvalidInput, RequestError
 from gearshift.rpc import codec, describe
+from gearshift.rpc.answers import AnswerWriter
 from gearshift.rpc.calls import UnaryCall
 from gearshift.rpc.status import abort, ending
 
@@ -43,6 +44,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._writers = {name: AnswerWriter(model) for name, model in engine.catalog.models.items()}
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.ServerLiveResponse(live=True)
@@ -128,6 +130,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         try:
             try:
                 model = engine.catalog.model(request.model_name)
+                writer = self._writers[model.name]
                 timeout = call.call.timeout
                 remaining = timeout if timeout <= LONGEST_BUDGET else math.inf
                 decoded, inputs = codec.decode(request, model, remaining)
@@ -138,7 +141,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
             def reply(answer: Answer | RequestError) -> None:
                 try:
                     if isinstance(answer, Answer):
-                        call.reply(codec.encode(request, model, answer))
+                        call.reply(writer.write(request, answer))
                     else:
                         call.fail(*ending(answer))
                 except Exception as error:  # noqa: BLE001 - as below
