@@ -17,7 +17,7 @@ from gearshift.core.router import Reason
 from gearshift.engine import Answer
 from gearshift.errors import InvalidInput
 from gearshift.rpc import codec
-from gearshift.rpc.answers import AnswerWriter, integer, varint
+from gearshift.rpc.answers import AnswerWriter, Integer, varint
 from gearshift.rpc.datatypes import CONTENTS, DATATYPES, from_raw, from_typed, to_raw
 
 TWO = make_model(
@@ -306,12 +306,12 @@ def test_every_field_of_the_typed_contents_is_known():
 
 @given(st.integers(-5, 2**63 - 1), st.sampled_from(["queue_us", "batch_size"]))
 def test_numbers_are_written_as_protobuf_writes_them(value, name):
-    read = pb.ModelInferResponse.FromString(integer(name.encode(), value))
+    read = pb.ModelInferResponse.FromString(Integer(name)(value))
     assert read.parameters[name].int64_param == max(0, value)
     if value > 0:
         expected = pb.ModelInferResponse()
         expected.parameters[name].int64_param = value
-        assert integer(name.encode(), value) == expected.SerializeToString()
+        assert Integer(name)(value) == expected.SerializeToString()
 
 
 @given(st.integers(0, 2**70))

@@ -124,6 +124,11 @@ class Stream:
         if self.open:
             self._close(frames.rst_stream(self.id, code))
 
+    @property
+    def waiting(self) -> bool:
+        """Something that was sent waits for the peer to have room."""
+        return bool(self._queue)
+
     async def drained(self) -> None:
         """Wait until the peer has taken what was sent, or is gone."""
         while self._queue and self.open:

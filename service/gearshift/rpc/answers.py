@@ -59,12 +59,12 @@ class AnswerWriter:
             ID,
             varint(len(request_id)),
             request_id,
-            integer(b"queue_us", round(answer.queue * 1e6)),
-            integer(b"compute_us", round(answer.compute * 1e6)),
-            integer(b"batch_size", answer.batch_size),
+            QUEUE(round(answer.queue * 1e6)),
+            COMPUTE(round(answer.compute * 1e6)),
+            BATCH_SIZE(answer.batch_size),
         ]
         if answer.budget < math.inf:
-            parts.append(integer(b"budget_us", round(answer.budget * 1e6)))
+            parts.append(BUDGET(round(answer.budget * 1e6)))
         wanted = [self._outputs[output.name] for output in message.outputs]
         for spec in wanted or self._model.signature.outputs:
             array = answer.outputs[spec.name]
@@ -102,6 +102,8 @@ def varint(value: int) -> bytes:
     """A number of 0 or more, seven bits a byte, lowest first."""
     if value < 0x80:
         return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     found = bytearray()
     while value >= 0x80:
         found.append(value & 0x7F | 0x80)
@@ -110,8 +112,22 @@ def varint(value: int) -> bytes:
     return bytes(found)
 
 
-def integer(name: bytes, value: int) -> bytes:
-    """A parameter of the response; below 0, which only a clock that jumps could make, is 0."""
-    number = INT64 + varint(max(0, value))
-    entry = b"".join((KEY, bytes((len(name),)), name, VALUE, bytes((len(number),)), number))
-    return PARAMETERS + varint(len(entry)) + entry
+class Integer:
+    """Writes one whole-numbered parameter of responses."""
+
+    def __init__(self, name: str) -> None:
+        # By the bytes that the number takes: all that stands before it.
+        self._heads = []
+        for size in range(11):
+            parameter = bytes((1 + size,)) + INT64
+            entry = KEY + bytes((len(name),)) + name.encode() + VALUE + parameter
+            self._heads.append(PARAMETERS + varint(len(entry) + size) + entry)
+
+    def __call__(self, value: int) -> bytes:
+        """Below 0, which only a clock that jumps could make, is 0."""
+        number = varint(value) if value > 0 else b"\x00"
+        return self._heads[len(number)] + number
+
+
+QUEUE, COMPUTE = Integer("queue_us"), Integer("compute_us")
+BUDGET, BATCH_SIZE = Integer("budget_us"), Integer("batch_size")

@@ -56,12 +56,16 @@ class Responder:
             ending = wire.trailers if self._begun else wire.trailers_only
             self._stream.finish(ending(code, text, metadata))
 
+    def begin(self) -> None:
+        """The head of a streamed answer."""
+        if not self._begun:
+            self._begun = True
+            self._stream.begin(wire.OK_HEAD)
+
     async def write(self, message: Any) -> None:
         """One message of a streamed answer; returns when the caller has room for the next."""
         if self._stream.open:
-            if not self._begun:
-                self._begun = True
-                self._stream.begin(wire.OK_HEAD)
+            self.begin()
             self._stream.send(wire.framed(self._serialize(message)))
             await self._stream.drained()
 
@@ -139,7 +143,7 @@ class UnaryCall(Responder):
     def _begin(self, whole: bytes) -> None:
         self._stream.taken(self._stream.held)
         try:
-            message = _only_message(whole, self.call)
+            message = only_message(whole, self.call)
         except WireError as error:
             self.fail(error.code, str(error))
             return
@@ -187,15 +191,10 @@ class StreamCall(Responder):
         buffer += payload
         self._owed += len(payload)
         self._ended = ended
-        while len(buffer) >= wire.PREFIX and self._fault is None:
-            size = int.from_bytes(buffer[1 : wire.PREFIX], "big")
-            if size > MAX_MESSAGE:
-                self._fault = wire.too_large(MAX_MESSAGE)
-                break
-            if len(buffer) < size + wire.PREFIX:
-                break
-            self._arrived.append(bytes(buffer[: size + wire.PREFIX]))
-            del buffer[: size + wire.PREFIX]
+        try:
+            self._arrived += split_messages(buffer, MAX_MESSAGE)
+        except WireError as error:
+            self._fault = error
         if ended and buffer and self._fault is None:
             self._fault = WireError(grpc.StatusCode.INTERNAL, "the last message is cut short")
         if not self._arrived:
@@ -208,7 +207,7 @@ class StreamCall(Responder):
             while self._arrived:
                 whole = self._arrived.popleft()
                 self._stream.taken(min(len(whole), self._stream.held))
-                yield deserialize(_only_message(whole, self.call))
+                yield deserialize(only_message(whole, self.call))
             # Only who keeps up may send more.
             self._pay()
             if self._fault is not None:
@@ -236,7 +235,24 @@ class Ended:
         pass
 
 
-def _only_message(whole: bytes, call: Call) -> bytes:
+def split_messages(buffer: bytearray, limit: int) -> list[bytes]:
+    """Take the whole messages off `buffer`, each with its prefix."""
+    found, at = [], 0
+    while len(buffer) - at >= wire.PREFIX:
+        size = int.from_bytes(buffer[at + 1 : at + wire.PREFIX], "big")
+        if size > limit:
+            raise wire.too_large(limit)
+        end = at + wire.PREFIX + size
+        if end > len(buffer):
+            break
+        found.append(bytes(buffer[at:end]))
+        at = end
+    if at:
+        del buffer[:at]
+    return found
+
+
+def only_message(whole: bytes, call: Call) -> bytes:
     """The message behind its prefix."""
     size = len(whole) - wire.PREFIX
     if size < 0 or int.from_bytes(whole[1 : wire.PREFIX], "big") != size:

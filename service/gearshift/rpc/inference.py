@@ -1,31 +1,24 @@
-"""The servicer of `inference.GRPCInferenceService`: thin, one engine behind it."""
+"""The servicer of `inference.GRPCInferenceService`, but for inference itself: that has a way of
+its own (`gearshift.rpc.infer`)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from gearshift import __version__
-from gearshift.core.request import LONGEST_BUDGET
-from gearshift.engine import Answer, Engine
+from gearshift.engine import Engine
 from gearshift.errors import InvalidInput, RequestError
-from gearshift.rpc import codec, describe
-from gearshift.rpc.answers import AnswerWriter
-from gearshift.rpc.calls import UnaryCall
-from gearshift.rpc.status import abort, ending
+from gearshift.rpc import describe
+from gearshift.rpc.status import abort
 
 EXTENSIONS = ("statistics", "model_repository", "model_configuration", "parameters")
 """Only what really answers; perf_analyzer skips server-side figures without `statistics`."""
 
 UNSERVED = (
-    "ModelStreamInfer",
     "RepositoryModelLoad",
     "RepositoryModelUnload",
     "SystemSharedMemoryStatus",
@@ -40,11 +33,10 @@ UNSERVED = (
 
 
 class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Decodes, asks the engine, encodes. Every error leaves through `status.abort`."""
+    """Says what is served. Every error leaves through `status.abort`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._writers = {name: AnswerWriter(model) for name, model in engine.catalog.models.items()}
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.ServerLiveResponse(live=True)
@@ -118,40 +110,6 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         return describe.index(self._engine.catalog, self._engine.ready, request.ready)
-
-    def infer(self, call: UnaryCall, message: bytes) -> Callable[[], None] | None:
-        """ModelInfer, without a task for each call."""
-        engine = self._engine
-        try:
-            request = pb.ModelInferRequest.FromString(message)
-        except DecodeError:
-            call.fail(grpc.StatusCode.INTERNAL, "the message is not a ModelInferRequest")
-            return None
-        try:
-            try:
-                model = engine.catalog.model(request.model_name)
-                writer = self._writers[model.name]
-                timeout = call.call.timeout
-                remaining = timeout if timeout <= LONGEST_BUDGET else math.inf
-                decoded, inputs = codec.decode(request, model, remaining)
-            except RequestError as error:
-                engine.refused(error, call.arrival, request.model_name)
-                raise
-
-            def reply(answer: Answer | RequestError) -> None:
-                try:
-                    if isinstance(answer, Answer):
-                        call.reply(writer.write(request, answer))
-                    else:
-                        call.fail(*ending(answer))
-                except Exception as error:  # noqa: BLE001 - as below
-                    call.fail(*ending(error))
-
-            flight = engine.submit(decoded, inputs, call.arrival, reply)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-            call.fail(*ending(error))
-            return None
-        return partial(engine.abandon, flight)
 
 
 def _unserved(name: str) -> Any:

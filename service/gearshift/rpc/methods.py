@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from gearshift.http2 import Receiver, Stream
+from gearshift.rpc.wire import Call
+
 if TYPE_CHECKING:
     from gearshift.rpc.calls import UnaryCall
 
@@ -22,10 +25,11 @@ Direct = Callable[["UnaryCall", bytes], Callable[[], None] | None]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: `handler` of generated code, or `direct`."""
+    """One method: `handler` of generated code, `direct`, or `stream`."""
 
     handler: Any = None
     direct: Direct | None = None
+    stream: Callable[[Stream, Call], Receiver] | None = None
 
     @property
     def streams_in(self) -> bool:
@@ -57,6 +61,10 @@ class Methods:
 
     def add_direct(self, path: str, direct: Direct) -> None:
         self._known[path] = Method(direct=direct)
+
+    def add_stream(self, path: str, stream: Callable[[Stream, Call], Receiver]) -> None:
+        """`stream` makes who takes all that comes in on one call."""
+        self._known[path] = Method(stream=stream)
 
     def find(self, path: str) -> Method | None:
         known = self._known.get(path)

@@ -16,6 +16,8 @@ from gearshift.errors import ConfigurationInvalid
 from gearshift.http2 import Connection, Receiver, Stream
 from gearshift.rpc import wire
 from gearshift.rpc.calls import Ended, StreamCall, UnaryCall
+from gearshift.rpc.infer import Inferences
+from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import InferenceServicer
 from gearshift.rpc.methods import Methods
 from gearshift.rpc.wire import Call, read_call
@@ -98,15 +100,21 @@ class RpcServer:
                 wire.trailers_only(grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
             )
             return Ended()
+        if method.stream is not None:
+            return method.stream(stream, call)
         return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)
 
 
 async def serve(engine: Engine, host: str, port: int) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken."""
     methods: Any = Methods()
-    servicer = InferenceServicer(engine)
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, methods)
-    methods.add_direct(f"/{INFERENCE}/ModelInfer", servicer.infer)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(engine), methods)
+    inferences = Inferences(engine)
+    methods.add_direct(f"/{INFERENCE}/ModelInfer", inferences.unary)
+    methods.add_stream(
+        f"/{INFERENCE}/ModelStreamInfer",
+        lambda stream, call: InferStream(stream, call, inferences),
+    )
     checked = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
     services = ["", INFERENCE, *engine.catalog.models]
