@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gearshift.http2 import Connection, Stream, frames
 from gearshift.http2 import connection as connections
-from gearshift.http2.header_blocks import HeaderReader, write
+from gearshift.http2.header_blocks import HeaderReader, changes_table, write
 
 HEADERS = [
     (":method", "POST"),
@@ -484,6 +484,23 @@ def test_a_remembered_block_means_what_it_meant(lists, table):
     encoder.header_table_size = table
     for fields in lists:
         assert reader.read(encoder.encode(fields)) == fields
+
+
+@given(st.lists(FIELDS, min_size=1, max_size=30), st.sampled_from([4096, 100, 0]))
+def test_a_block_changes_the_table_exactly_if_the_decoders_table_says_so(lists, table):
+    encoder, decoder = hpack.Encoder(), hpack.Decoder()
+    encoder.header_table_size = table
+    for fields in lists:
+        block = encoder.encode([*fields, hpack.NeverIndexedHeaderTuple(b"secret", b"x" * 200)])
+        kept = decoder.header_table.dynamic_entries
+        before = list(kept), kept.maxlen, decoder.header_table_size
+        decoder.decode(block, raw=True)
+        after = list(kept), kept.maxlen, decoder.header_table_size
+        if before != after:
+            assert changes_table(block)
+    assert not changes_table(encoder.encode([(b":method", b"POST")]))
+    assert not changes_table(write(lists[0]))
+    assert changes_table(encoder.encode([(b"never", b"seen")]))
 
 
 @given(FIELDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -67,6 +68,9 @@ async def serve(
         # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.
         stop = _stop_on_signal()
         engine.start()
+        # What was loaded stays: the collector need not look through it again and again.
+        gc.collect()
+        gc.freeze()
         rpc = await serve_rpc(engine, settings.host, settings.grpc_port)
         serving = True
         announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")

@@ -1,8 +1,8 @@
 """Header blocks (HPACK, RFC 7541): read with a memory, written without one.
 
-Almost every request of a client has the same header block: once its fields are in the table
-that both sides keep, the block is a few indices. What such a block means is remembered for as
-long as the table stays as it is.
+Almost every request of a client has the same header block: a few indices of fields that are in
+the table which both sides keep, and perhaps literals that are not to be put into it. What such a
+block means is remembered for as long as the table stays as it is.
 """
 
 from __future__ import annotations
@@ -44,17 +44,45 @@ class HeaderReader(Generic[Meaning]):
         except hpack.HPACKError as error:
             raise ConnectionFault(COMPRESSION_ERROR, f"header block: {error}") from None
         meaning = self._interpret([(bytes(name), bytes(value)) for name, value in fields])
-        if not _only_indices(block):
-            # It may have changed the table, and with it what indices mean.
+        if changes_table(block):
+            # What indices mean is no longer what it was.
             self._known.clear()
         elif len(self._known) < MOST_REMEMBERED:
             self._known[block] = meaning
         return meaning
 
 
-def _only_indices(block: bytes) -> bool:
-    """Is every byte an index of a field that is in the table already (section 6.1)?"""
-    return bool(block) and min(block) > 0x80 and max(block) < 0xFF
+def changes_table(block: bytes) -> bool:
+    """Does this sound block put a field into the table, or change its size (section 6)?"""
+    at, end = 0, len(block)
+    while at < end:
+        first = block[at]
+        if first & 0x80:  # an index
+            _, at = _integer(block, at, 0x7F)
+        elif first & 0x60:  # a literal for the table, or its new size
+            return True
+        else:  # a literal, its name an index or a text
+            name, at = _integer(block, at, 0x0F)
+            for _ in range(1 if name else 2):
+                size, at = _integer(block, at, 0x7F)
+                at += size
+    return False
+
+
+def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
+    """The integer that begins in the `mask` bits at `at`, and where it ends (section 5.1)."""
+    value = block[at] & mask
+    at += 1
+    if value < mask:
+        return value, at
+    shift = 0
+    while True:
+        byte = block[at]
+        value += (byte & 0x7F) << shift
+        shift += 7
+        at += 1
+        if byte < 0x80:
+            return value, at
 
 
 def write(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
