@@ -44,6 +44,9 @@ class Wire:
     def is_closing(self) -> bool:
         return self.closed
 
+    def get_extra_info(self, name: str) -> None:
+        return None
+
     def close(self) -> None:
         self.closed = True
 

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import math
 import zlib
+from contextlib import suppress
 
 import grpc
 import h2.config
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from gearshift.rpc import calls, wire
+from gearshift.rpc import calls, server, wire
 from gearshift.rpc.wire import WireError, decompressed, read_call, read_timeout
 
 PATH = "/inference.GRPCInferenceService/ModelInfer"
@@ -234,3 +235,41 @@ async def test_a_message_that_says_it_is_huge_is_refused_before_it_comes(bench):
 
 async def test_who_does_not_speak_grpc_is_told_so(bench):
     assert (await Raw(bench).ask(b"{}", content="application/json"))[":status"] == "415"
+
+
+async def in_its_loop(bench, work) -> None:
+    """Run the plain function `work` where the server runs."""
+
+    async def run() -> None:
+        work()
+
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), bench.loop))
+
+
+async def test_who_says_nothing_is_sent_away_at_the_second_look(make_bench):
+    bench = make_bench()
+    host, port = bench.address.split(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    async with asyncio.timeout(10):
+        await reader.read(10)  # the server's settings: the connection is known
+        await in_its_loop(bench, bench.server.sweep)
+        assert not reader.at_eof()
+        await in_its_loop(bench, bench.server.sweep)
+        with suppress(ConnectionResetError):
+            while await reader.read(65_536):
+                pass
+    writer.close()
+
+
+async def test_a_request_that_is_never_complete_is_ended(make_bench, monkeypatch):
+    bench = make_bench()
+    asked = asyncio.ensure_future(Raw(bench).ask(FRAMED[:10], ended=False))
+    async with asyncio.timeout(10):
+        while not any(c.streams for c in bench.server._connections):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await in_its_loop(bench, bench.server.sweep)
+        assert not asked.done()
+        monkeypatch.setattr(server, "UNFINISHED", 0.0)
+        await in_its_loop(bench, bench.server.sweep)
+        headers = await asked
+    assert headers["grpc-status"] == str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])

@@ -8,6 +8,7 @@ from either, so that nothing piles up for it.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -77,8 +78,17 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
 
     # --- the transport's side ----------------------------------------------------------
 
+    @property
+    def greeted(self) -> bool:
+        """The peer has begun to speak HTTP/2."""
+        return self._greeted
+
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        opened = transport.get_extra_info("socket")
+        if opened is not None:
+            # A peer that vanished without a word is noticed by the kernel.
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.send(
             frames.settings(
                 (
