@@ -1,0 +1,129 @@
+"""A server's whole process tree: started, weighed and ended. Linux's /proc is what tells."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Tree:
+    """One started command and all that came of it."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        with log.open("wb") as out:
+            # A session of its own: ending it ends whatever it started.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+                cwd=folder,
+                start_new_session=True,
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def members(self) -> list[int]:
+        return members(self._process.pid)
+
+    def cpu_seconds(self) -> float:
+        """Used so far, with the children that have ended."""
+        return sum(cpu_ticks(stat) for stat in map(read_stat, self.members())) / TICKS
+
+    def memory_bytes(self) -> int:
+        """Proportional (PSS): what several processes share is counted once."""
+        total = 0
+        for pid in self.members():
+            with suppress(OSError):
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                total += pss_of(text)
+        return total
+
+    def end(self) -> None:
+        """Politely, then with force: the whole session."""
+        for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+            end = time.monotonic() + seconds
+            while time.monotonic() < end and in_session(self._process.pid):
+                self._process.poll()
+                time.sleep(0.05)
+        self._process.wait()
+
+    def kill(self) -> None:
+        """At once: what it is still working on is of no use to anyone."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def read_stat(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text()
+    return ""
+
+
+def after_name(stat: str) -> list[str]:
+    """The fields after the name, which may hold blanks and brackets: state, parent, group, ..."""
+    return stat.rpartition(")")[2].split()
+
+
+def cpu_ticks(stat: str) -> int:
+    """User and system time of a process and of its children that were waited for."""
+    return sum(int(part) for part in after_name(stat)[11:15])
+
+
+def pss_of(rollup: str) -> int:
+    for line in rollup.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _everyone() -> list[tuple[int, list[str]]]:
+    found = (
+        (int(p.name), after_name(read_stat(int(p.name)))) for p in Path("/proc").glob("[0-9]*")
+    )
+    return [(pid, fields) for pid, fields in found if fields]
+
+
+def members(root: int) -> list[int]:
+    """`root`, and all that have it as an ancestor or are of its session."""
+    parents = {pid: int(fields[1]) for pid, fields in _everyone()}
+    known = {root, *in_session(root)}
+    grew = True
+    while grew:
+        more = {pid for pid, parent in parents.items() if parent in known} - known
+        known |= more
+        grew = bool(more)
+    return sorted(known & parents.keys())
+
+
+def in_session(root: int) -> list[int]:
+    """Those of its session that still run."""
+    return [pid for pid, fields in _everyone() if int(fields[3]) == root and fields[0] != "Z"]
