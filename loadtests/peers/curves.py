@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from loadtests.peers.records import Results
@@ -21,6 +22,19 @@ COLOURS = {
 }
 
 
+def style(name: str, title: str) -> dict[str, Any]:
+    """The one it is about lies on top, and is thicker."""
+    ours = name == "gearshift"
+    return {
+        "color": COLOURS[name],
+        "label": title,
+        "marker": "o",
+        "markersize": 4,
+        "linewidth": 2.4 if ours else 1.3,
+        "zorder": 3 if ours else 2,
+    }
+
+
 def draw(results: Results, path: Path) -> None:
     models = list(dict.fromkeys(cell.model for cell in results.open))
     if not models:
@@ -33,20 +47,11 @@ def draw(results: Results, path: Path) -> None:
         above, below = axes[0][column], axes[1][column]
         for name in results.present():
             mine = sorted((c for c in cells if c.server == name), key=lambda c: c.offered)
-            # The one it is about lies on top, and is thicker.
-            ours = name == "gearshift"
-            style = {
-                "color": COLOURS[name],
-                "label": results.servers[name].title,
-                "marker": "o",
-                "markersize": 4,
-                "linewidth": 2.4 if ours else 1.3,
-                "zorder": 3 if ours else 2,
-            }
+            looks = style(name, results.servers[name].title)
             rates = [cell.offered for cell in mine]
             answered = [cell for cell in mine if cell.answered > 0]
-            above.plot([c.offered for c in answered], [c.p99_ms for c in answered], **style)
-            below.plot(rates, [100 * cell.in_time for cell in mine], **style)
+            above.plot([c.offered for c in answered], [c.p99_ms for c in answered], **looks)
+            below.plot(rates, [100 * cell.in_time for cell in mine], **looks)
         deadline = cells[0].deadline_ms
         above.axhline(deadline, color="black", linewidth=0.8, linestyle=":")
         above.set_yscale("log")
@@ -57,6 +62,7 @@ def draw(results: Results, path: Path) -> None:
         for axis in (above, below):
             axis.set_xlabel("offered, requests a second")
             axis.grid(alpha=0.3)
-    axes[1][0].legend(fontsize=8, loc="lower left")
+    handles, labels = axes[1][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)

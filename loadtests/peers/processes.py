@@ -65,21 +65,28 @@ class Tree:
         return total
 
     def end(self) -> None:
-        """Politely, then with force: the whole session."""
-        for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            end = time.monotonic() + seconds
-            while time.monotonic() < end and in_session(self._process.pid):
-                self._process.poll()
-                time.sleep(0.05)
-        self._process.wait()
+        """Politely, then with force."""
+        if not self._signal(signal.SIGTERM, 5.0):
+            self.kill()
 
     def kill(self) -> None:
         """At once: what it is still working on is of no use to anyone."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL, 10.0)
+
+    def _signal(self, number: signal.Signals, seconds: float) -> bool:
+        """To every member; whether all are gone then. The next server must not meet them."""
+        pids = self.members()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        end = time.monotonic() + seconds
+        while any(map(runs, pids)):
+            self._process.poll()
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
         self._process.wait()
+        return True
 
 
 def read_stat(pid: int) -> str:
@@ -105,25 +112,24 @@ def pss_of(rollup: str) -> int:
     return 0
 
 
-def _everyone() -> list[tuple[int, list[str]]]:
-    found = (
-        (int(p.name), after_name(read_stat(int(p.name)))) for p in Path("/proc").glob("[0-9]*")
-    )
-    return [(pid, fields) for pid, fields in found if fields]
+def _everyone() -> dict[int, list[str]]:
+    pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    found = {pid: after_name(read_stat(pid)) for pid in pids}
+    return {pid: fields for pid, fields in found.items() if fields and fields[0] != "Z"}
+
+
+def runs(pid: int) -> bool:
+    fields = after_name(read_stat(pid))
+    return bool(fields) and fields[0] != "Z"
 
 
 def members(root: int) -> list[int]:
     """`root`, and all that have it as an ancestor or are of its session."""
-    parents = {pid: int(fields[1]) for pid, fields in _everyone()}
-    known = {root, *in_session(root)}
+    everyone = _everyone()
+    known = {root} | {pid for pid, fields in everyone.items() if int(fields[3]) == root}
     grew = True
     while grew:
-        more = {pid for pid, parent in parents.items() if parent in known} - known
+        more = {pid for pid, fields in everyone.items() if int(fields[1]) in known} - known
         known |= more
         grew = bool(more)
-    return sorted(known & parents.keys())
-
-
-def in_session(root: int) -> list[int]:
-    """Those of its session that still run."""
-    return [pid for pid, fields in _everyone() if int(fields[3]) == root and fields[0] != "Z"]
+    return sorted(known & everyone.keys())

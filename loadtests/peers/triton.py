@@ -17,6 +17,7 @@ from loadtests.peers.processes import free_port
 
 CORES = os.cpu_count() or 1
 
+STUB = "triton_python_backend_stub"
 CONFIG = """\
 name: "{name}"
 backend: "python"
@@ -66,16 +67,16 @@ TUNED: Mapping[str, Batching] = {
 def prepare(name: str, batching: Callable[[Model], Batching], place: Place) -> None:
     install(place, "triton")
     site = site_packages(place)
-    stub = site / f"pytriton/tritonserver/python_backend_stubs/{python_version()}"
+    stub = site / f"pytriton/tritonserver/python_backend_stubs/{python_version()}" / STUB
     if not stub.exists():
         raise Absent(f"it has no Python backend for Python {python_version()}")
     backends = place.folder / "triton-backends" / "python"
-    if not (backends / stub.name).exists():
+    if not (backends / STUB).exists():
         shutil.copytree(
             site / "pytriton/tritonserver/backends/python", backends, dirs_exist_ok=True
         )
-        target = shutil.copy(stub / "triton_python_backend_stub", backends)
-        Path(target).chmod(0o755)
+        shutil.copy(stub, backends)
+        (backends / STUB).chmod(0o755)
     for files in place.models.values():
         model, policy = files.model, batching(files.model)
         folder = place.folder / name / model.name
