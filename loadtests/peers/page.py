@@ -166,24 +166,31 @@ def rendered(results: Results) -> str:
         " are cancelled at their deadline, as stock clients do) and was started anew.\n"
         for name, count in results.ended.items()
     ]
-    for model in MODELS:
+    for model in dict.fromkeys(cell.model for cell in results.closed):
         parts += [
             f"## {model}\n",
             "Closed loop, median (least to most) of the rounds; each caller asks again as soon as"
             " it is answered.\n",
             details(results, model),
-            f"Poisson arrivals, each with a gRPC deadline of {deadline_of(results, model)} ms from"
-            " its moment: share answered in time / p99 of what was answered, ms. One run a"
-            " figure; a server below 5 % was not asked at higher rates.\n",
-            under_poisson(results, model),
         ]
-    lag = max((cell.lag_p99_ms for cell in results.open), default=0.0)
+        if any(cell.model == model for cell in results.open):
+            parts += [
+                f"Poisson arrivals, each with a gRPC deadline of {deadline_of(results, model)} ms from"
+                " its moment: share answered in time / p99 of what was answered, ms. One run a"
+                " figure; a server below 5 % was not asked at higher rates.\n",
+                under_poisson(results, model),
+            ]
+    if results.open:
+        lag = max(cell.lag_p99_ms for cell in results.open)
+        parts += [
+            "## Latency and throughput\n",
+            "![Latency and share in time over the offered rate](peers.png)\n",
+            f"The client's p99 lag in sending was at most {lag:.2f} ms.\n",
+        ]
     parts += [
-        "## Latency and throughput\n",
-        "![Latency and share in time over the offered rate](peers.png)\n",
         "## The client\n",
         "Against a server that answers with fixed bytes (`client/empty_server.c`), on the same"
-        f" cores. In the open loops its p99 lag in sending was at most {lag:.2f} ms.\n",
+        " cores:\n",
         table(
             ["callers", "requests/s", "client CPU, us/request"],
             [[str(n), number(rate), number(cpu)] for n, (rate, cpu) in results.ceiling.items()],

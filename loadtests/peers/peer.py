@@ -49,6 +49,8 @@ class Launch:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    processes: int = 1
+    """How many of them share the port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,22 @@ def start(peer: Peer, place: Place) -> Running:
     log = place.folder / "logs" / f"{peer.name}.log"
     tree = Tree(launch.command, log, launch.environment, launch.folder)
     try:
-        wait_until_right(tree, place, port)
+        wait_until_right(tree, place, port, launch.processes)
     except BaseException:
         tree.kill()
         raise
     return Running(peer, tree, port)
 
 
-def wait_until_right(tree: Tree, place: Place, port: int) -> None:
+def wait_until_right(tree: Tree, place: Place, port: int, processes: int) -> None:
     end = time.monotonic() + START_WITHIN
+    # A process that comes later would get none of the connections that are open by then.
+    while tree.listening(port) < processes:
+        if not tree.alive:
+            raise Absent(f"it ended at its start (see {tree.log.name})")
+        if time.monotonic() > end:
+            raise Absent(f"only {tree.listening(port)} of {processes} processes came up")
+        time.sleep(0.1)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         for files in place.models.values():

@@ -53,7 +53,8 @@ def gearshift(place: Place, port: int) -> Launch:
 
 def plain(style: str, place: Place, port: int) -> Launch:
     script = str(HERE / "plain_server.py")
-    return Launch((sys.executable, script, style, str(port), str(CORES), str(place.artifacts)))
+    command = (sys.executable, script, style, str(port), str(CORES), str(place.artifacts))
+    return Launch(command, processes=CORES)
 
 
 def nothing(place: Place) -> None:

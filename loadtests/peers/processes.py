@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+LISTEN = "0A"
+"""The state in /proc/net/tcp."""
 
 
 def free_port() -> int:
@@ -63,6 +65,11 @@ class Tree:
                 text = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 total += pss_of(text)
         return total
+
+    def listening(self, port: int) -> int:
+        """How many of the processes take connections on `port`."""
+        wanted = listening_sockets(port)
+        return sum(not wanted.isdisjoint(open_sockets(pid)) for pid in self.members())
 
     def end(self) -> None:
         """Politely, then with force."""
@@ -116,6 +123,27 @@ def _everyone() -> dict[int, list[str]]:
     pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
     found = {pid: after_name(read_stat(pid)) for pid in pids}
     return {pid: fields for pid, fields in found.items() if fields and fields[0] != "Z"}
+
+
+def listening_sockets(port: int) -> set[str]:
+    """The kernel's numbers of the sockets that listen on `port`."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                    found.add(fields[9])
+    return found
+
+
+def open_sockets(pid: int) -> set[str]:
+    found = set()
+    with suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(str(entry.readlink()).removeprefix("socket:[").removesuffix("]"))
+    return found
 
 
 def runs(pid: int) -> bool:

@@ -44,7 +44,7 @@ def launch_kserve(place: Place, port: int) -> Launch:
     script = str(HERE / "kserve_server.py")
     command = (str(place.python("kserve")), script, str(port), str(CORES), str(place.artifacts))
     # At its default level it writes a line for every call.
-    return Launch(command, {"KSERVE_LOGLEVEL": "WARNING"})
+    return Launch(command, {"KSERVE_LOGLEVEL": "WARNING"}, processes=CORES)
 
 
 MLSERVER = Peer("mlserver", f"MLServer 1.7.1, {CORES} workers", prepare_mlserver, launch_mlserver)

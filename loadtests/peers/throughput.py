@@ -13,7 +13,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -149,14 +149,14 @@ def closed(
 def closed_loops(
     client: Client,
     running: dict[str, Running],
-    place: Place,
+    asked: Mapping[str, Files],
     results: Results,
     scale: float,
 ) -> None:
     order = random.Random(0)
     for number in range(results.rounds):
-        for model in MODELS:
-            files = place.models[model.name]
+        for files in asked.values():
+            model = files.model
             rate, how = alone(files, 0.35 * scale)
             results.alone.setdefault(model.name, []).append(rate)
             results.alone_how[model.name] = how
@@ -179,11 +179,16 @@ def write_plan(path: Path, moments: Sequence[Sequence[float]]) -> None:
 
 
 def open_loops(
-    client: Client, running: dict[str, Running], place: Place, results: Results, scale: float
+    client: Client,
+    running: dict[str, Running],
+    place: Place,
+    asked: Mapping[str, Files],
+    results: Results,
+    scale: float,
 ) -> None:
     plan = place.folder / "plan.txt"
-    for model in MODELS:
-        files = place.models[model.name]
+    for files in asked.values():
+        model = files.model
         seconds = scale * OPEN_SECONDS[model.name]
         if model.name == "tiny":
             rates: Sequence[float] = OFFERED_TINY
@@ -264,10 +269,13 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "peers")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--servers", nargs="+", default=[], choices=[p.name for p in PEERS])
+    parser.add_argument("--models", nargs="+", default=[], choices=[m.name for m in MODELS])
+    parser.add_argument("--closed-only", action="store_true", help="no Poisson arrivals")
     parser.add_argument("--quick", action="store_true", help="one short round, to try it")
     arguments = parser.parse_args()
     rounds, scale = (1, 0.3) if arguments.quick else (arguments.rounds, 1.0)
     place = Place.at(arguments.build.resolve())
+    asked = {name: place.models[name] for name in arguments.models or place.models}
     program = build_client(place.folder / "client")
     client = Client(program)
     results = Results(command_line("loadtests.peers.throughput"), environment(), rounds)
@@ -275,9 +283,10 @@ def main() -> None:
     with ExitStack() as stack:
         ceiling(client, place, results, scale)
         running = start_all(chosen(arguments.servers), place, results, stack)
-        closed_loops(client, running, place, results, scale)
+        closed_loops(client, running, asked, results, scale)
         weigh(running, results, 2 * scale)
-        open_loops(Client(program, real_time()), running, place, results, scale)
+        if not arguments.closed_only:
+            open_loops(Client(program, real_time()), running, place, asked, results, scale)
     results.environment["stolen"] = stolen_since(*before)
     results.write(place.folder / "results.json")
     quick, whole = place.folder / "quick", ROOT / "docs" / "results"

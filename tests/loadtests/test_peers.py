@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from dataclasses import replace
 
@@ -18,7 +19,14 @@ from loadtests.peers.models import MODELS, answer_of, make, request_of, rows_of
 from loadtests.peers.overload import Overload
 from loadtests.peers.peer import HERE, Absent, Place, check
 from loadtests.peers.plain import write_repository
-from loadtests.peers.processes import after_name, cpu_ticks, members, pss_of
+from loadtests.peers.processes import (
+    after_name,
+    cpu_ticks,
+    listening_sockets,
+    members,
+    open_sockets,
+    pss_of,
+)
 from loadtests.peers.records import Closed, Open, Results, Server, spread
 from loadtests.peers.throughput import write_plan
 from tritonclient.grpc import service_pb2 as pb
@@ -192,6 +200,14 @@ def test_what_proc_tells_is_read():
 
 def test_a_tree_has_its_root():
     assert os.getpid() in members(os.getpid())
+
+
+def test_who_listens_on_a_port_is_known():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert listening_sockets(port) & open_sockets(os.getpid())
+        assert not listening_sockets(port) & open_sockets(os.getppid())
+    assert not listening_sockets(port)
 
 
 @pytest.mark.skipif(
