@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 
 COLOURS = {
     "gearshift": "#d62728",
+    "gearshift-variants": "#ff9896",
     "plain-sync": "#7f7f7f",
     "plain-asyncio": "#bcbd22",
     "triton": "#2ca02c",
@@ -24,7 +25,7 @@ COLOURS = {
 
 def style(name: str, title: str) -> dict[str, Any]:
     """The one it is about lies on top, and is thicker."""
-    ours = name == "gearshift"
+    ours = name.startswith("gearshift")
     return {
         "color": COLOURS[name],
         "label": title,

@@ -23,10 +23,15 @@ class Outcome:
     sent: int
     right: int
     wrong: int
-    in_time: int
     p50_ms: float
     p99_ms: float
+    in_time_by_answer: tuple[int, ...]
+    """One for each answer that is right: the model's own, then those of its other variants."""
     statuses: Mapping[int, int]
+
+    @property
+    def in_time(self) -> int:
+        return sum(self.in_time_by_answer)
 
     @property
     def failed(self) -> int:
@@ -52,7 +57,8 @@ def read_run(line: str) -> Run:
     kinds = {}
     for name, kind in told["kinds"].items():
         statuses = {int(status): count for status, count in kind.pop("statuses").items()}
-        kinds[name] = Outcome(**kind, statuses=statuses)
+        in_time = tuple(kind.pop("in_time"))
+        kinds[name] = Outcome(**kind, in_time_by_answer=in_time, statuses=statuses)
     return Run(told["seconds"], told["client_cpu_s"], told["lag_p99_ms"], kinds)
 
 
@@ -90,4 +96,5 @@ class ClientFailed(Exception):
 
 
 def kind(files: Files, deadline: float) -> str:
-    return f"{files.model.name},{files.request},{files.expected},{1e3 * deadline:g}"
+    right = "+".join(map(str, files.right))
+    return f"{files.model.name},{files.request},{right},{1e3 * deadline:g}"

@@ -17,11 +17,11 @@ from loadtests.peers.driver import OK, Client, ClientFailed, Run
 from loadtests.peers.environment import command_line, environment, stolen, stolen_since
 from loadtests.peers.overload import Cell, Overload
 from loadtests.peers.peer import ROOT, Absent, Peer, Place, start
-from loadtests.peers.plain import GEARSHIFT, PLAIN_ASYNCIO, PLAIN_SYNC
+from loadtests.peers.plain import GEARSHIFT, GEARSHIFT_VARIANTS, PLAIN_ASYNCIO, PLAIN_SYNC
 from loadtests.peers.throughput import alone, build_client, real_time, write_plan
 from loadtests.peers.triton import TRITON, TRITON_TUNED
 
-PEERS = (GEARSHIFT, PLAIN_SYNC, PLAIN_ASYNCIO, TRITON, TRITON_TUNED)
+PEERS = (GEARSHIFT, PLAIN_SYNC, PLAIN_ASYNCIO, TRITON, TRITON_TUNED, GEARSHIFT_VARIANTS)
 LOADS = (0.5, 1.0, 1.5, 2.0, 3.0)
 FRAUD_RATE, FRAUD_BUDGET, MEDICAL_BUDGET = 100.0, 0.010, 0.250
 BURST, BURST_SECONDS = 4.0, 0.1
@@ -58,6 +58,7 @@ def cell_of(run: Run, server: str, load: float, number: int, seconds: float) -> 
         round=number,
         medical_offered=medical.sent / seconds,
         medical_in_time=medical.in_time / seconds,
+        medical_by_variant=tuple(n / seconds for n in medical.in_time_by_answer),
         medical_refused=refused / max(medical.sent, 1),
         medical_p99_ms=medical.p99_ms,
         fraud_in_time=fraud.in_time / max(fraud.sent, 1),
@@ -69,7 +70,8 @@ def cell_of(run: Run, server: str, load: float, number: int, seconds: float) -> 
 
 def asked(client: Client, peer: Peer, place: Place, plan: Path, found: Overload) -> Run | None:
     """None where the server ended each time it was tried: each is counted."""
-    kinds = [(place.models["tiny"], FRAUD_BUDGET), (place.models["big"], MEDICAL_BUDGET)]
+    models = peer.files(place)
+    kinds = [(models["tiny"], FRAUD_BUDGET), (models["big"], MEDICAL_BUDGET)]
     for _ in range(TRIES):
         running = start(peer, place)
         try:

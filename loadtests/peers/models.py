@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +81,12 @@ def mid(graph: Graph) -> None:
     graph.classes(x, 128, 10)
 
 
-def big(graph: Graph) -> None:
-    x = graph.relu(graph.convolution(INPUT, 3, 64, 7, stride=2))
+def big(graph: Graph, narrowest: int = 64) -> None:
+    x = graph.relu(graph.convolution(INPUT, 3, narrowest, 7, stride=2))
     x = graph.add("MaxPool", x, kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2])
-    channels = 64
+    channels = narrowest
     for stage, blocks in enumerate((3, 4, 6, 3)):
-        width = 64 * 2**stage
+        width = narrowest * 2**stage
         for block in range(blocks):
             stride = 2 if stage > 0 and block == 0 else 1
             shortcut = x
@@ -111,10 +112,16 @@ class Model:
     max_batch: int
 
 
-MODELS = (
-    Model("tiny", tiny, (30,), 1, 64),
-    Model("mid", mid, (3, 32, 32), 10, 32),
-    Model("big", big, (3, 128, 128), 1000, 8),
+TINY = Model("tiny", tiny, (30,), 1, 64)
+MID = Model("mid", mid, (3, 32, 32), 10, 32)
+BIG = Model("big", big, (3, 128, 128), 1000, 8)
+MODELS = (TINY, MID, BIG)
+
+
+# What gearshift may answer with where it is given several variants: a half and a quarter as wide.
+NARROWER = (
+    Model("big-half", partial(big, narrowest=32), BIG.shape, BIG.outputs, BIG.max_batch),
+    Model("big-quarter", partial(big, narrowest=16), BIG.shape, BIG.outputs, BIG.max_batch),
 )
 
 
@@ -162,6 +169,12 @@ class Files:
 
     model: Model
     folder: Path
+    variants: tuple[Files, ...] = ()
+    """Others that may answer in its place."""
+
+    @property
+    def right(self) -> tuple[Path, ...]:
+        return (self.expected, *(variant.expected for variant in self.variants))
 
     @property
     def artifact(self) -> Path:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 
 import matplotlib as mpl
 from loadtests.peers.curves import style
@@ -27,6 +28,8 @@ class Cell:
     medical_offered: float
     medical_in_time: float
     """A second."""
+    medical_by_variant: tuple[float, ...]
+    """The same by who answered; one for a model without variants."""
     medical_refused: float
     """The share that was told no, rather than left to wait for its deadline."""
     medical_p99_ms: float
@@ -64,6 +67,8 @@ class Overload:
 
 def read(path: Path) -> Overload:
     told = json.loads(path.read_text())
+    for cell in told["cells"]:
+        cell["medical_by_variant"] = tuple(cell["medical_by_variant"])
     return Overload(**{**told, "cells": [Cell(**cell) for cell in told["cells"]]})
 
 
@@ -80,9 +85,10 @@ have 10 ms: 100 a second on average, Poisson, with a burst of {burst:g} times th
 {length:g} ms in every second. *Medical readings* on the big model have 250 ms: Poisson, at a \
 multiple of {capacity:.1f} a second, which is what ONNX Runtime alone computes on both cores in \
 this run. The deadlines are gRPC's; a call is cancelled at its deadline, as stock clients do. \
-Every server has one variant a model. The models and servers are those of [peers.md](peers.md); \
-"queue policies and timeouts" is Triton tuned by hand for this traffic (`TUNED` in \
-`loadtests/peers/triton.py`), the others are not tuned.
+Every server has one variant a model; gearshift runs once more with two narrower ones of the big \
+model beside it, of less declared accuracy. The models and servers are those of \
+[peers.md](peers.md); "queue policies and timeouts" is Triton tuned by hand for this traffic \
+(`TUNED` in `loadtests/peers/triton.py`), the others are not tuned.
 """
 
 
@@ -108,6 +114,13 @@ def rendered(found: Overload, burst: float, length: float) -> str:
         " refused, rather than left to wait until their deadline:\n",
         cells(found, tails),
     ]
+    several = [name for name in found.titles if has_variants(found, name)]
+    if several:
+        parts += [
+            "Readings in time a second by the variant that answered (the big model as every server"
+            " has it, half as wide, a quarter as wide):\n",
+            cells(found, by_variant, several),
+        ]
     parts += [f"{found.titles[name]} is absent: {why}.\n" for name, why in found.absent.items()]
     parts += [
         f"{found.titles[name]} ended by itself {count} times and was started anew for the same"
@@ -119,11 +132,14 @@ def rendered(found: Overload, burst: float, length: float) -> str:
     return "\n".join(parts)
 
 
-def cells(found: Overload, told: Callable[[Overload, str, float], str]) -> str:
-    rows: list[Sequence[str]] = []
-    for name, title in found.titles.items():
-        if name not in found.absent:
-            rows.append([title, *(told(found, name, load) for load in found.loads())])
+def cells(
+    found: Overload, told: Callable[[Overload, str, float], str], names: Sequence[str] = ()
+) -> str:
+    rows = [
+        [found.titles[name], *(told(found, name, load) for load in found.loads())]
+        for name in names or found.titles
+        if name not in found.absent
+    ]
     offered: Mapping[float, float] = {cell.load: cell.medical_offered for cell in found.cells}
     head = [f"{load:g}x ({number(offered[load])}/s)" for load in found.loads()]
     return table(["server", *head], rows)
@@ -151,11 +167,20 @@ def tails(found: Overload, name: str, load: float) -> str:
     return f"{number(medical.median)}, {number(fraud.median)}; {refused.median:.0f} %"
 
 
+def has_variants(found: Overload, name: str) -> bool:
+    return any(len(c.medical_by_variant) > 1 for c in found.cells if c.server == name)
+
+
+def by_variant(found: Overload, name: str, load: float) -> str:
+    rates = [c.medical_by_variant for c in found.cells if (c.server, c.load) == (name, load)]
+    return " / ".join(f"{median(of_one):.1f}" for of_one in zip(*rates, strict=True)) or "-"
+
+
 def draw(found: Overload, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
     loads = found.loads()
-    offered = [min(load, 1.0) * found.capacity for load in loads]
-    left.plot(loads, offered, color="black", linestyle=":", label="what the cores can compute")
+    able = [min(load, 1.0) * found.capacity for load in loads]
+    left.plot(loads, able, color="black", linestyle=":", label="what the cores can compute")
     for name, title in found.titles.items():
         medical = [found.of(name, load, lambda cell: cell.medical_in_time) for load in loads]
         fraud = [found.of(name, load, lambda cell: 100 * cell.fraud_in_time) for load in loads]

@@ -129,19 +129,23 @@ def details(results: Results, model: str) -> str:
     return table(head, rows)
 
 
-def under_poisson(results: Results, model: str) -> str:
-    rates = sorted({cell.offered for cell in results.open if cell.model == model})
+def under_poisson(results: Results, model: str) -> list[str]:
     found = {(c.server, c.offered): c for c in results.open if c.model == model}
+    if not found:
+        return []
+    rates = sorted({offered for _, offered in found})
+    deadline = next(cell.deadline_ms for cell in found.values())
     rows = []
     for name in results.present():
         cells = [found.get((name, rate)) for rate in rates]
         told = (f"{100 * c.in_time:.1f} % / {number(c.p99_ms)}" if c else "-" for c in cells)
         rows.append([results.servers[name].title, *told])
-    return table(["server", *(f"{number(rate)}/s" for rate in rates)], rows)
-
-
-def deadline_of(results: Results, model: str) -> str:
-    return next((f"{c.deadline_ms:g}" for c in results.open if c.model == model), "-")
+    return [
+        f"Poisson arrivals, each with a gRPC deadline of {deadline:g} ms from its moment: share"
+        " answered in time / p99 of what was answered, ms. One run a figure; a server below 5 %"
+        " was not asked at higher rates.\n",
+        table(["server", *(f"{number(rate)}/s" for rate in rates)], rows),
+    ]
 
 
 def rendered(results: Results) -> str:
@@ -173,13 +177,7 @@ def rendered(results: Results) -> str:
             " it is answered.\n",
             details(results, model),
         ]
-        if any(cell.model == model for cell in results.open):
-            parts += [
-                f"Poisson arrivals, each with a gRPC deadline of {deadline_of(results, model)} ms from"
-                " its moment: share answered in time / p99 of what was answered, ms. One run a"
-                " figure; a server below 5 % was not asked at higher rates.\n",
-                under_poisson(results, model),
-            ]
+        parts += under_poisson(results, model)
     if results.open:
         lag = max(cell.lag_p99_ms for cell in results.open)
         parts += [

@@ -15,7 +15,7 @@ from loadtests.peers import overload, page, records
 from loadtests.peers.driver import Client, read_run
 from loadtests.peers.environment import cpu_of
 from loadtests.peers.load import FRAUD_RATE, cell_of, fraud_moments, medical_moments
-from loadtests.peers.models import MODELS, answer_of, make, request_of, rows_of
+from loadtests.peers.models import BIG, MID, TINY, answer_of, make, request_of, rows_of
 from loadtests.peers.overload import Overload
 from loadtests.peers.peer import HERE, Absent, Place, check
 from loadtests.peers.plain import write_repository
@@ -35,11 +35,10 @@ from serving import gearshift
 
 LINE = (
     '{"seconds": 2.0, "client_cpu_s": 0.5, "lag_p50_ms": 0.01, "lag_p99_ms": 0.2, "kinds": {'
-    '"tiny": {"sent": 10, "right": 7, "wrong": 1, "in_time": 6, "p50_ms": 1.5, "p99_ms": 9.0,'
-    ' "statuses": {"0": 8, "4": 2}}, "big": {"sent": 4, "right": 1, "wrong": 0, "in_time": 1,'
-    ' "p50_ms": 30.0, "p99_ms": 30.0, "statuses": {"0": 1, "4": 1, "8": 2}}}}'
+    '"tiny": {"sent": 10, "right": 7, "wrong": 1, "p50_ms": 1.5, "p99_ms": 9.0,'
+    ' "in_time": [6], "statuses": {"0": 8, "4": 2}}, "big": {"sent": 4, "right": 1, "wrong": 0,'
+    ' "p50_ms": 30.0, "p99_ms": 30.0, "in_time": [0, 1], "statuses": {"0": 1, "4": 1, "8": 2}}}}'
 )
-TINY, MID, BIG = MODELS
 ENVIRONMENT = {
     "cpu": "a processor",
     "flags": "avx2",
@@ -92,6 +91,7 @@ def test_the_client_s_line_is_read():
 def test_a_cell_under_load_tells_refused_from_kept_waiting():
     told = cell_of(read_run(LINE), "triton", 2.0, 0, 2.0)
     assert (told.medical_offered, told.medical_in_time) == (2.0, 0.5)
+    assert told.medical_by_variant == (0.0, 0.5)
     assert told.medical_refused == 0.5
     assert told.fraud_in_time == 0.6
     assert told.wrong == 1
@@ -133,7 +133,9 @@ def test_both_pages_are_written_with_their_pictures(results, tmp_path):
     found.absent = {"kserve": "it could not be installed"}
     found.cells = [cell_of(read_run(LINE), "triton", load, 0, 2.0) for load in (0.5, 1.0)]
     overload.write(found, tmp_path, 4.0, 0.1)
-    assert "| Triton | 0.5, 60.0 % | 0.5, 60.0 % |" in (tmp_path / "peers-load.md").read_text()
+    text = (tmp_path / "peers-load.md").read_text()
+    assert "| Triton | 0.5, 60.0 % | 0.5, 60.0 % |" in text
+    assert "| Triton | 0.0 / 0.5 | 0.0 / 0.5 |" in text
     for name in ("peers.png", "peers-load.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     found.write(tmp_path / "load.json")
@@ -164,7 +166,9 @@ def test_a_typed_answer_is_as_good_as_a_raw_one(tmp_path):
 
 
 def test_gearshift_s_repository_has_no_mistakes(tmp_path):
-    write_repository(Place(tmp_path, {"tiny": make(TINY, tmp_path / "models")}))
+    slim = make(replace(TINY, name="slim"), tmp_path)
+    models = {"tiny": replace(make(TINY, tmp_path), variants=(slim,))}
+    write_repository("repository", Place(tmp_path, models), models)
     done = gearshift("check", "--repository", str(tmp_path / "repository"))
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -15,13 +15,23 @@
 
 static const char *authority_host, *authority_port;
 
+/* Which of the right answers it is; NULL: none. */
+static struct expected *recognised(struct call *call) {
+    struct kind *kind = call->kind;
+    for (unsigned i = 0; i < kind->expected_count; i++)
+        if (answer_is_right(call->answer, call->answer_size, kind->expected[i].values,
+                            kind->expected[i].count))
+            return &kind->expected[i];
+    return NULL;
+}
+
 static void settle(struct call *call) {
     struct kind *kind = call->kind;
     double took = now() - call->due;
     kind->statuses[call->status]++;
     if (call->status == 0) {
-        if (!answer_is_right(call->answer, call->answer_size, kind->expected,
-                             kind->expected_count)) {
+        struct expected *answer = recognised(call);
+        if (answer == NULL) {
             kind->wrong++;
         } else {
             if (kind->latency_count == kind->latency_room) {
@@ -30,7 +40,7 @@ static void settle(struct call *call) {
                     grown(kind->latencies, kind->latency_room * sizeof *kind->latencies);
             }
             kind->latencies[kind->latency_count++] = took;
-            kind->in_time += kind->deadline == 0 || took <= kind->deadline;
+            answer->in_time += kind->deadline == 0 || took <= kind->deadline;
         }
     }
     call->connection = NULL;
@@ -137,7 +147,9 @@ void kind_open(struct kind *kind, const char *host, const char *port, int poller
 }
 
 void kind_forget(struct kind *kind) {
-    kind->latency_count = kind->sent = kind->wrong = kind->in_time = 0;
+    kind->latency_count = kind->sent = kind->wrong = 0;
+    for (unsigned i = 0; i < kind->expected_count; i++)
+        kind->expected[i].in_time = 0;
     memset(kind->statuses, 0, sizeof kind->statuses);
 }
 

@@ -14,19 +14,28 @@ struct connection {
     struct pump pump; /* first, so that what epoll names is the connection */
 };
 
+/* A model of several variants has as many right answers. */
+#define MOST_ANSWERS 8
+
+struct expected {
+    float *values;
+    size_t count;
+    size_t in_time; /* answers of this kind that were */
+};
+
 /* What is sent again and again, and what came of it. */
 struct kind {
     const char *name;
     unsigned char *frame;
     size_t frame_size;
-    float *expected;
-    size_t expected_count;
+    struct expected expected[MOST_ANSWERS];
+    unsigned expected_count;
     double deadline; /* seconds from when it is due; 0: none */
     struct connection *connections;
     unsigned connection_count, next_connection;
     double *latencies; /* of right answers, seconds from when each was due */
     size_t latency_count, latency_room;
-    size_t sent, wrong, in_time, statuses[STATUSES];
+    size_t sent, wrong, statuses[STATUSES];
 };
 
 struct call {

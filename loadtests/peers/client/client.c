@@ -4,7 +4,7 @@
  *   client HOST PORT open PLAN CONNECTIONS KIND...
  *
  * KIND is NAME,REQUEST,EXPECTED,DEADLINE_MS: a file with a ModelInferRequest, a file with the
- * FP32 values of the right answer, and a deadline (0: none). A closed loop keeps CALLERS calls in
+ * FP32 values of the right answer (or FILE+FILE, any of which is right), and a deadline (0: none). A closed loop keeps CALLERS calls in
  * flight. An open loop sends at the moments of PLAN (lines of "MICROSECONDS KIND-NUMBER", in
  * order), whether answers come or not; latency counts from that moment. CONNECTIONS is for each
  * kind. A call that is not answered at its deadline is cancelled, as stock clients do.
@@ -155,10 +155,13 @@ static void report(double seconds, double *lags, size_t lag_count) {
         size_t n = kind->latency_count;
         if (n > 0)
             qsort(sorted, n, sizeof *sorted, by_size);
-        printf("%s\"%s\": {\"sent\": %zu, \"right\": %zu, \"wrong\": %zu, \"in_time\": %zu, "
-               "\"p50_ms\": %.4f, \"p99_ms\": %.4f, \"statuses\": {",
-               k ? ", " : "", kind->name, kind->sent, n, kind->wrong, kind->in_time,
-               quantile_ms(sorted, n, 0.5), quantile_ms(sorted, n, 0.99));
+        printf("%s\"%s\": {\"sent\": %zu, \"right\": %zu, \"wrong\": %zu, \"p50_ms\": %.4f, "
+               "\"p99_ms\": %.4f, \"in_time\": [",
+               k ? ", " : "", kind->name, kind->sent, n, kind->wrong, quantile_ms(sorted, n, 0.5),
+               quantile_ms(sorted, n, 0.99));
+        for (unsigned i = 0; i < kind->expected_count; i++)
+            printf("%s%zu", i ? ", " : "", kind->expected[i].in_time);
+        printf("], \"statuses\": {");
         const char *comma = "";
         for (unsigned s = 0; s < STATUSES; s++)
             if (kind->statuses[s] > 0) {
@@ -185,8 +188,12 @@ static void add_kind(char *told, const char *host, const char *port, unsigned co
     kind->frame = framed(body, size);
     kind->frame_size = FRAME_PREFIX + size;
     free(body);
-    kind->expected = (float *)read_file(expected, &size);
-    kind->expected_count = size / sizeof(float);
+    for (char *path = strtok(expected, "+"); path != NULL && kind->expected_count < MOST_ANSWERS;
+         path = strtok(NULL, "+")) {
+        struct expected *answer = &kind->expected[kind->expected_count++];
+        answer->values = (float *)read_file(path, &size);
+        answer->count = size / sizeof(float);
+    }
     kind->deadline = 1e-3 * atof(deadline);
     kind_open(kind, host, port, poller, connections);
 }
