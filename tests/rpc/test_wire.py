@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import math
 import zlib
@@ -21,6 +22,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from gearshift.engine.flight import Flight
+from gearshift.http2 import Stream
 from gearshift.rpc import calls, server, wire
 from gearshift.rpc.wire import WireError, decompressed, read_call, read_timeout
 
@@ -273,3 +276,21 @@ async def test_a_request_that_is_never_complete_is_ended(make_bench, monkeypatch
         await in_its_loop(bench, bench.server.sweep)
         headers = await asked
     assert headers["grpc-status"] == str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
+
+
+@pytest.mark.parametrize("pieces", [(FRAMED,), (FRAMED[:9], FRAMED[9:]), (FRAMED[:-1],)])
+async def test_nothing_of_a_call_waits_for_the_collector(bench, pieces):
+    """Requests are large: circles of references would keep many of them."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await Raw(bench).ask(*pieces)
+        await in_its_loop(bench, lambda: None)
+        left = [type(each).__name__ for each in gc.get_objects() if isinstance(each, OF_A_CALL)]
+    finally:
+        gc.enable()
+    assert left == []
+
+
+OF_A_CALL = (calls.UnaryCall, Stream, Flight)

@@ -104,8 +104,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         for stream in list(self.streams.values()):
-            stream.end()
-            stream.receiver.cancelled()
+            self._cancel(stream)
         self._gone(self)
 
     def pause_writing(self) -> None:
@@ -258,9 +257,11 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         stream = Stream(self, number, self.stream_window, self._peer_window)
         stream.ended = ended
         self.streams[number] = stream
-        stream.receiver = self._accept(stream, meaning)
-        if ended and stream.open:
-            stream.receiver.data(b"", ended=True)
+        receiver = self._accept(stream, meaning)
+        if stream.open:
+            stream.receiver = receiver
+            if ended:
+                receiver.data(b"", ended=True)
 
     def _on_reset(self, number: int, payload: bytes) -> None:
         frames.read_word(payload, "RST_STREAM")
@@ -268,8 +269,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
             raise ConnectionFault(frames.PROTOCOL_ERROR, f"RST_STREAM of idle stream {number}")
         stream = self.streams.get(number)
         if stream is not None:
-            stream.end()
-            stream.receiver.cancelled()
+            self._cancel(stream)
 
     def _on_window_update(self, number: int, payload: bytes) -> None:
         more = frames.read_word(payload, "WINDOW_UPDATE") & frames.LARGEST_WINDOW
@@ -370,8 +370,12 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         stream = self.streams.get(fault.stream)
         self.send(frames.rst_stream(fault.stream, fault.code))
         if stream is not None:
-            stream.end()
-            stream.receiver.cancelled()
+            self._cancel(stream)
+
+    def _cancel(self, stream: Stream) -> None:
+        receiver = stream.receiver
+        stream.end()
+        receiver.cancelled()
 
     def _fail(self, fault: ConnectionFault) -> None:
         self.send(frames.goaway(self._last_stream, fault.code, str(fault)))

@@ -47,14 +47,19 @@ class Responder:
 
     def reply(self, message: bytes) -> None:
         """The one answer of a unary call, and its end."""
+        self._over()
         if self._stream.open:
             self._stream.answer(wire.OK_HEAD, wire.framed(message), wire.OK_TRAILERS)
 
     def fail(self, code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> None:
         """End with a status."""
+        self._over()
         if self._stream.open:
             ending = wire.trailers if self._begun else wire.trailers_only
             self._stream.finish(ending(code, text, metadata))
+
+    def _over(self) -> None:
+        """Nothing more will be needed of what came in."""
 
     def begin(self) -> None:
         """The head of a streamed answer."""
@@ -147,6 +152,7 @@ class UnaryCall(Responder):
         except WireError as error:
             self.fail(error.code, str(error))
             return
+        self._buffer = None
         direct = self._method.direct
         if direct is not None:
             self._leave = direct(self, message)
@@ -162,9 +168,14 @@ class UnaryCall(Responder):
             return
         await self._respond(handler, request)
 
+    def _over(self) -> None:
+        # Who is asked to leave knows the request, which knows this call.
+        self._leave = None
+
     def cancelled(self) -> None:
-        if self._leave is not None:
-            self._leave()
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
         if self._task is not None:
             self._task.cancel()
 
@@ -223,16 +234,6 @@ class StreamCall(Responder):
 
     def cancelled(self) -> None:
         self._task.cancel()
-
-
-class Ended:
-    """Takes what still comes in for a call that is over already."""
-
-    def data(self, payload: bytes, *, ended: bool) -> None:
-        pass
-
-    def cancelled(self) -> None:
-        pass
 
 
 def split_messages(buffer: bytearray, limit: int) -> list[bytes]:

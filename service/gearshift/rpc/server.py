@@ -14,9 +14,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gearshift.engine import Engine
 from gearshift.errors import ConfigurationInvalid
-from gearshift.http2 import Connection, Receiver, Stream
+from gearshift.http2 import NOBODY, Connection, Receiver, Stream
 from gearshift.rpc import wire
-from gearshift.rpc.calls import Ended, StreamCall, UnaryCall
+from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import InferenceServicer
@@ -118,16 +118,16 @@ class RpcServer:
     def _accept(self, stream: Stream, call: Call) -> Receiver:
         if not call.grpc:
             stream.finish(wire.NOT_GRPC)
-            return Ended()
+            return NOBODY
         if call.fault is not None:
             stream.finish(wire.trailers_only(call.fault.code, str(call.fault)))
-            return Ended()
+            return NOBODY
         method = self._methods.find(call.path)
         if method is None:
             stream.finish(
                 wire.trailers_only(grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
             )
-            return Ended()
+            return NOBODY
         if method.stream is not None:
             return method.stream(stream, call)
         return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)
