@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
 from gearshift.compress import graphs
 from gearshift.compress.evaluate import predict
+from gearshift.compress.families import fraud
 
 WIDTH = 4
 
@@ -103,6 +104,25 @@ def test_a_forest_agrees_with_the_trees_it_was_made_of() -> None:
     leaves = sum(estimator.tree_.n_leaves for estimator in trees.estimators_)
     nodes = sum(estimator.tree_.node_count for estimator in trees.estimators_)
     assert forest.parameters() == 2 * (nodes - leaves) + leaves
+
+
+def test_boosted_trees_agree_with_the_mean_of_their_members_log_odds() -> None:
+    inputs = rows(400)
+    labels = (inputs[:, 0] + inputs[:, 1] ** 2 > 12).astype(int)
+    members = [
+        HistGradientBoostingClassifier(max_iter=5, max_features=0.5, random_state=seed)
+        for seed in (0, 1)
+    ]
+    for member in members:
+        member.fit(inputs, labels)
+    forest, offset = fraud._boosted_forest(members)
+
+    fresh = rows(200, seed=3)
+    logits = np.mean([member.decision_function(fresh) for member in members], axis=0)
+    expected = 1 / (1 + np.exp(-logits[:, np.newaxis]))
+    found = predict(forest.model(WIDTH, offset=offset), {"features": fresh})
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert forest.trees == 10
 
 
 @settings(max_examples=200)

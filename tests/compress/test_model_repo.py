@@ -121,9 +121,10 @@ def test_the_samples_reproduce_the_accuracy_of_the_card(model: str, variant: str
 
 
 @pytest.mark.parametrize("model", INPUTS)
-def test_versions_ascend_from_the_most_accurate(model: str) -> None:
+def test_the_most_accurate_is_listed_first_and_no_number_is_left_out(model: str) -> None:
     entries = intent(model)["variants"]
-    assert [entry["version"] for entry in entries] == list(range(1, len(entries) + 1))
+    # A later addition has a higher number, however accurate it is: numbers never change.
+    assert sorted(entry["version"] for entry in entries) == list(range(1, len(entries) + 1))
     values = [card_of(model, entry["name"])["accuracy"]["value"] for entry in entries]
     assert values[0] == max(values)
     assert values[-1] == min(values)

@@ -225,8 +225,11 @@ class Forest:
         """Two numbers per split (feature, threshold) and one per leaf."""
         return 2 * (len(self.node) - len(self.leaf_node)) + len(self.leaf_node)
 
-    def model(self, width: int) -> bytes:
-        """The ONNX model: the sum of the leaves that a row of `width` features ends in."""
+    def model(self, width: int, *, offset: float | None = None) -> bytes:
+        """The ONNX model: the sum of the leaves that a row of `width` features ends in.
+
+        With `offset` the leaves are log-odds: it is added to them, and a sigmoid follows.
+        """
         leaves = set(zip(self.leaf_tree, self.leaf_node, strict=True))
         modes = [
             "LEAF" if key in leaves else "BRANCH_LEQ"
@@ -236,11 +239,13 @@ class Forest:
         ensemble = helper.make_node(
             "TreeEnsembleRegressor",
             [FEATURES],
-            [PROBABILITY],
+            [PROBABILITY if offset is None else "logit"],
             domain="ai.onnx.ml",
             n_targets=1,
             aggregate_function="SUM",
+            # ONNX Runtime's regressor ignores LOGISTIC here, so the sigmoid is a node of its own.
             post_transform="NONE",
+            base_values=[offset or 0.0],
             nodes_treeids=self.tree,
             nodes_nodeids=self.node,
             nodes_featureids=self.feature,
@@ -253,7 +258,11 @@ class Forest:
             target_ids=[0] * len(self.leaf_tree),
             target_weights=self.leaf_value,
         )
-        return tabular_model([ensemble], [], width)
+        if offset is None:
+            return tabular_model([ensemble], [], width)
+        return tabular_model(
+            [ensemble, helper.make_node("Sigmoid", ["logit"], [PROBABILITY])], [], width
+        )
 
 
 def mean_of(models: Sequence[bytes]) -> bytes:

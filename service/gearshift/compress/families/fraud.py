@@ -1,4 +1,4 @@
-"""The fraud family: extra trees, small networks taught by them, a linear model.
+"""The fraud family: extra trees, boosted trees, small networks, a linear model, and their mean.
 
 Everything learns from the payments that are not held out, the calibration part included; all
 settings (depths, widths, the clipping) were chosen with that part left out.
@@ -17,7 +17,7 @@ from gearshift.compress.families.fraud_data import INPUT, TIME
 from gearshift.compress.made import Made, Workshop
 
 if TYPE_CHECKING:
-    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
 REACH = 8.0
 """Raw values are clipped at so many deviations: the columns have very long tails."""
@@ -30,8 +30,8 @@ Floats = npt.NDArray[np.float32]
 def trees(shop: Workshop, **settings: Any) -> Made:
     """Extra trees (Geurts et al., 2006); `settings` are scikit-learn's own."""
     rows = learned(shop)
-    classifier = _extra_trees(shop.seed, settings)
-    classifier.fit(_timeless(rows), rows.labels)
+    classifier = extra_trees(shop.seed, settings)
+    classifier.fit(timeless(rows), rows.labels)
     forest = _forest(classifier)
     return Made(
         artifact=forest.model(rows.inputs[INPUT].shape[1]),
@@ -41,25 +41,51 @@ def trees(shop: Workshop, **settings: Any) -> Made:
     )
 
 
-def network(
-    shop: Workshop, *, hidden: list[int], members: int = 1, taught: float = 0.0, **settings: Any
-) -> Made:
+def boosted(shop: Workshop, *, members: int, **settings: Any) -> Made:
+    """Gradient boosting on histograms; `settings` are scikit-learn's own.
+
+    The members differ in the columns that each of their splits may look at; their log-odds are
+    averaged, so that they are one ensemble of trees with one sigmoid behind it.
+    """
+    rows = learned(shop)
+    features = timeless(rows)
+    fitted = [_boosting(shop.seed + member, settings) for member in range(members)]
+    for member, classifier in enumerate(fitted, 1):
+        shop.report(f"boosting, member {member} of {members}")
+        classifier.fit(features, rows.labels)
+    forest, offset = _boosted_forest(fitted)
+    return Made(
+        artifact=forest.model(features.shape[1], offset=offset),
+        parameters=forest.parameters(),
+        about=f"{forest.trees} boosted trees in {members} members",
+        tools=TREE_TOOLS,
+    )
+
+
+def mean(shop: Workshop, *, of: list[str]) -> Made:
+    """The mean of the probabilities of earlier steps."""
+    parts = [shop.made[name] for name in of]
+    return Made(
+        artifact=graphs.mean_of([part.artifact for part in parts]),
+        parameters=sum(part.parameters for part in parts),
+        about=f"the mean of {', '.join(of)}",
+        tools=NETWORK_TOOLS,
+    )
+
+
+def network(shop: Workshop, *, hidden: list[int], members: int = 1, **settings: Any) -> Made:
     """Networks on clipped, standardized columns; several give the mean of their probabilities.
 
-    `taught` is the share of the trees' opinion in what they learn; the labels give the rest.
-    The trees are asked about rows that they did not grow on.
+    They learn from the labels alone: a share of the trees' opinion made them worse (the recipe's
+    notes say by how much).
     """
     from gearshift.compress.perceptrons import Plan, fit_perceptrons, parameters
 
     rows = learned(shop)
-    targets = rows.labels.astype(np.float32)
-    if taught > 0.0:
-        shop.report("asking trees about rows that they did not grow on")
-        soft = _out_of_fold(_timeless(rows), rows.labels, shop.seed)
-        targets = (taught * soft + (1.0 - taught) * targets).astype(np.float32)
     features = np.asarray(rows.inputs[INPUT], np.float32)
     scaling = graphs.Scaling.fit(features, REACH, ignored=(TIME,))
     plan = Plan(hidden=tuple(hidden), members=members, **settings)
+    targets = rows.labels.astype(np.float32)
     layers = fit_perceptrons(scaling.apply(features), targets, plan, shop.seed)
     return Made(
         artifact=graphs.perceptron(scaling, layers),
@@ -74,31 +100,24 @@ def learned(shop: Workshop) -> Part:
     return joined(shop.data.training, shop.data.calibration)
 
 
-def _timeless(rows: Part) -> Floats:
+def timeless(rows: Part) -> Floats:
     """The columns without the time: a constant column is never split on."""
     features = np.array(rows.inputs[INPUT], np.float32)
     features[:, TIME] = 0.0
     return features
 
 
-def _extra_trees(seed: int, settings: dict[str, Any]) -> ExtraTreesClassifier:
+def extra_trees(seed: int, settings: dict[str, Any]) -> ExtraTreesClassifier:
+    """Trees that have not grown yet."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     return ExtraTreesClassifier(criterion="entropy", n_jobs=-1, random_state=seed, **settings)
 
 
-def _out_of_fold(features: Floats, labels: npt.NDArray[np.int64], seed: int) -> Floats:
-    """The trees' opinion on each row, from trees that did not see it: [n]."""
-    from sklearn.model_selection import StratifiedKFold
+def _boosting(seed: int, settings: dict[str, Any]) -> HistGradientBoostingClassifier:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
-    soft = np.zeros(len(labels), np.float32)
-    settings = {"n_estimators": 60, "min_samples_leaf": 3, "max_features": 10}
-    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
-    for seen, asked in folds.split(features, labels):
-        classifier = _extra_trees(seed, settings)
-        classifier.fit(features[seen], labels[seen])
-        soft[asked] = classifier.predict_proba(features[asked])[:, 1]
-    return soft
+    return HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **settings)
 
 
 def _forest(classifier: ExtraTreesClassifier) -> graphs.Forest:
@@ -115,3 +134,23 @@ def _forest(classifier: ExtraTreesClassifier) -> graphs.Forest:
             share / len(classifier.estimators_),
         )
     return forest
+
+
+def _boosted_forest(
+    fitted: list[HistGradientBoostingClassifier],
+) -> tuple[graphs.Forest, float]:
+    """The trees of all members in flat form, and what is added to their sum: log-odds."""
+    forest, offset = graphs.Forest(), 0.0
+    for classifier in fitted:
+        # scikit-learn offers no public way to the trees; its version is pinned by the lock file.
+        offset += float(classifier._baseline_prediction.item()) / len(fitted)
+        for (predictor,) in classifier._predictors:
+            nodes = predictor.nodes
+            forest.add(
+                np.where(nodes["is_leaf"], -1, nodes["feature_idx"]),
+                nodes["num_threshold"],
+                nodes["left"],
+                nodes["right"],
+                nodes["value"] / len(fitted),
+            )
+    return forest, offset

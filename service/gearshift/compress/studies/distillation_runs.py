@@ -160,7 +160,7 @@ def fraud(data: DataSets, seeds: Sequence[int], report: Report) -> Trial:
     arms = []
     for words, rows in sets.items():
         report(f"fraud, {words}: asking trees about rows that they did not grow on")
-        soft = fraud_family._out_of_fold(fraud_family._timeless(rows), rows.labels, seed=1)
+        soft = _out_of_fold(fraud_family.timeless(rows), rows.labels, seed=1)
         for name, share in (("labels", 0.0), ("trees", 0.9)):
             targets = (share * soft + (1.0 - share) * rows.labels).astype(np.float32)
             values = []
@@ -188,6 +188,20 @@ def fraud(data: DataSets, seeds: Sequence[int], report: Report) -> Trial:
             "that of more and of fresher rows together."
         ),
     )
+
+
+def _out_of_fold(features: Any, labels: Any, seed: int) -> Any:
+    """The trees' opinion on each row, from trees that did not see it: [n]."""
+    from sklearn.model_selection import StratifiedKFold
+
+    soft = np.zeros(len(labels), np.float32)
+    settings = {"n_estimators": 60, "min_samples_leaf": 3, "max_features": 10}
+    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+    for seen, asked in folds.split(features, labels):
+        classifier = fraud_family.extra_trees(seed, settings)
+        classifier.fit(features[seen], labels[seen])
+        soft[asked] = classifier.predict_proba(features[asked])[:, 1]
+    return soft
 
 
 def _average_precision(
