@@ -294,3 +294,13 @@ def test_typed_contents_beside_shared_memory_are_refused(bench, client):
         with pytest.raises(grpc.RpcError) as caught:
             stub.ModelInfer(message)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_where_it_is_off_nothing_can_be_registered(make_bench):
+    bench = make_bench(shared_memory=False)
+    with triton.InferenceServerClient(bench.address) as client:
+        assert "system_shared_memory" not in client.get_server_metadata().extensions
+        client.unregister_system_shared_memory()
+        status, message = status_of(client.register_system_shared_memory, "r", "/key", 64)
+        assert (status, "--shared-memory" in message) == ("PERMISSION_DENIED", True)
+        assert status_of(client.infer, "m", [given()])[0] == "NOT_FOUND"

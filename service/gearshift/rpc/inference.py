@@ -21,7 +21,6 @@ EXTENSIONS = (
     "model_repository",
     "model_configuration",
     "parameters",
-    "system_shared_memory",
 )
 """Only what really answers; perf_analyzer skips server-side figures without `statistics`."""
 
@@ -60,8 +59,9 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        shared = ("system_shared_memory",) if self._memory.allowed else ()
         return pb.ServerMetadataResponse(
-            name="gearshift", version=__version__, extensions=EXTENSIONS
+            name="gearshift", version=__version__, extensions=(*EXTENSIONS, *shared)
         )
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -106,10 +106,13 @@ class RpcServer:
         return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)
 
 
-async def serve(engine: Engine, host: str, port: int) -> RpcServer:
-    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken."""
+async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = True) -> RpcServer:
+    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken.
+
+    `shared_memory` says whether callers may register it.
+    """
     methods: Any = Methods()
-    memory = SharedMemory()
+    memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
         InferenceServicer(engine, memory), methods
     )

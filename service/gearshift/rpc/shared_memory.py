@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gearshift.errors import (
+    Forbidden,
     InvalidInput,
     RegionExists,
     RegionNotFound,
@@ -138,13 +139,20 @@ class Place:
 
 
 class SharedMemory:
-    """The registered regions of one server, by name."""
+    """The registered regions of one server, by name; none, unless that is `allowed`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allowed: bool = True) -> None:
+        self.allowed = allowed
         self._regions: dict[str, Region] = {}
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Take in `byte_size` bytes from `offset` on of the object that `key` names."""
+        if not self.allowed:
+            raise Forbidden(
+                "shared memory is off on this server; --shared-memory"
+                " (GEARSHIFT_SHARED_MEMORY=true) turns it on, for callers who may read and write"
+                " all that the server may in /dev/shm"
+            )
         if not 1 <= len(name) <= LONGEST_NAME:
             raise InvalidInput(
                 f"the name of a shared memory region has 1 to {LONGEST_NAME} characters, not"
