@@ -6,10 +6,10 @@ TOOLS := build/tools
 MODELS_VENV := build/models-venv
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint models studies bench lock clean
+.PHONY: help setup demo serve test lint models studies bench bench-peers bench-peers-load lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
 
 setup: $(VENV)/.ready ## create .venv with the locked dependencies
 
@@ -40,6 +40,12 @@ bench: setup ## on this machine: what serving costs, a decision, the server besi
 	$(BIN)/python loadtests/bench.py --out docs/results
 	$(BIN)/python loadtests/decision_cost.py --out docs/results
 	$(BIN)/python loadtests/real_two_core.py --out docs/results
+
+bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)
+	$(BIN)/python -m loadtests.peers.throughput
+
+bench-peers-load: setup ## beside the same: what happens under load, with deadlines (8 minutes)
+	$(BIN)/python -m loadtests.peers.load
 
 lock: setup ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/$(PIP) uv

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gearshift.http2 import Connection, Stream, frames
-from gearshift.http2 import connection as connections
+from gearshift.http2 import Connection, Stream, frames, limits
 from gearshift.http2.header_blocks import HeaderReader, changes_table, write
 
 HEADERS = [
@@ -43,6 +42,9 @@ class Wire:
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def get_extra_info(self, name: str) -> None:
+        return None
 
     def close(self) -> None:
         self.closed = True
@@ -192,9 +194,10 @@ async def test_a_request_may_have_no_body():
     assert pair.answer_to(number) == b""
 
 
-async def test_large_bodies_go_both_ways_within_the_windows():
+@pytest.mark.parametrize("piece", [0, 999, 50_000])
+async def test_large_bodies_go_both_ways_within_the_windows(piece):
     """h2 raises where a window or frame size is passed."""
-    pair = Pair(stream_window=100_000)
+    pair = Pair(piece, stream_window=100_000)
     body = bytes(range(256)) * 20_000
     number = pair.ask(b"", ended=False)
     await pair.exchange()
@@ -359,7 +362,7 @@ REQUEST = raw(frames.HEADERS, frames.END_HEADERS, 1, BLOCK)
     ],
 )
 async def test_a_broken_protocol_ends_the_connection_and_says_why(sent, code, monkeypatch):
-    monkeypatch.setattr(connections, "CONNECTION_WINDOW", 65_535)
+    monkeypatch.setattr(limits, "CONNECTION_WINDOW", 65_535)
     server = Server(stream_window=2**30)
     server.connection.data_received(frames.PREFACE + raw(frames.SETTINGS, 0, 0) + sent)
     assert server.wire.closed
@@ -412,7 +415,7 @@ async def test_what_arrives_for_a_stream_that_ended_here_is_no_fault():
 
 
 async def test_unfinished_requests_have_a_bound_in_all(monkeypatch):
-    monkeypatch.setattr(connections, "MAX_HELD", 10_000)
+    monkeypatch.setattr(limits, "MAX_HELD", 10_000)
     pair = Pair()
     pair.ask(bytes(9_000), ended=False)
     second = pair.ask(bytes(9_000), ended=False)

@@ -37,6 +37,9 @@ URGENT = 0.15
 NOTICED = 0.08
 """A change by less than this share is not worth new tables even when there is time."""
 
+LOOKED_AT = 4
+"""Runs after which the spread is looked at anew: it costs more than all the rest of an event."""
+
 FORGET_AFTER = 2.0
 """Seconds without a run after which the estimate begins to drift back."""
 
@@ -50,7 +53,7 @@ class Learner:
     `p50s` and `p99s` are seconds by number of rows (index 0 unused), as measured offline.
     """
 
-    __slots__ = ("_factors", "_next", "_p50s", "_prior", "_seen", "_shown", "_window")
+    __slots__ = ("_factors", "_next", "_p50s", "_prior", "_runs", "_seen", "_shown", "_window")
 
     def __init__(self, p50s: Sequence[float], p99s: Sequence[float]) -> None:
         self._p50s = p50s
@@ -66,6 +69,7 @@ class Learner:
         # By size class (the bit length of the rows): the factor's moving average.
         self._factors = [1.0] * (len(p50s).bit_length() + 1)
         self._shown = (*self._factors, self._tail())
+        self._runs = 0
         self._seen = -math.inf
         self._next = 0
 
@@ -85,7 +89,8 @@ class Learner:
             # for all of them, and most sizes are seldom run.
             self._factors[other] *= step ** (gain / (1 + abs(other - size)))
         self._window.append((size, factor))
-        return self._moved(URGENT)
+        self._runs += 1
+        return self._moved(URGENT, spread=self._runs % LOOKED_AT == 0)
 
     def settle(self, now: float) -> bool:
         """Call it now and then: drifts back to the offline profile after a long time without
@@ -96,7 +101,7 @@ class Learner:
             self._next = (self._next + 13) % WINDOW
             self._window.append((1, self._prior[self._next]))
             self._factors = [factor + (1.0 - factor) * 2.0 / MEMORY for factor in self._factors]
-        return self._moved(NOTICED)
+        return self._moved(NOTICED, spread=True)
 
     def tables(self) -> tuple[list[float], list[float]]:
         """(p50s, p99s) in seconds by number of rows, never falling as the batch grows."""
@@ -115,8 +120,10 @@ class Learner:
         middle = (spread[WINDOW // 2 - 1] + spread[WINDOW // 2]) / 2.0
         return max(1.0, middle + TAIL * (spread[-2] - middle))
 
-    def _moved(self, share: float) -> bool:
-        return any(
-            abs(now - shown) > share * shown
-            for now, shown in zip((*self._factors, self._tail()), self._shown, strict=True)
-        )
+    def _moved(self, share: float, *, spread: bool) -> bool:
+        """Has an average moved by more than that share of what is shown, or the spread?"""
+        for now, shown in zip(self._factors, self._shown, strict=False):
+            if abs(now - shown) > share * shown:
+                return True
+        shown = self._shown[-1]
+        return spread and abs(self._tail() - shown) > share * shown

@@ -5,6 +5,6 @@ grpcio's own server: docs/decisions/2026-11-26-front-door.md.
 """
 
 from gearshift.http2.connection import Connection
-from gearshift.http2.stream import Receiver, Stream
+from gearshift.http2.stream import NOBODY, Receiver, Stream
 
-__all__ = ["Connection", "Receiver", "Stream"]
+__all__ = ["NOBODY", "Connection", "Receiver", "Stream"]

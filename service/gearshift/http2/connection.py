@@ -8,29 +8,14 @@ from either, so that nothing piles up for it.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from gearshift.http2 import frames
+from gearshift.http2 import frames, limits
 from gearshift.http2.frames import ConnectionFault, StreamFault
-from gearshift.http2.header_blocks import MAX_LIST, Fields, HeaderReader
+from gearshift.http2.header_blocks import Fields, HeaderReader
 from gearshift.http2.stream import Receiver, Stream
-
-MAX_STREAMS = 1_024
-"""Requests of one connection at a time; the next one is refused, which clients retry."""
-
-MAX_FRAME = 256 * 1024
-"""Bytes of a frame from the peer. Large tensors in few pieces, small enough to share the line."""
-
-STREAM_WINDOW = 1024 * 1024
-CONNECTION_WINDOW = 16 * 1024 * 1024
-"""Bytes that a peer may send ahead, on a stream and in all."""
-
-MAX_HELD = 256 * 1024 * 1024
-"""Bytes of unfinished requests that one connection may have here."""
-
-MAX_BLOCK = 2 * MAX_LIST
-"""Bytes of a header block as it is sent."""
 
 Meaning = TypeVar("Meaning")
 
@@ -46,8 +31,8 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         accept: Callable[[Stream, Meaning], Receiver],
         gone: Callable[[Connection[Meaning]], None],
         *,
-        stream_window: int = STREAM_WINDOW,
-        max_streams: int = MAX_STREAMS,
+        stream_window: int = limits.STREAM_WINDOW,
+        max_streams: int = limits.MAX_STREAMS,
     ) -> None:
         self.stream_window = stream_window
         self.window = frames.DEFAULT_WINDOW
@@ -71,21 +56,32 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         self._room = frames.DEFAULT_WINDOW
         self._peer_window = frames.DEFAULT_WINDOW
         self._last_stream = 0
+        self._going_on: tuple[int, int, int] | None = None
+        """Flags, stream and missing bytes of a DATA frame that has come in part."""
         self._block: tuple[int, int, bytearray] | None = None
         """Stream, flags and bytes of a header block that goes on in the next frame."""
         self._leaving = False
 
     # --- the transport's side ----------------------------------------------------------
 
+    @property
+    def greeted(self) -> bool:
+        """The peer has begun to speak HTTP/2."""
+        return self._greeted
+
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        opened = transport.get_extra_info("socket")
+        if opened is not None:
+            # A peer that vanished without a word is noticed by the kernel.
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.send(
             frames.settings(
                 (
                     (frames.MAX_CONCURRENT_STREAMS, self._max_streams),
                     (frames.INITIAL_WINDOW_SIZE, self.stream_window),
-                    (frames.MAX_FRAME_SIZE, MAX_FRAME),
-                    (frames.MAX_HEADER_LIST_SIZE, MAX_LIST),
+                    (frames.MAX_FRAME_SIZE, limits.MAX_FRAME),
+                    (frames.MAX_HEADER_LIST_SIZE, limits.MAX_LIST),
                 )
             )
         )
@@ -94,8 +90,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         for stream in list(self.streams.values()):
-            stream.end()
-            stream.receiver.cancelled()
+            self._cancel(stream)
         self._gone(self)
 
     def pause_writing(self) -> None:
@@ -129,17 +124,24 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
             if size < at:
                 return 0
             self._greeted = True
+        if self._going_on is not None:
+            at = self._on_rest_of_data(data)
         unpack, head_size = frames.HEAD.unpack_from, frames.HEAD_SIZE
         while size - at >= head_size:
             high, low, kind, flags, number = unpack(data, at)
             length = high << 8 | low
-            if length > MAX_FRAME:
+            if length > limits.MAX_FRAME:
                 raise ConnectionFault(
-                    frames.FRAME_SIZE_ERROR, f"a frame of {length} bytes, above {MAX_FRAME}"
+                    frames.FRAME_SIZE_ERROR, f"a frame of {length} bytes, above {limits.MAX_FRAME}"
                 )
             begin = at + head_size
             end = begin + length
             if end > size:
+                if kind == frames.DATA and not flags & frames.PADDED and length > limits.LARGE:
+                    # What is there of it is passed on at once instead of being kept here.
+                    self._going_on = flags, number & frames.LARGEST_STREAM, length
+                    self._wanted = 1
+                    return begin + self._on_rest_of_data(data[begin:])
                 self._wanted = end - at
                 return at
             at = end
@@ -149,6 +151,22 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
                 self._drop(fault)
         self._wanted = head_size
         return at
+
+    def _on_rest_of_data(self, data: bytes) -> int:
+        """Take what belongs to the DATA frame under way; how many bytes that was."""
+        assert self._going_on is not None
+        flags, number, missing = self._going_on
+        part = data[:missing]
+        if len(part) < missing:
+            self._going_on = flags, number, missing - len(part)
+            flags &= ~frames.END_STREAM
+        else:
+            self._going_on = None
+        try:
+            self._take(frames.DATA, flags, number, part)
+        except StreamFault as fault:
+            self._drop(fault)
+        return len(part)
 
     # --- frames ------------------------------------------------------------------------
 
@@ -181,7 +199,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         self._room -= size
         if self._room < 0:
             raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more bytes than the window has")
-        if self._room < CONNECTION_WINDOW // 2:
+        if self._room < limits.CONNECTION_WINDOW // 2:
             self._credit()
         stream = self.streams.get(number)
         if stream is None or stream.ended:
@@ -197,9 +215,11 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         padding = size - len(body)
         stream.held += len(body)
         self.held += len(body)
-        if self.held > MAX_HELD:
+        if self.held > limits.MAX_HELD:
             raise StreamFault(
-                number, frames.ENHANCE_YOUR_CALM, f"unfinished requests above {MAX_HELD} bytes"
+                number,
+                frames.ENHANCE_YOUR_CALM,
+                f"unfinished requests above {limits.MAX_HELD} bytes",
             )
         stream.ended = bool(flags & frames.END_STREAM)
         if padding:
@@ -220,7 +240,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION of nothing")
         _, first_flags, block = self._block
         block += payload
-        if len(block) > MAX_BLOCK or not payload:
+        if len(block) > limits.MAX_BLOCK or not payload:
             # Empty ones cost work and never come to an end.
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a header block without end")
         if flags & frames.END_HEADERS:
@@ -248,9 +268,11 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         stream = Stream(self, number, self.stream_window, self._peer_window)
         stream.ended = ended
         self.streams[number] = stream
-        stream.receiver = self._accept(stream, meaning)
-        if ended and stream.open:
-            stream.receiver.data(b"", ended=True)
+        receiver = self._accept(stream, meaning)
+        if stream.open:
+            stream.receiver = receiver
+            if ended:
+                receiver.data(b"", ended=True)
 
     def _on_reset(self, number: int, payload: bytes) -> None:
         frames.read_word(payload, "RST_STREAM")
@@ -258,8 +280,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
             raise ConnectionFault(frames.PROTOCOL_ERROR, f"RST_STREAM of idle stream {number}")
         stream = self.streams.get(number)
         if stream is not None:
-            stream.end()
-            stream.receiver.cancelled()
+            self._cancel(stream)
 
     def _on_window_update(self, number: int, payload: bytes) -> None:
         more = frames.read_word(payload, "WINDOW_UPDATE") & frames.LARGEST_WINDOW
@@ -292,7 +313,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
             elif name == frames.MAX_FRAME_SIZE:
                 if not frames.DEFAULT_FRAME <= value < 2**24:
                     raise ConnectionFault(frames.PROTOCOL_ERROR, f"frames of {value} bytes")
-                self.peer_frame = min(value, MAX_FRAME)
+                self.peer_frame = min(value, limits.MAX_FRAME)
         self.send(frames.frame(frames.SETTINGS, frames.ACK, 0))
         self._unblock()
 
@@ -347,8 +368,8 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
             self._transport.close()
 
     def _credit(self) -> None:
-        more = CONNECTION_WINDOW - self._room
-        self._room = CONNECTION_WINDOW
+        more = limits.CONNECTION_WINDOW - self._room
+        self._room = limits.CONNECTION_WINDOW
         self.send(frames.window_update(0, more))
 
     def _unblock(self) -> None:
@@ -360,8 +381,12 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         stream = self.streams.get(fault.stream)
         self.send(frames.rst_stream(fault.stream, fault.code))
         if stream is not None:
-            stream.end()
-            stream.receiver.cancelled()
+            self._cancel(stream)
+
+    def _cancel(self, stream: Stream) -> None:
+        receiver = stream.receiver
+        stream.end()
+        receiver.cancelled()
 
     def _fail(self, fault: ConnectionFault) -> None:
         self.send(frames.goaway(self._last_stream, fault.code, str(fault)))

@@ -12,10 +12,8 @@ from typing import Generic, TypeVar
 
 import hpack
 
+from gearshift.http2 import limits
 from gearshift.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionFault
-
-MAX_LIST = 64 * 1024
-"""Bytes of all fields of a request, as HTTP/2 counts them."""
 
 MOST_REMEMBERED = 64
 
@@ -28,7 +26,7 @@ class HeaderReader(Generic[Meaning]):
 
     def __init__(self, interpret: Callable[[Fields], Meaning]) -> None:
         self._interpret = interpret
-        self._decoder = hpack.Decoder(max_header_list_size=MAX_LIST)
+        self._decoder = hpack.Decoder(max_header_list_size=limits.MAX_LIST)
         self._known: dict[bytes, Meaning] = {}
 
     def read(self, block: bytes) -> Meaning:
@@ -39,7 +37,7 @@ class HeaderReader(Generic[Meaning]):
             fields = self._decoder.decode(block, raw=True)
         except hpack.OversizedHeaderListError:
             raise ConnectionFault(
-                ENHANCE_YOUR_CALM, f"the headers of a request are above {MAX_LIST} bytes"
+                ENHANCE_YOUR_CALM, f"the headers of a request are above {limits.MAX_LIST} bytes"
             ) from None
         except hpack.HPACKError as error:
             raise ConnectionFault(COMPRESSION_ERROR, f"header block: {error}") from None

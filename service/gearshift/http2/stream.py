@@ -24,6 +24,19 @@ class Receiver(Protocol):
         ...
 
 
+class Nobody:
+    """The receiver of a stream that is over."""
+
+    def data(self, payload: bytes, *, ended: bool) -> None:
+        self.receiver = NOBODY
+
+    def cancelled(self) -> None:
+        self.receiver = NOBODY
+
+
+NOBODY = Nobody()
+
+
 class Stream:
     """What is known of one open stream. `room` is what the peer may still send, `window` what
     may be sent to it, in bytes; `held` what came in and was not taken yet."""
@@ -174,6 +187,9 @@ class Stream:
         self.open = False
         self.taken(self.held)
         self._queue.clear()
+        # The receiver knows this stream, too: a circle would keep its request until the
+        # collector comes by, and requests are large.
+        self.receiver = NOBODY
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._connection.forget(self)

@@ -9,7 +9,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -47,14 +47,19 @@ class Responder:
 
     def reply(self, message: bytes) -> None:
         """The one answer of a unary call, and its end."""
+        self._over()
         if self._stream.open:
             self._stream.answer(wire.OK_HEAD, wire.framed(message), wire.OK_TRAILERS)
 
     def fail(self, code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> None:
         """End with a status."""
+        self._over()
         if self._stream.open:
             ending = wire.trailers if self._begun else wire.trailers_only
             self._stream.finish(ending(code, text, metadata))
+
+    def _over(self) -> None:
+        """Nothing more will be needed of what came in."""
 
     def begin(self) -> None:
         """The head of a streamed answer."""
@@ -107,46 +112,45 @@ class Responder:
 class UnaryCall(Responder):
     """A call with one message in."""
 
-    __slots__ = ("_buffer", "_leave", "_method", "_task")
+    __slots__ = ("_leave", "_method", "_parts", "_size", "_task", "_whole")
 
     def __init__(self, stream: Stream, call: Call, method: Method) -> None:
         super().__init__(stream, call)
         self._method = method
-        self._buffer: bytearray | None = None
+        # What has come in, put together only once: it may be many megabytes.
+        self._parts: list[bytes] = []
+        self._size = self._whole = 0
         self._leave: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def data(self, payload: bytes, *, ended: bool) -> None:
-        if self._buffer is None:
-            if ended:
-                self._begin(payload)
-                return
-            self._buffer = bytearray()
-        buffer = self._buffer
-        buffer += payload
-        if len(buffer) >= wire.PREFIX:
-            size = int.from_bytes(buffer[1 : wire.PREFIX], "big")
-            if size > MAX_MESSAGE or len(buffer) > size + wire.PREFIX:
-                self._stream.taken(len(buffer))
-                buffer.clear()
-                too_large = wire.too_large(MAX_MESSAGE)
-                if size > MAX_MESSAGE:
-                    self.fail(too_large.code, str(too_large))
-                else:
-                    self.fail(grpc.StatusCode.INTERNAL, "more than one message in a unary call")
-                return
-        if ended:
-            self._begin(bytes(buffer))
+        if ended and not self._parts:
+            self._begin(payload)
+            return
+        parts = self._parts
+        parts.append(payload)
+        self._size += len(payload)
+        if not self._whole and (self._size >= wire.PREFIX or ended):
+            parts[:] = [b"".join(parts)]
+            self._whole = wire.PREFIX + wire.size_of(parts[0])
+        if self._size > self._whole > 0:
+            self.fail(grpc.StatusCode.INTERNAL, "more than one message in a unary call")
+        elif self._whole > MAX_MESSAGE + wire.PREFIX:
+            too_large = wire.too_large(MAX_MESSAGE)
+            self.fail(too_large.code, str(too_large))
+        elif ended:
+            self._begin(parts[0], parts[1:])
         else:
             self._stream.more(len(payload))
 
-    def _begin(self, whole: bytes) -> None:
+    def _begin(self, first: bytes, rest: Sequence[bytes] = ()) -> None:
         self._stream.taken(self._stream.held)
         try:
-            message = only_message(whole, self.call)
+            message = only_message(self.call, first, rest)
         except WireError as error:
             self.fail(error.code, str(error))
             return
+        self._parts = []
         direct = self._method.direct
         if direct is not None:
             self._leave = direct(self, message)
@@ -162,9 +166,14 @@ class UnaryCall(Responder):
             return
         await self._respond(handler, request)
 
+    def _over(self) -> None:
+        # Who is asked to leave knows the request, which knows this call.
+        self._leave = None
+
     def cancelled(self) -> None:
-        if self._leave is not None:
-            self._leave()
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
         if self._task is not None:
             self._task.cancel()
 
@@ -207,7 +216,7 @@ class StreamCall(Responder):
             while self._arrived:
                 whole = self._arrived.popleft()
                 self._stream.taken(min(len(whole), self._stream.held))
-                yield deserialize(only_message(whole, self.call))
+                yield deserialize(only_message(self.call, whole))
             # Only who keeps up may send more.
             self._pay()
             if self._fault is not None:
@@ -225,21 +234,11 @@ class StreamCall(Responder):
         self._task.cancel()
 
 
-class Ended:
-    """Takes what still comes in for a call that is over already."""
-
-    def data(self, payload: bytes, *, ended: bool) -> None:
-        pass
-
-    def cancelled(self) -> None:
-        pass
-
-
 def split_messages(buffer: bytearray, limit: int) -> list[bytes]:
     """Take the whole messages off `buffer`, each with its prefix."""
     found, at = [], 0
     while len(buffer) - at >= wire.PREFIX:
-        size = int.from_bytes(buffer[at + 1 : at + wire.PREFIX], "big")
+        size = wire.size_of(buffer, at)
         if size > limit:
             raise wire.too_large(limit)
         end = at + wire.PREFIX + size
@@ -252,16 +251,18 @@ def split_messages(buffer: bytearray, limit: int) -> list[bytes]:
     return found
 
 
-def only_message(whole: bytes, call: Call) -> bytes:
-    """The message behind its prefix."""
-    size = len(whole) - wire.PREFIX
-    if size < 0 or int.from_bytes(whole[1 : wire.PREFIX], "big") != size:
+def only_message(call: Call, first: bytes, rest: Sequence[bytes] = ()) -> bytes:
+    """The message behind its prefix, which is in `first`."""
+    size = len(first) - wire.PREFIX + sum(map(len, rest))
+    if size < 0 or wire.size_of(first) != size:
         raise WireError(
             grpc.StatusCode.INTERNAL,
-            "the call has no message" if not whole else "a message is not as long as it says",
+            "a message is not as long as it says" if first else "the call has no message",
         )
-    message = whole[wire.PREFIX :]
-    if whole[0] == 0:
+    message = first[wire.PREFIX :]
+    if rest:
+        message = b"".join((message, *rest))
+    if first[0] == 0:
         if size > MAX_MESSAGE:
             raise wire.too_large(MAX_MESSAGE)
         return message

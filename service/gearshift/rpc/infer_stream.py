@@ -59,7 +59,7 @@ class InferStream(Responder):
         try:
             for whole in split_messages(self._buffer, MAX_MESSAGE):
                 self._stream.taken(min(len(whole), self._stream.held))
-                self._ask(only_message(whole, self.call))
+                self._ask(only_message(self.call, whole))
             if ended and self._buffer:
                 raise WireError(grpc.StatusCode.INTERNAL, "the last message is cut short")
         except WireError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -13,9 +14,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gearshift.engine import Engine
 from gearshift.errors import ConfigurationInvalid
-from gearshift.http2 import Connection, Receiver, Stream
+from gearshift.http2 import NOBODY, Connection, Receiver, Stream
 from gearshift.rpc import wire
-from gearshift.rpc.calls import Ended, StreamCall, UnaryCall
+from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import InferenceServicer
@@ -27,6 +28,11 @@ INFERENCE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full
 LIVE = "live"
 """Health service that serves as long as the process runs: for liveness probes, which must
 not kill a server for draining."""
+
+SWEEP_EVERY = 5.0
+UNFINISHED = 60.0
+"""Seconds. So often it is looked who has begun something and not gone on: a connection that has
+said nothing in that time is closed, a request that is not complete after UNFINISHED is ended."""
 
 BACKLOG = 4_096
 """Connections that may wait to be taken; a fleet may come back all at once."""
@@ -40,6 +46,8 @@ class RpcServer:
         self._health = health_
         self._services = services
         self._connections: set[Connection[Call]] = set()
+        self._silent: set[Connection[Call]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._listener: asyncio.Server | None = None
@@ -58,6 +66,7 @@ class RpcServer:
                 f" uses it or choose another with --grpc-port"
             ) from None
         self.port = self._listener.sockets[0].getsockname()[1]
+        self.sweep()
 
     async def not_serving(self) -> None:
         """Tell health checks that this server takes nothing new; it stays live."""
@@ -69,6 +78,8 @@ class RpcServer:
         await self.not_serving()
         if self._listener is not None:
             self._listener.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         for connection in list(self._connections):
             connection.leave()
         with suppress(TimeoutError):
@@ -76,6 +87,23 @@ class RpcServer:
                 await self._empty.wait()
         for connection in list(self._connections):
             connection.abort()
+
+    def sweep(self) -> None:
+        """End what was begun and not gone on with."""
+        for connection in self._silent & self._connections:
+            connection.abort()
+        self._silent = {each for each in self._connections if not each.greeted}
+        before = time.monotonic() - UNFINISHED
+        for connection in self._connections:
+            for stream in tuple(connection.streams.values()):
+                call = stream.receiver
+                if not stream.ended and isinstance(call, UnaryCall) and call.arrival < before:
+                    call.fail(
+                        grpc.StatusCode.DEADLINE_EXCEEDED,
+                        f"the request was not complete after {UNFINISHED:g} s",
+                    )
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(SWEEP_EVERY, self.sweep)
 
     def _connect(self) -> Connection[Call]:
         connection = Connection(read_call, self._accept, self._gone)
@@ -91,16 +119,16 @@ class RpcServer:
     def _accept(self, stream: Stream, call: Call) -> Receiver:
         if not call.grpc:
             stream.finish(wire.NOT_GRPC)
-            return Ended()
+            return NOBODY
         if call.fault is not None:
             stream.finish(wire.trailers_only(call.fault.code, str(call.fault)))
-            return Ended()
+            return NOBODY
         method = self._methods.find(call.path)
         if method is None:
             stream.finish(
                 wire.trailers_only(grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
             )
-            return Ended()
+            return NOBODY
         if method.stream is not None:
             return method.stream(stream, call)
         return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)

@@ -111,6 +111,11 @@ def _metadata(name: bytes, value: bytes) -> tuple[str, str | bytes]:
         return key, value
 
 
+def size_of(data: bytes | bytearray, at: int = 0) -> int:
+    """What the prefix that begins at `at` says of its message's size, in bytes."""
+    return int.from_bytes(data[at + 1 : at + PREFIX], "big")
+
+
 def framed(message: bytes) -> bytes:
     """A message as it travels, not compressed."""
     return b"\x00" + len(message).to_bytes(4, "big") + message
