@@ -45,6 +45,22 @@ class VariantNotFound(RequestError):
     """The model has no variant of that name or version."""
 
 
+class RegionNotFound(RequestError):
+    """No shared memory region of that name is registered."""
+
+
+class RegionExists(RequestError):
+    """A shared memory region of that name is registered already."""
+
+
+class RegionUnusable(RequestError):
+    """The key of a shared memory region names nothing that this server can open."""
+
+
+class TooManyRegions(RequestError):
+    """As many shared memory regions are registered as the server keeps."""
+
+
 class FloorUnreachable(RequestError):
     """No variant of the model is as accurate as the request demands."""
 
@@ -105,6 +121,11 @@ ENDINGS: Mapping[type[RequestError], Ending] = {
     InvalidInput: Ending("INVALID_ARGUMENT", Outcome.INVALID),
     ModelNotFound: Ending("NOT_FOUND", Outcome.INVALID),
     VariantNotFound: Ending("NOT_FOUND", Outcome.INVALID),
+    RegionNotFound: Ending("NOT_FOUND", Outcome.INVALID),
+    RegionExists: Ending("ALREADY_EXISTS", Outcome.INVALID),
+    # Triton's status for it, which its clients know.
+    RegionUnusable: Ending("INTERNAL", Outcome.INVALID),
+    TooManyRegions: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
     FloorUnreachable: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
     BudgetInfeasible: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
     Overloaded: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),

@@ -44,6 +44,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "providers": '["CPUExecutionProvider"]',
         "on_time_bonus": "0.5",
         "drain_seconds": "1.5",
+        "shared_memory": "true",
         "log_level": "debug",
         "log_format": "json",
     }
@@ -53,6 +54,26 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         monkeypatch.setenv(f"GEARSHIFT_{name.upper()}", value)
     changed = load_settings()
     assert all(getattr(changed, name) != getattr(default, name) for name in values)
+
+
+@pytest.mark.parametrize(
+    ("host", "said", "registers"),
+    [
+        ("127.0.0.1", None, True),
+        ("127.1.2.3", None, True),
+        ("::1", None, True),
+        ("localhost", None, True),
+        ("0.0.0.0", None, False),
+        ("::", None, False),
+        ("10.0.0.7", None, False),
+        ("models.example", None, False),
+        ("0.0.0.0", True, True),
+        ("127.0.0.1", False, False),
+    ],
+)
+def test_shared_memory_is_for_callers_on_this_machine_unless_said(host, said, registers):
+    settings = load_settings(host=host, shared_memory=said)
+    assert settings.registers_shared_memory is registers
 
 
 @pytest.mark.parametrize(

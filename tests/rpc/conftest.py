@@ -34,6 +34,7 @@ class GrpcBench:
         duration: Callable[[str, int], float] = lambda variant, rows: 0.0,
         workers: int = 2,
         max_batch_size: int = 8,
+        shared_memory: bool = True,
     ) -> None:
         model = make_model(classes=CLASSES, max_batch_size=max_batch_size)
         self.catalog = make_catalog(model, make_model("other", classes=CLASSES))
@@ -60,7 +61,7 @@ class GrpcBench:
             self.engine.start()
             self.loop = asyncio.get_running_loop()
             self._end = asyncio.Event()
-            self.server = await serve(self.engine, "127.0.0.1", 0)
+            self.server = await serve(self.engine, "127.0.0.1", 0, shared_memory=shared_memory)
             self._ready.set()
             await self._end.wait()
             await self.engine.drain(1.0)

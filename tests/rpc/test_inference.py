@@ -188,6 +188,12 @@ def test_the_unserved_list_is_exactly_what_is_left(bench):
         "ModelStreamInfer",
         "ModelStatistics",
         "RepositoryIndex",
+        "SystemSharedMemoryRegister",
+        "SystemSharedMemoryUnregister",
+        "SystemSharedMemoryStatus",
+        "CudaSharedMemoryRegister",
+        "CudaSharedMemoryUnregister",
+        "CudaSharedMemoryStatus",
     }
     assert {method.name for method in service.methods} == served | set(UNSERVED)
 

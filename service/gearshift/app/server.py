@@ -71,7 +71,12 @@ async def serve(
         # What was loaded stays: the collector need not look through it again and again.
         gc.collect()
         gc.freeze()
-        rpc = await serve_rpc(engine, settings.host, settings.grpc_port)
+        rpc = await serve_rpc(
+            engine,
+            settings.host,
+            settings.grpc_port,
+            shared_memory=settings.registers_shared_memory,
+        )
         serving = True
         announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
         await stop.wait()

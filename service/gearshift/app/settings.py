@@ -6,6 +6,7 @@ over the file, which wins over the default.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -63,12 +64,27 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         30.0, ge=0, le=3600, description="How long admitted requests may take at shutdown."
     )
+    shared_memory: bool | None = Field(
+        None,
+        description="Whether callers may register shared memory, which lets them read and write"
+        " what the server may in /dev/shm; by default where only this machine can call.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )
     log_format: Literal["console", "json"] = Field(
         "console", description="Lines for people or for machines; both go to stderr."
     )
+
+    @property
+    def registers_shared_memory(self) -> bool:
+        """What was said, or else whether `host` keeps out callers from other machines."""
+        if self.shared_memory is not None:
+            return self.shared_memory
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @classmethod
     def settings_customise_sources(

@@ -104,6 +104,13 @@ def serve(
         float | None,
         typer.Option(help="How long admitted requests may take at shutdown.  [default: 30]"),
     ] = None,
+    shared_memory: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether callers may register shared memory, which lets them read and write what"
+            " the server may in /dev/shm.  [default: where only this machine can call]"
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.  [default: info]")
     ] = None,
@@ -130,6 +137,7 @@ def serve(
             providers=provider,
             on_time_bonus=on_time_bonus,
             drain_seconds=drain_seconds,
+            shared_memory=shared_memory,
             log_level=log_level,
             log_format=log_format,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
@@ -17,7 +18,8 @@ from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.catalog import Model, TensorSpec
 from gearshift.engine import Answer
-from gearshift.rpc.datatypes import DATATYPES, to_raw
+from gearshift.rpc.datatypes import DATATYPES, to_buffer, to_raw
+from gearshift.rpc.shared_memory import Place
 
 BYTES_FIELD, VARINT_FIELD = 2, 0
 """Wire types."""
@@ -50,9 +52,10 @@ class AnswerWriter:
         self._prefix = uuid.uuid4().hex
         self._numbers = count(1)
 
-    def write(self, message: Any, answer: Answer) -> bytes:
+    def write(self, message: Any, answer: Answer, places: Mapping[str, Place]) -> bytes:
         """The answer to the ModelInferRequest `message`: the wanted outputs raw, in the order
-        asked for."""
+        asked for. Those with a place are written there, and their raw contents are empty:
+        clients read output i from raw contents i."""
         request_id = message.id.encode() or b"%s-%x" % (self._prefix.encode(), next(self._numbers))
         parts = [
             self._constant(answer),
@@ -68,7 +71,12 @@ class AnswerWriter:
         wanted = [self._outputs[output.name] for output in message.outputs]
         for spec in wanted or self._model.signature.outputs:
             array = answer.outputs[spec.name]
-            raw = to_raw(array, DATATYPES[spec.datatype])
+            place = places.get(spec.name)
+            if place is None:
+                raw = to_raw(array, DATATYPES[spec.datatype])
+            else:
+                place.write(to_buffer(array, DATATYPES[spec.datatype]))
+                raw = b""
             parts += (self._description(spec, len(array)), RAW, varint(len(raw)), raw)
         return b"".join(parts)
 

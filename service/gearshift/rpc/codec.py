@@ -1,31 +1,34 @@
 """From protobuf to the engine: requests decoded and checked.
 
-Pure functions. Every mistake in a request is InvalidInput with the tensor's name and what
-would be right; the model's signature is the only measure.
+Functions of their arguments and of the shared memory that a tensor may lie in. Every mistake in
+a request is InvalidInput with the tensor's name and what would be right; the model's signature is
+the only measure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gearshift.core.catalog import Model, TensorSpec
 from gearshift.core.request import Parameter, Request
 from gearshift.errors import InvalidInput
 from gearshift.ports import Array, Tensors
-from gearshift.rpc.datatypes import DATATYPES, from_raw, from_typed
+from gearshift.rpc.datatypes import DATATYPES, from_raw, from_typed, raw_size
+from gearshift.rpc.shared_memory import BYTE_SIZE, PARAMETERS, Place, SharedMemory
 
-SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
-
-def decode(message: Any, model: Model, remaining: float) -> tuple[Request, Tensors]:
-    """A ModelInferRequest as a Request and its tensors, each (rows, *shape).
+def decode(
+    message: Any, model: Model, remaining: float, memory: SharedMemory
+) -> tuple[Request, Tensors, Mapping[str, Place]]:
+    """A ModelInferRequest as a Request, its tensors, each (rows, *shape), and the places of the
+    outputs that are wanted in shared memory.
 
     `remaining` is the caller's gRPC deadline in seconds from arrival, inf without one.
     """
-    inputs = _inputs(message, model)
+    inputs = _inputs(message, model, memory)
     rows = len(next(iter(inputs.values())))
-    check_outputs(message, model)
+    places = _places(message, model, rows, memory)
     request = Request(
         model=model.name,
         rows=rows,
@@ -33,7 +36,7 @@ def decode(message: Any, model: Model, remaining: float) -> tuple[Request, Tenso
         parameters=parameters_of(message),
         remaining=remaining,
     )
-    return request, inputs
+    return request, inputs, places
 
 
 def parameters_of(message: Any) -> dict[str, Parameter]:
@@ -47,34 +50,55 @@ def parameters_of(message: Any) -> dict[str, Parameter]:
     return values
 
 
-def check_outputs(message: Any, model: Model) -> None:
-    """Only outputs that the model has, each once, without extensions that are not served."""
-    known = [spec.name for spec in model.signature.outputs]
+def _places(message: Any, model: Model, rows: int, memory: SharedMemory) -> Mapping[str, Place]:
+    """Only outputs that the model has, each once; of those in shared memory, where."""
+    specs = {spec.name: spec for spec in model.signature.outputs}
     seen = set()
+    places: dict[str, Place] = {}
     for output in message.outputs:
-        if output.name not in known:
+        spec = specs.get(output.name)
+        if spec is None:
             raise InvalidInput(
-                f"model {model.name!r} has no output {output.name!r}; it has {', '.join(known)}"
+                f"model {model.name!r} has no output {output.name!r}; it has {', '.join(specs)}"
             )
         if output.name in seen:
             raise InvalidInput(f"output {output.name!r} is requested twice")
         seen.add(output.name)
-        _check_tensor_parameters(output, f"output {output.name!r}")
+        if not output.parameters:
+            continue
+        place = _place(output, f"output {output.name!r}", memory)
+        if place is None:
+            continue
+        places[output.name] = place
+        # Now, not after a run for nothing; how long BYTES are shows only then.
+        needed = raw_size(DATATYPES[spec.datatype], (rows, *spec.shape))
+        if needed is not None and place.byte_size < needed:
+            raise InvalidInput(
+                f"{place.where}: {BYTE_SIZE} is {place.byte_size}, but {rows} rows of"
+                f" {spec.datatype} [{_dims(spec.shape)}] take {needed}"
+            )
+    return places
 
 
-def _inputs(message: Any, model: Model) -> Tensors:
+def _inputs(message: Any, model: Model, memory: SharedMemory) -> Tensors:
     specs = {spec.name: spec for spec in model.signature.inputs}
     if not message.inputs:
         raise InvalidInput(f"the request has no inputs; model {model.name!r} takes {_told(specs)}")
+    places = [
+        _place(tensor, f"input {tensor.name!r}", memory) if tensor.parameters else None
+        for tensor in message.inputs
+    ]
     raw = message.raw_input_contents
-    if raw and len(raw) != len(message.inputs):
+    sent = places.count(None)
+    if raw and len(raw) != sent:
         raise InvalidInput(
-            f"{len(raw)} raw_input_contents for {len(message.inputs)} inputs; there must be"
-            f" one for each, in the same order"
+            f"{len(raw)} raw_input_contents for {sent} inputs; there must be one for each that is"
+            f" not in shared memory, in the same order"
         )
+    unread = iter(raw)
     arrays: dict[str, Array] = {}
     rows: int | None = None
-    for index, tensor in enumerate(message.inputs):
+    for tensor, place in zip(message.inputs, places, strict=True):
         spec = specs.get(tensor.name)
         if spec is None:
             raise InvalidInput(
@@ -87,14 +111,25 @@ def _inputs(message: Any, model: Model) -> Tensors:
         if rows is not None and shape[0] != rows:
             raise InvalidInput(f"{where} has {shape[0]} rows, the input before it {rows}")
         rows = shape[0]
-        _check_tensor_parameters(tensor, where)
         datatype = DATATYPES[spec.datatype]
-        if raw:
+        if place is not None:
+            expected = raw_size(datatype, shape)
+            if tensor.HasField("contents") and tensor.contents.ByteSize():
+                raise InvalidInput(
+                    f"{where} has contents beside shared memory; give one of the two"
+                )
+            if expected not in (None, place.byte_size):
+                raise InvalidInput(
+                    f"{where}: {BYTE_SIZE} is {place.byte_size}, but shape {list(shape)} of"
+                    f" {datatype.name} takes {expected}"
+                )
+            arrays[tensor.name] = from_raw(place.read(), datatype, shape, where)
+        elif raw:
             if tensor.HasField("contents") and tensor.contents.ByteSize():
                 raise InvalidInput(
                     f"{where} has contents beside raw_input_contents; give one of the two"
                 )
-            arrays[tensor.name] = from_raw(raw[index], datatype, shape, where)
+            arrays[tensor.name] = from_raw(next(unread), datatype, shape, where)
         else:
             if not tensor.HasField("contents"):
                 raise InvalidInput(f"{where} has no data: neither contents nor raw contents")
@@ -123,16 +158,18 @@ def _shape(tensor: Any, spec: TensorSpec, model: Model, where: str) -> tuple[int
     return shape
 
 
-def _check_tensor_parameters(tensor: Any, where: str) -> None:
+def _place(tensor: Any, where: str, memory: SharedMemory) -> Place | None:
+    """Where in shared memory a tensor lies, if it does; refuses extensions that are not served."""
     for name in tensor.parameters:
-        if name in SHARED_MEMORY:
-            raise InvalidInput(f"{where}: shared memory is not served; send the tensor itself")
         if name == "classification":
             raise InvalidInput(
                 f"{where}: the classification extension is not served; ask for the output itself"
             )
-        if name not in ("binary_data", "binary_data_size"):
-            raise InvalidInput(f"{where}: unknown parameter {name!r}; there are none for tensors")
+        if name not in ("binary_data", "binary_data_size", *PARAMETERS):
+            raise InvalidInput(
+                f"{where}: unknown parameter {name!r}; those of tensors are {', '.join(PARAMETERS)}"
+            )
+    return memory.place(tensor.parameters, where)
 
 
 def _dims(shape: Sequence[int]) -> str:

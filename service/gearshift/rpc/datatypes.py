@@ -54,10 +54,9 @@ CONTENTS = sorted({d.typed for d in DATATYPES.values() if d.typed})
 
 def from_raw(data: bytes, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
     """The tensor behind raw bytes: a read-only view on them, except for BYTES."""
-    count = _count(shape)
-    if datatype.name == "BYTES":
-        return _split_bytes(data, count, where).reshape(shape)
-    expected = count * datatype.size
+    expected = raw_size(datatype, shape)
+    if expected is None:
+        return _split_bytes(data, _count(shape), where).reshape(shape)
     if len(data) != expected:
         raise InvalidInput(
             f"{where}: {len(data)} bytes of raw contents, but shape {list(shape)} of"
@@ -95,15 +94,23 @@ def from_typed(contents: Any, datatype: Datatype, shape: tuple[int, ...], where:
     return np.array(values, datatype.numpy).reshape(shape)
 
 
+def raw_size(datatype: Datatype, shape: tuple[int, ...]) -> int | None:
+    """Bytes of a raw tensor; None where the shape does not tell, as for BYTES."""
+    return None if datatype.name == "BYTES" else _count(shape) * datatype.size
+
+
 def to_raw(array: Array, datatype: Datatype) -> bytes:
     """Raw bytes of a tensor, row-major, copied once."""
     if datatype.name == "BYTES":
-        parts = []
-        for element in array.reshape(-1):
-            text = element if isinstance(element, bytes) else str(element).encode()
-            parts += [struct.pack("<I", len(text)), text]
-        return b"".join(parts)
+        return _join_bytes(array)
     return np.ascontiguousarray(array, datatype.numpy).tobytes()
+
+
+def to_buffer(array: Array, datatype: Datatype) -> bytes | memoryview:
+    """Raw bytes of a tensor, row-major: where they are, if they lie like this already."""
+    if datatype.name == "BYTES":
+        return _join_bytes(array)
+    return np.ascontiguousarray(array, datatype.numpy).data
 
 
 def _count(shape: tuple[int, ...]) -> int:
@@ -111,6 +118,14 @@ def _count(shape: tuple[int, ...]) -> int:
     for size in shape:
         count *= size
     return count
+
+
+def _join_bytes(array: Array) -> bytes:
+    parts = []
+    for element in array.reshape(-1):
+        text = element if isinstance(element, bytes) else str(element).encode()
+        parts += [struct.pack("<I", len(text)), text]
+    return b"".join(parts)
 
 
 def _split_bytes(data: bytes, count: int, where: str) -> Array:

@@ -16,6 +16,7 @@ from gearshift.errors import InvalidInput, RequestError
 from gearshift.rpc import codec
 from gearshift.rpc.answers import AnswerWriter
 from gearshift.rpc.calls import UnaryCall
+from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.status import ending
 
 
@@ -32,8 +33,9 @@ class Asker(Protocol):
 class Inferences:
     """Takes requests for all models of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, memory: SharedMemory) -> None:
         self._engine = engine
+        self._memory = memory
         self._writers = {name: AnswerWriter(model) for name, model in engine.catalog.models.items()}
 
     def begin(
@@ -55,8 +57,11 @@ class Inferences:
             try:
                 model = engine.catalog.model(request.model_name)
                 writer = self._writers[model.name]
-                decoded, inputs = codec.decode(
-                    request, model, remaining if remaining <= LONGEST_BUDGET else math.inf
+                decoded, inputs, places = codec.decode(
+                    request,
+                    model,
+                    remaining if remaining <= LONGEST_BUDGET else math.inf,
+                    self._memory,
                 )
             except RequestError as error:
                 engine.refused(error, arrival, request.model_name)
@@ -67,7 +72,7 @@ class Inferences:
                     asker.failed(answer, request.id)
                     return
                 try:
-                    written = writer.write(request, answer)
+                    written = writer.write(request, answer, places)
                 except Exception as error:  # noqa: BLE001 - as below
                     asker.failed(error, request.id)
                 else:

@@ -11,22 +11,22 @@ from tritonclient.grpc import service_pb2_grpc
 
 from gearshift import __version__
 from gearshift.engine import Engine
-from gearshift.errors import InvalidInput, RequestError
+from gearshift.errors import InvalidInput, RegionNotFound, RequestError
 from gearshift.rpc import describe
+from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.status import abort
 
-EXTENSIONS = ("statistics", "model_repository", "model_configuration", "parameters")
+EXTENSIONS = (
+    "statistics",
+    "model_repository",
+    "model_configuration",
+    "parameters",
+)
 """Only what really answers; perf_analyzer skips server-side figures without `statistics`."""
 
 UNSERVED = (
     "RepositoryModelLoad",
     "RepositoryModelUnload",
-    "SystemSharedMemoryStatus",
-    "SystemSharedMemoryRegister",
-    "SystemSharedMemoryUnregister",
-    "CudaSharedMemoryStatus",
-    "CudaSharedMemoryRegister",
-    "CudaSharedMemoryUnregister",
     "TraceSetting",
     "LogSettings",
 )
@@ -35,8 +35,9 @@ UNSERVED = (
 class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Says what is served. Every error leaves through `status.abort`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, memory: SharedMemory) -> None:
         self._engine = engine
+        self._memory = memory
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.ServerLiveResponse(live=True)
@@ -58,8 +59,9 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        shared = ("system_shared_memory",) if self._memory.allowed else ()
         return pb.ServerMetadataResponse(
-            name="gearshift", version=__version__, extensions=EXTENSIONS
+            name="gearshift", version=__version__, extensions=(*EXTENSIONS, *shared)
         )
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -110,6 +112,48 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         return describe.index(self._engine.catalog, self._engine.ready, request.ready)
+
+    async def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
+        try:
+            self._memory.register(request.name, request.key, request.offset, request.byte_size)
+        except RequestError as error:
+            await abort(context, error)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    async def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._memory.unregister(request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
+
+    async def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        response = pb.SystemSharedMemoryStatusResponse()
+        try:
+            regions = self._memory.named(request.name)
+        except RegionNotFound as error:
+            await abort(context, error)
+            raise
+        for region in regions:
+            told = response.regions[region.name]
+            told.name, told.key = region.name, region.key
+            told.offset, told.byte_size = region.offset, region.byte_size
+        return response
+
+    async def CudaSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED,
+            "CUDA shared memory is not served; use system shared memory"
+            " (SystemSharedMemoryRegister) or send the tensors themselves",
+        )
+
+    async def CudaSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """There is none, so that none is left: perf_analyzer begins with this call."""
+        return pb.CudaSharedMemoryUnregisterResponse()
+
+    async def CudaSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.name:
+            await abort(
+                context, RegionNotFound(f"no CUDA shared memory region {request.name!r} is here")
+            )
+        return pb.CudaSharedMemoryStatusResponse()
 
 
 def _unserved(name: str) -> Any:

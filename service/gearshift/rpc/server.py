@@ -21,6 +21,7 @@ from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import InferenceServicer
 from gearshift.rpc.methods import Methods
+from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.wire import Call, read_call
 
 INFERENCE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -133,11 +134,17 @@ class RpcServer:
         return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)
 
 
-async def serve(engine: Engine, host: str, port: int) -> RpcServer:
-    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken."""
+async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = True) -> RpcServer:
+    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken.
+
+    `shared_memory` says whether callers may register it.
+    """
     methods: Any = Methods()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(engine), methods)
-    inferences = Inferences(engine)
+    memory = SharedMemory(allowed=shared_memory)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+        InferenceServicer(engine, memory), methods
+    )
+    inferences = Inferences(engine, memory)
     methods.add_direct(f"/{INFERENCE}/ModelInfer", inferences.unary)
     methods.add_stream(
         f"/{INFERENCE}/ModelStreamInfer",
