@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import make_model
-from gearshift.core.latency import FORGET_AFTER, Learner
+from gearshift.core.latency import FORGET_AFTER, FORGET_EVERY, HICCUP, Learner
 from gearshift.core.profile import LatencyPoint, Profile
 
 P99_OF_NOISE = 1.123
@@ -115,3 +115,33 @@ def test_a_profile_follows_what_is_observed_and_a_fresh_copy_does_not():
     profile.settle(6.0)
     assert profile.p50(1) == pytest.approx(0.05, rel=0.05)
     assert profile.fresh().p99(1) == before
+
+
+def test_runs_of_microseconds_that_waited_for_a_core_do_not_shut_everybody_out():
+    """Two in fifty that take ten milliseconds are no reason to refuse budgets of ten."""
+    p50s, p99s = [0.0, 20e-6], [0.0, 30e-6]
+    learner = Learner(p50s, p99s)
+    for step in range(100):
+        learner.observe(1, 0.010 if step % 10 == 0 else 25e-6, step * 0.01)
+    p50, p99 = (table[1] for table in learner.tables())
+    assert p50 < 0.001
+    assert p99 <= p50 + HICCUP + 1e-12
+
+
+def test_what_was_wide_offline_may_be_wide():
+    learner = Learner([0.0, 0.001], [0.0, 0.010])
+    assert learner.tables()[1][1] == pytest.approx(0.010, rel=0.05)
+
+
+def test_what_keeps_others_from_being_tried_is_forgotten_first():
+    p50s, p99s = tables()
+    learner = Learner(p50s, p99s)
+    for step in range(3):
+        learner.observe(1, 1.5 * p50s[1], step * 0.01)
+    wide = learner.tables()[1][1]
+    now = 0.03 + FORGET_AFTER
+    for _ in range(4):
+        now += FORGET_EVERY
+        learner.settle(now)
+    assert wide > 1.3 * p99s[1]
+    assert learner.tables()[1][1] < 1.1 * p99s[1]

@@ -186,3 +186,16 @@ def test_who_would_be_lost_goes_before_a_long_run_though_waiting_seems_right_to_
             lesser=True,
         )
         assert chosen[0] is expected
+
+
+def test_whom_the_guard_is_for_may_run_however_slow_that_has_become():
+    """Fraud's own run takes more than half of its budget: it locks out others of its kind for
+    so long, but not to run would be no help to them."""
+    fraud = make_model("fraud", {"turn": 0.8}, classes=[ServiceClass("realtime", budget=20 * MS)])
+    tumor = make_model("tumor", {"long": 0.95}, classes=[WIDE])
+    catalog = make_catalog(fraud, tumor)
+    scheduler = Scheduler(catalog, make_profiles(catalog, SECONDS), {0: "cpu", 1: "cpu"})
+    ask(scheduler, 1, "tumor", rows=8)
+    assert started(scheduler, 0.0) == ["long"]
+    ask(scheduler, 2, "fraud", 1 * MS, budget=20 * MS)
+    assert started(scheduler, 1 * MS) == ["turn"]

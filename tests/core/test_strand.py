@@ -156,3 +156,29 @@ def test_dispatches_do_not_pile_up_when_nobody_asks_for_the_slack():
         assert asked.slack > 0
         assert len(unasked._dispatched) < UNREAD
     assert unasked.slack == pytest.approx(asked.slack)
+
+
+def test_short_budgets_are_known_at_once_and_long_ones_do_not_hide_them():
+    """A caller with ten seconds asks first, as probes do; then come those with ten ms."""
+    strand = make()
+    strand.arrive(10.0, 0.0)
+    for _ in range(10):
+        strand.arrive(0.010, 0.0)
+    assert strand.tight < 0.015
+    for _ in range(40):
+        strand.arrive(0.010, 0.0)
+    assert strand.budget < 0.015
+    for number in range(60):
+        strand.arrive(0.010 if number % 10 == 0 else 1.0, 0.0)
+    assert strand.tight < 0.050
+    assert strand.budget > 0.1
+    for _ in range(500):
+        strand.arrive(1.0, 0.0)
+    assert strand.tight > 0.9  # nobody has so little time any more
+
+
+def test_the_same_budget_is_exactly_that():
+    strand = make()
+    for _ in range(5):
+        strand.arrive(0.25, 0.0)
+    assert strand.budget == strand.tight == 0.25

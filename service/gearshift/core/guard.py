@@ -105,15 +105,18 @@ def guard(strands: Iterable[Strand], workers: Mapping[str, int], now: float) -> 
             ),
             default=0.0,
         )
-        reach, load, toll = math.inf, 0.0, 0.0
+        reach, load, toll, own = math.inf, 0.0, 0.0, 0.0
         for strand in here:
-            if strand.budget >= longest:
+            if strand.tight >= longest:
                 continue
             quickest = min(strand.gears[device], key=_cost_of_many)
             count = _crowd(strand, quickest)
-            reach = min(reach, strand.budget - quickest.p99s[count * strand.rows] - MARGIN)
+            own = max(own, quickest.p99s[strand.rows])
+            reach = min(reach, strand.tight - quickest.p99s[count * strand.rows] - MARGIN)
             load += strand.rate * quickest.p50s[count * strand.rows] / count
             toll += strand.rate * strand.weight
+        # Whom the guard is for must be able to run, however slow that has become.
+        reach = max(reach, own)
         if 0.0 < reach < math.inf:
             count = workers[device]
             keep = min(count, max(1, math.ceil(load * HEADROOM)))
@@ -129,6 +132,6 @@ def _cost_of_many(profile: Profile) -> float:
 
 def _crowd(strand: Strand, profile: Profile) -> int:
     """How many tickets may have come together at the end of a run that they waited for."""
-    expected = strand.rate * strand.budget
+    expected = strand.rate * strand.tight
     most = max(1, (len(profile.p99s) - 1) // strand.rows)
     return min(most, int(1 + expected + BURST * math.sqrt(expected)))

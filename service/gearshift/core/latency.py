@@ -31,6 +31,11 @@ TAIL = 1.27
 """The p99 of a normal spread lies this many times as far above the median as the second
 largest of WINDOW runs does. The largest is left out: one hiccup is no tail."""
 
+HICCUP = 0.002
+"""Seconds. The p99 is no farther above the p50 than this or the p50 itself, unless it was so
+offline. A run of microseconds that has to wait for a core takes a thousand times as long; to
+refuse all requests for the few that meet with it would lose more than it saves."""
+
 URGENT = 0.15
 """A change of the estimate by more than this share calls for new tables at once."""
 
@@ -53,10 +58,20 @@ class Learner:
     `p50s` and `p99s` are seconds by number of rows (index 0 unused), as measured offline.
     """
 
-    __slots__ = ("_factors", "_next", "_p50s", "_prior", "_runs", "_seen", "_shown", "_window")
+    __slots__ = (
+        "_factors",
+        "_next",
+        "_p50s",
+        "_p99s",
+        "_prior",
+        "_runs",
+        "_seen",
+        "_shown",
+        "_window",
+    )
 
     def __init__(self, p50s: Sequence[float], p99s: Sequence[float]) -> None:
-        self._p50s = p50s
+        self._p50s, self._p99s = p50s, p99s
         spread = max(0.0, sum(p99s) / sum(p50s) - 1.0) if sum(p50s) > 0.0 else 0.0
         deviation = spread / NormalDist().inv_cdf(0.99)
         # The offline profile as runs: what a window full of runs just like it would hold.
@@ -99,7 +114,10 @@ class Learner:
             self._seen += FORGET_EVERY
             # Not in rising order: the window should never hold only the quick or the slow half.
             self._next = (self._next + 13) % WINDOW
-            self._window.append((1, self._prior[self._next]))
+            # The slowest run first: if it is what keeps others from being tried, nothing new
+            # would ever take its place.
+            slowest = max(range(WINDOW), key=lambda place: self._window[place][1])
+            self._window[slowest] = (1, self._prior[self._next])
             self._factors = [factor + (1.0 - factor) * 2.0 / MEMORY for factor in self._factors]
         return self._moved(NOTICED, spread=True)
 
@@ -109,9 +127,11 @@ class Learner:
         self._shown = (*self._factors, tail)
         p50s, p99s = [0.0], [0.0]
         for rows in range(1, len(self._p50s)):
-            p50 = max(self._p50s[rows] * self._factors[rows.bit_length()], p50s[-1])
+            factor = self._factors[rows.bit_length()]
+            p50 = max(self._p50s[rows] * factor, p50s[-1])
+            most = max(self._p99s[rows] * factor, p50 + max(p50, HICCUP))
             p50s.append(p50)
-            p99s.append(max(p50 * tail, p99s[-1]))
+            p99s.append(max(min(p50 * tail, most), p99s[-1]))
         return p50s, p99s
 
     def _tail(self) -> float:

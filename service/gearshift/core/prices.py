@@ -146,6 +146,7 @@ class Planner:
         others = {
             device: outlook.capacity.get(blocking(device), 0.0) / seconds if spreads else 1.0
             for device, seconds in outlook.capacity.items()
+            if seconds > 0.0
         }
         dual = _Dual(outlook, others)
         before = self._prices[spreads]
@@ -186,7 +187,7 @@ class _Dual:
                 used: Costs = ((index[column.device], column.cost),)
                 if column.length is not Length.SHORT:
                     spreads = column.length is Length.SPREAD
-                    blocked = column.cost * (spread[column.device] if spreads else 1.0)
+                    blocked = column.cost * (spread.get(column.device, 1.0) if spreads else 1.0)
                     used = (*used, (index[blocking(column.device)], blocked))
                 found.append((column.worth, used))
                 for number, cost in used:

@@ -33,6 +33,9 @@ SHORTEST_MEMORY, LONGEST_MEMORY = 0.15, 2.0
 SERVED = 0.1
 """Weight of a batch in the moving average of the slack at dispatch."""
 
+OFTEN, SHORTER = 0.02, 0.5
+"""Weight of a budget in the moving averages, and of one below the short ones in theirs."""
+
 LIVE = 10.0
 """Seconds without a ticket after which a strand no longer counts as one that may get some."""
 
@@ -47,6 +50,7 @@ class Strand:
 
     __slots__ = (
         "_arrived",
+        "_budgets",
         "_dispatched",
         "_slack",
         "budget",
@@ -62,6 +66,7 @@ class Strand:
         "rows",
         "seen",
         "start",
+        "tight",
         "weight",
     )
 
@@ -85,6 +90,9 @@ class Strand:
         """Tickets a second, a moving average."""
         self.budget = 0.0
         """Seconds, a moving average of the finite budgets that came."""
+        self.tight = 0.0
+        """Seconds, where the shorter of those budgets are."""
+        self._budgets = 0
         self.drain = math.inf
         """Tickets a second that the present prices leave room for."""
         self.seen = -math.inf
@@ -113,6 +121,7 @@ class Strand:
         """A class declares such tickets: be ready for them before the first one comes."""
         if budget < math.inf:
             self.budget = min(budget, self.budget or budget)
+            self.tight = min(budget, self.tight or budget)
             self.calm_until = -math.inf
         self.seen = now
 
@@ -125,8 +134,18 @@ class Strand:
         self._arrived += 1
         self.seen = now
         if budget < math.inf:
-            self.budget += (budget - self.budget) * (0.02 if self.budget else 1.0)
+            self._budgets += 1
             self.calm_until = -math.inf
+            if budget != self.tight:
+                # Callers' budgets may differ a thousandfold, so averages are of logarithms. The
+                # first ones count alike; later a short one counts at once for those who must be
+                # protected, a long one slowly.
+                new = max(OFTEN, 1.0 / self._budgets)
+                self.budget = _between(self.budget, budget, new)
+                shorter = SHORTER if budget < self.tight else OFTEN
+                self.tight = _between(self.tight, budget, shorter)
+            elif budget != self.budget:
+                self.budget = _between(self.budget, budget, max(OFTEN, 1.0 / self._budgets))
 
     def look(self, elapsed: float) -> None:
         """Take what has arrived in the last `elapsed` seconds into the moving average.
@@ -215,3 +234,10 @@ class Strand:
         if self.start >= COMPACT and PART * self.start >= len(self.keys):
             del self.keys[: self.start]
             self.start = 0
+
+
+def _between(old: float, new: float, share: float) -> float:
+    """From `old` that share of the way to `new`, in logarithms; `new` if there is no old one."""
+    if old <= 0.0 or new <= 0.0:
+        return new
+    return float(old * (new / old) ** share)

@@ -8,8 +8,9 @@ QUICK = 200e-6
 """Seconds. To hand a run to a thread and to hear of its end takes about half as long, and the
 event loop can stand still for so long without anybody noticing."""
 
-WEIGHT = 0.1
-"""Of the latest run in the moving average."""
+WEIGHT, QUICKER = 0.1, 0.5
+"""Of the latest run in the moving average, and of one that was quicker: the first runs are slow,
+and what is run in a thread waits for it."""
 
 
 class Pace:
@@ -26,7 +27,7 @@ class Pace:
         seconds = min(seconds, 2.0 * QUICK)
         before = self._seconds.get(rows)
         if before is not None:
-            seconds = before + WEIGHT * (seconds - before)
+            seconds = before + (WEIGHT if seconds > before else QUICKER) * (seconds - before)
         self._seconds[rows] = seconds
 
     def _expected(self, rows: int) -> float:
