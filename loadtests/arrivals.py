@@ -55,7 +55,8 @@ class Arrivals:
         # The first gap is cut at a random point: the process did not begin at this moment.
         gaps[0] *= random.random()
         counted = np.cumsum(gaps)
-        return np.interp(counted[counted < expected[-1]], expected, grid)
+        moments: Moments = np.interp(counted[counted < expected[-1]], expected, grid)
+        return moments
 
     def _gaps(self, total: float, random: np.random.Generator) -> Moments:
         enough = int(total + 10 * math.sqrt(total * max(1.0, self.cv2)) + 100)

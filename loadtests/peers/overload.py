@@ -123,7 +123,7 @@ def rendered(found: Overload, burst: float, length: float) -> str:
         ]
     parts += [f"{found.titles[name]} is absent: {why}.\n" for name, why in found.absent.items()]
     parts += [
-        f"{found.titles[name]} ended by itself {count} times and was started anew for the same"
+        f"{found.titles[name]} crashed or hung {count} times and was started anew for the same"
         " cell.\n"
         for name, count in found.ended.items()
     ]
