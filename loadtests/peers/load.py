@@ -18,6 +18,7 @@ from loadtests.peers.environment import command_line, environment, stolen, stole
 from loadtests.peers.overload import Cell, Overload
 from loadtests.peers.peer import ROOT, Absent, Peer, Place, start, still_right
 from loadtests.peers.plain import GEARSHIFT, GEARSHIFT_VARIANTS, PLAIN_ASYNCIO, PLAIN_SYNC
+from loadtests.peers.processes import end_tidily
 from loadtests.peers.throughput import alone, build_client, real_time, write_plan
 from loadtests.peers.triton import TRITON, TRITON_TUNED
 
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--servers", nargs="+", default=[], choices=[p.name for p in PEERS])
     parser.add_argument("--quick", action="store_true", help="short cells, to try it")
     arguments = parser.parse_args()
+    end_tidily()
     place = Place.at(arguments.build.resolve())
     before, first = stolen(), real_time()
     client = Client(build_client(place.folder / "client"), first)

@@ -19,7 +19,8 @@ INTRODUCTION = """\
 
 Made by `{command}` (interleaved rounds: {rounds}, every round in another order) on \
 {environment}. {stolen} of the cores' time went to others. Client and servers share the cores; \
-all servers are up at once, and use what is below while nothing asks. Figures of different days \
+all servers are up at once, and use what is below while nothing asks; memory is of each alone, \
+once every model was asked. Figures of different days \
 do not compare: the machine's speed varies.
 
 The models are made by `loadtests/peers/models.py` with random weights: **tiny** is an MLP \

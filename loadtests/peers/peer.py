@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-START_WITHIN = 120.0
+START_WITHIN = 240.0
 PATIENCE = 10.0
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from loadtests.peers.environment import command_line, environment, stolen, stole
 from loadtests.peers.models import MODELS, Files
 from loadtests.peers.peer import HERE, ROOT, Absent, Peer, Place, Running, start, still_right
 from loadtests.peers.plain import GEARSHIFT, PLAIN_ASYNCIO, PLAIN_SYNC
+from loadtests.peers.processes import end_tidily
 from loadtests.peers.python_servers import KSERVE, MLSERVER
 from loadtests.peers.records import Closed, Open, Results, Server
 from loadtests.peers.triton import TRITON
@@ -59,23 +61,34 @@ def real_time() -> Sequence[str]:
     return REAL_TIME if allowed.returncode == 0 else ()
 
 
-def start_all(
-    peers: Sequence[Peer], place: Place, results: Results, stack: ExitStack
-) -> dict[str, Running]:
-    running: dict[str, Running] = {}
-    # Whatever runs at the end: some are started anew on the way.
-    stack.callback(end_all, running)
+def weigh_all(
+    client: Client, peers: Sequence[Peer], place: Place, results: Results, scale: float
+) -> list[Peer]:
+    """Each alone, so that it shares its pages with no other; those that can take part."""
+    present = []
     for peer in peers:
         try:
             peer.prepare(place)
-            running[peer.name] = start(peer, place)
-        except Absent as reason:
+            memory = weighed(client, peer, place, scale)
+        except (Absent, ClientFailed) as reason:
             results.servers[peer.name] = Server(peer.title, absent=str(reason))
             print(f"{peer.title}: absent: {reason}", flush=True)
         else:
-            results.servers[peer.name] = Server(peer.title)
-            print(f"{peer.title}: up", flush=True)
-    return running
+            results.servers[peer.name] = Server(peer.title, memory)
+            print(f"{peer.title}: {memory:,.0f} MB", flush=True)
+            present.append(peer)
+    return present
+
+
+def weighed(client: Client, peer: Peer, place: Place, scale: float) -> float:
+    """Megabytes, once every model was asked."""
+    running = start(peer, place)
+    try:
+        for files in place.models.values():
+            client.closed(running.port, files, 8, 0.5 * scale)
+        return running.tree.memory_bytes() / 1e6
+    finally:
+        running.tree.kill()
 
 
 def end_all(running: dict[str, Running]) -> None:
@@ -83,14 +96,13 @@ def end_all(running: dict[str, Running]) -> None:
         each.tree.end()
 
 
-def weigh(running: dict[str, Running], results: Results, seconds: float) -> None:
-    """Memory, and what each uses while nothing is asked."""
+def idle_all(running: dict[str, Running], results: Results, seconds: float) -> None:
+    """What each uses while nothing is asked."""
     before = {name: each.tree.cpu_seconds() for name, each in running.items()}
     time.sleep(seconds)
     for name, each in running.items():
         idle = 100 * (each.tree.cpu_seconds() - before[name]) / seconds
-        memory = each.tree.memory_bytes() / 1e6
-        results.servers[name] = Server(each.peer.title, memory, idle)
+        results.servers[name] = replace(results.servers[name], idle_percent=idle)
 
 
 def ceiling(client: Client, place: Place, results: Results, seconds: float) -> None:
@@ -276,6 +288,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round, to try it")
     arguments = parser.parse_args()
     rounds, scale = (1, 0.3) if arguments.quick else (arguments.rounds, 1.0)
+    end_tidily()
     place = Place.at(arguments.build.resolve())
     asked = {name: place.models[name] for name in arguments.models or place.models}
     program = build_client(place.folder / "client")
@@ -284,9 +297,14 @@ def main() -> None:
     before = stolen()
     with ExitStack() as stack:
         ceiling(client, place, results, scale)
-        running = start_all(chosen(arguments.servers), place, results, stack)
+        peers = weigh_all(client, chosen(arguments.servers), place, results, scale)
+        running: dict[str, Running] = {}
+        # Whatever runs at the end: some are started anew on the way.
+        stack.callback(end_all, running)
+        for peer in peers:
+            running[peer.name] = start(peer, place)
         closed_loops(client, running, asked, results, scale)
-        weigh(running, results, 2 * scale)
+        idle_all(running, results, 2 * scale)
         if not arguments.closed_only:
             open_loops(Client(program, real_time()), running, place, asked, results, scale)
     results.environment["stolen"] = stolen_since(*before)
