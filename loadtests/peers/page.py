@@ -167,7 +167,7 @@ def rendered(results: Results) -> str:
     ]
     parts += [f"{s.title} is absent: {s.absent}.\n" for s in results.servers.values() if s.absent]
     parts += [
-        f"{results.servers[name].title} crashed or hung {count} times under Poisson arrivals (calls"
+        f"{results.servers[name].title} crashed or hung ({count}x) under Poisson arrivals (calls"
         " are cancelled at their deadline, as stock clients do) and was started anew.\n"
         for name, count in results.ended.items()
     ]
