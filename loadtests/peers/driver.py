@@ -13,6 +13,8 @@ from loadtests.peers.models import Files
 MOST_CONNECTIONS = 16
 """For 64 callers: enough that servers of several processes all get some."""
 
+TIMEOUT = 180
+"""Seconds that a run of the client may take: many more than any should."""
 OK = 0
 
 
@@ -79,13 +81,13 @@ class Client:
         return self._run(port, mode, [kind(files, deadline) for files, deadline in deadlines])
 
     def _run(self, port: int, mode: Sequence[str], kinds: Sequence[str]) -> Run:
-        done = subprocess.run(
-            [*self._command, "127.0.0.1", str(port), *mode, *kinds],
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        command = [*self._command, "127.0.0.1", str(port), *mode, *kinds]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise ClientFailed(f"it was not done within {TIMEOUT} s") from None
         if done.returncode != 0:
             raise ClientFailed(done.stderr.strip() or f"exit status {done.returncode}")
         return read_run(done.stdout)

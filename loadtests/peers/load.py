@@ -16,8 +16,9 @@ from loadtests.peers import overload
 from loadtests.peers.driver import OK, Client, ClientFailed, Run
 from loadtests.peers.environment import command_line, environment, stolen, stolen_since
 from loadtests.peers.overload import Cell, Overload
-from loadtests.peers.peer import ROOT, Absent, Peer, Place, start
+from loadtests.peers.peer import ROOT, Absent, Peer, Place, start, still_right
 from loadtests.peers.plain import GEARSHIFT, GEARSHIFT_VARIANTS, PLAIN_ASYNCIO, PLAIN_SYNC
+from loadtests.peers.processes import end_tidily
 from loadtests.peers.throughput import alone, build_client, real_time, write_plan
 from loadtests.peers.triton import TRITON, TRITON_TUNED
 
@@ -75,12 +76,15 @@ def asked(client: Client, peer: Peer, place: Place, plan: Path, found: Overload)
     for _ in range(TRIES):
         running = start(peer, place)
         try:
-            return client.open(running.port, plan, kinds)
+            run = client.open(running.port, plan, kinds)
+            if any(kind.right for kind in run.kinds.values()) or still_right(running, place):
+                return run
+            print(f"{peer.title}: answers nobody any more", flush=True)
         except ClientFailed as error:
             print(f"{peer.title}: {error}", flush=True)
-            found.ended[peer.name] = found.ended.get(peer.name, 0) + 1
         finally:
             running.tree.kill()
+        found.ended[peer.name] = found.ended.get(peer.name, 0) + 1
     return None
 
 
@@ -125,6 +129,7 @@ def main() -> None:
     parser.add_argument("--servers", nargs="+", default=[], choices=[p.name for p in PEERS])
     parser.add_argument("--quick", action="store_true", help="short cells, to try it")
     arguments = parser.parse_args()
+    end_tidily()
     place = Place.at(arguments.build.resolve())
     before, first = stolen(), real_time()
     client = Client(build_client(place.folder / "client"), first)

@@ -123,8 +123,7 @@ def rendered(found: Overload, burst: float, length: float) -> str:
         ]
     parts += [f"{found.titles[name]} is absent: {why}.\n" for name, why in found.absent.items()]
     parts += [
-        f"{found.titles[name]} ended by itself {count} times and was started anew for the same"
-        " cell.\n"
+        f"{found.titles[name]} crashed or hung ({count}x) and was started anew for the same cell.\n"
         for name, count in found.ended.items()
     ]
     wrong = sum(cell.wrong for cell in found.cells)

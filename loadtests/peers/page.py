@@ -19,7 +19,8 @@ INTRODUCTION = """\
 
 Made by `{command}` (interleaved rounds: {rounds}, every round in another order) on \
 {environment}. {stolen} of the cores' time went to others. Client and servers share the cores; \
-all servers are up at once, and use what is below while nothing asks. Figures of different days \
+all servers are up at once, and use what is below while nothing asks; memory is of each alone, \
+once every model was asked. Figures of different days \
 do not compare: the machine's speed varies.
 
 The models are made by `loadtests/peers/models.py` with random weights: **tiny** is an MLP \
@@ -166,7 +167,7 @@ def rendered(results: Results) -> str:
     ]
     parts += [f"{s.title} is absent: {s.absent}.\n" for s in results.servers.values() if s.absent]
     parts += [
-        f"{results.servers[name].title} ended by itself {count} times under Poisson arrivals (calls"
+        f"{results.servers[name].title} crashed or hung ({count}x) under Poisson arrivals (calls"
         " are cancelled at their deadline, as stock clients do) and was started anew.\n"
         for name, count in results.ended.items()
     ]

@@ -18,7 +18,8 @@ from tritonclient.grpc import service_pb2_grpc
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-START_WITHIN = 120.0
+START_WITHIN = 240.0
+PATIENCE = 10.0
 
 
 class Absent(Exception):
@@ -94,21 +95,39 @@ def wait_until_right(tree: Tree, models: Mapping[str, Files], port: int, process
         if time.monotonic() > end:
             raise Absent(f"only {tree.listening(port)} of {processes} processes came up")
         time.sleep(0.1)
+    for files in models.values():
+        while (problem := asked(port, files)) is not None:
+            if not tree.alive:
+                raise Absent(f"it ended at its start (see {tree.log.name})")
+            if time.monotonic() > end:
+                raise Absent(f"not ready: {problem}")
+            time.sleep(0.2)
+
+
+def still_right(running: Running, place: Place) -> bool:
+    """Whether a server that gave no answer to many would give one to a patient caller."""
+    end = time.monotonic() + PATIENCE
+    models = running.peer.files(place).values()
+    while problems := [problem for files in models if (problem := asked(running.port, files))]:
+        if time.monotonic() > end:
+            print(f"{running.peer.title}: {problems}", flush=True)
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def asked(port: int, files: Files) -> str | None:
+    """By a stock client: None if the answer is right, the status if there is none."""
+    message = pb.ModelInferRequest.FromString(files.request.read_bytes())
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        for files in models.values():
-            message = pb.ModelInferRequest.FromString(files.request.read_bytes())
-            while True:
-                try:
-                    answer = stub.ModelInfer(message, timeout=10, wait_for_ready=True)
-                    break
-                except grpc.RpcError as error:
-                    if not tree.alive:
-                        raise Absent(f"it ended at its start (see {tree.log.name})") from None
-                    if time.monotonic() > end:
-                        raise Absent(f"not ready: {error.code().name}") from None
-                    time.sleep(0.2)
-            check(answer, files)
+        try:
+            answer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(
+                message, timeout=PATIENCE, wait_for_ready=True
+            )
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    check(answer, files)
+    return None
 
 
 def check(answer: pb.ModelInferResponse, files: Files) -> None:

@@ -76,7 +76,7 @@ class Results:
     """ONNX Runtime's rows a second, by model, a figure a round."""
     alone_how: dict[str, str] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
-    """How often a server ended by itself while it was asked."""
+    """How often a server crashed or hung while it was asked."""
     ceiling: dict[int, tuple[float, float]] = field(default_factory=dict)
     """By callers: requests a second against the empty server, the client's CPU us a request."""
 

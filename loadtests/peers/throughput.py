@@ -15,23 +15,25 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from loadtests.arrivals import Arrivals
 from loadtests.peers import page
-from loadtests.peers.driver import Client, ClientFailed
+from loadtests.peers.driver import Client, ClientFailed, Run
 from loadtests.peers.environment import command_line, environment, stolen, stolen_since
 from loadtests.peers.models import MODELS, Files
-from loadtests.peers.peer import HERE, ROOT, Absent, Peer, Place, Running, start
+from loadtests.peers.peer import HERE, ROOT, Absent, Peer, Place, Running, start, still_right
 from loadtests.peers.plain import GEARSHIFT, PLAIN_ASYNCIO, PLAIN_SYNC
+from loadtests.peers.processes import end_tidily
 from loadtests.peers.python_servers import KSERVE, MLSERVER
 from loadtests.peers.records import Closed, Open, Results, Server
 from loadtests.peers.triton import TRITON
 
 PEERS = (GEARSHIFT, PLAIN_SYNC, PLAIN_ASYNCIO, TRITON, KSERVE, MLSERVER)
 CALLERS = (1, 8, 64)
-SECONDS = {"tiny": (1.0, 1.0, 1.0), "mid": (1.0, 1.0, 1.2), "big": (1.0, 1.2, 2.0)}
+SECONDS = {"tiny": (0.8, 0.8, 0.8), "mid": (0.8, 0.8, 1.0), "big": (0.8, 1.0, 1.8)}
 """Of a closed loop, by callers; what is then in flight is waited for and counted."""
 DEADLINES = {"tiny": 0.010, "mid": 0.050, "big": 0.250}
 OFFERED_TINY = (500.0, 1000.0, 2000.0, 3000.0, 4500.0, 6000.0)
@@ -59,23 +61,34 @@ def real_time() -> Sequence[str]:
     return REAL_TIME if allowed.returncode == 0 else ()
 
 
-def start_all(
-    peers: Sequence[Peer], place: Place, results: Results, stack: ExitStack
-) -> dict[str, Running]:
-    running: dict[str, Running] = {}
-    # Whatever runs at the end: some are started anew on the way.
-    stack.callback(end_all, running)
+def weigh_all(
+    client: Client, peers: Sequence[Peer], place: Place, results: Results, scale: float
+) -> list[Peer]:
+    """Each alone, so that it shares its pages with no other; those that can take part."""
+    present = []
     for peer in peers:
         try:
             peer.prepare(place)
-            running[peer.name] = start(peer, place)
-        except Absent as reason:
+            memory = weighed(client, peer, place, scale)
+        except (Absent, ClientFailed) as reason:
             results.servers[peer.name] = Server(peer.title, absent=str(reason))
             print(f"{peer.title}: absent: {reason}", flush=True)
         else:
-            results.servers[peer.name] = Server(peer.title)
-            print(f"{peer.title}: up", flush=True)
-    return running
+            results.servers[peer.name] = Server(peer.title, memory)
+            print(f"{peer.title}: {memory:,.0f} MB", flush=True)
+            present.append(peer)
+    return present
+
+
+def weighed(client: Client, peer: Peer, place: Place, scale: float) -> float:
+    """Megabytes, once every model was asked."""
+    running = start(peer, place)
+    try:
+        for files in place.models.values():
+            client.closed(running.port, files, 8, 0.5 * scale)
+        return running.tree.memory_bytes() / 1e6
+    finally:
+        running.tree.kill()
 
 
 def end_all(running: dict[str, Running]) -> None:
@@ -83,14 +96,13 @@ def end_all(running: dict[str, Running]) -> None:
         each.tree.end()
 
 
-def weigh(running: dict[str, Running], results: Results, seconds: float) -> None:
-    """Memory, and what each uses while nothing is asked."""
+def idle_all(running: dict[str, Running], results: Results, seconds: float) -> None:
+    """What each uses while nothing is asked."""
     before = {name: each.tree.cpu_seconds() for name, each in running.items()}
     time.sleep(seconds)
     for name, each in running.items():
         idle = 100 * (each.tree.cpu_seconds() - before[name]) / seconds
-        memory = each.tree.memory_bytes() / 1e6
-        results.servers[name] = Server(each.peer.title, memory, idle)
+        results.servers[name] = replace(results.servers[name], idle_percent=idle)
 
 
 def ceiling(client: Client, place: Place, results: Results, seconds: float) -> None:
@@ -114,7 +126,7 @@ def alone(files: Files, seconds: float) -> tuple[float, str]:
     batches = [str(batch) for batch in ALONE_BATCHES[files.model.name]]
     done = subprocess.run(
         (sys.executable, str(HERE / "alone.py"), str(files.artifact), str(seconds), *batches),
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
@@ -225,9 +237,11 @@ def opened(
     deadline = DEADLINES[files.model.name]
     for _ in range(TRIES):
         try:
-            run = client.open(running[name].port, plan, [(files, deadline)])
+            run: Run | None = client.open(running[name].port, plan, [(files, deadline)])
         except ClientFailed as error:
             print(f"{name}, {files.model.name}, {rate:.0f}/s: {error}", flush=True)
+            run = None
+        if run is None or (run.only.right == 0 and not still_right(running[name], place)):
             results.ended[name] = results.ended.get(name, 0) + 1
             running[name].tree.kill()
             running[name] = start(running[name].peer, place)
@@ -274,6 +288,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round, to try it")
     arguments = parser.parse_args()
     rounds, scale = (1, 0.3) if arguments.quick else (arguments.rounds, 1.0)
+    end_tidily()
     place = Place.at(arguments.build.resolve())
     asked = {name: place.models[name] for name in arguments.models or place.models}
     program = build_client(place.folder / "client")
@@ -282,9 +297,14 @@ def main() -> None:
     before = stolen()
     with ExitStack() as stack:
         ceiling(client, place, results, scale)
-        running = start_all(chosen(arguments.servers), place, results, stack)
+        peers = weigh_all(client, chosen(arguments.servers), place, results, scale)
+        running: dict[str, Running] = {}
+        # Whatever runs at the end: some are started anew on the way.
+        stack.callback(end_all, running)
+        for peer in peers:
+            running[peer.name] = start(peer, place)
         closed_loops(client, running, asked, results, scale)
-        weigh(running, results, 2 * scale)
+        idle_all(running, results, 2 * scale)
         if not arguments.closed_only:
             open_loops(Client(program, real_time()), running, place, asked, results, scale)
     results.environment["stolen"] = stolen_since(*before)

@@ -120,7 +120,7 @@ def test_the_page_names_the_absent_and_what_failed(results):
     text = page.rendered(results)
     assert "KServe is absent: it could not be installed." in text
     assert "**3 failed or wrong**" in text
-    assert "Triton ended by itself 2 times" in text
+    assert "Triton crashed or hung (2x)" in text
     assert "| gearshift / Triton | - | 2.50 (2.00 to 3.00) | - |" in text
     for line in text.splitlines():
         assert not line.startswith("| KServe")
