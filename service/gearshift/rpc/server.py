@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -58,6 +60,13 @@ class RpcServer:
             ) from None
         self.port = self._listener.sockets[0].getsockname()[1]
 
+    async def adopt(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
+        """Serve a connection that somebody else has accepted; `gone` is called when it is over.
+        OSError if it is over already, and then `gone` is not called."""
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: self._connect(gone), accepted
+        )
+
     async def not_serving(self) -> None:
         """Tell health checks that this server takes nothing new; it stays live."""
         for service in self._services:
@@ -76,8 +85,13 @@ class RpcServer:
         for connection in list(self._connections):
             connection.abort()
 
-    def _connect(self) -> Connection[Call]:
-        connection = Connection(read_call, self._accept, self._gone)
+    def _connect(self, gone: Callable[[], None] | None = None) -> Connection[Call]:
+        def over(connection: Connection[Call]) -> None:
+            self._gone(connection)
+            if gone is not None:
+                gone()
+
+        connection = Connection(read_call, self._accept, over)
         self._connections.add(connection)
         self._empty.clear()
         return connection
@@ -105,8 +119,8 @@ class RpcServer:
         return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)
 
 
-async def serve(engine: Engine, host: str, port: int) -> RpcServer:
-    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken."""
+async def make_server(engine: Engine) -> RpcServer:
+    """All services before `engine`, on no port yet."""
     methods: Any = Methods()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(engine), methods)
     inferences = Inferences(engine)
@@ -126,6 +140,11 @@ async def serve(engine: Engine, host: str, port: int) -> RpcServer:
         ),
         methods,
     )
-    server = RpcServer(methods, checked, services)
+    return RpcServer(methods, checked, services)
+
+
+async def serve(engine: Engine, host: str, port: int) -> RpcServer:
+    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken."""
+    server = await make_server(engine)
     await server.listen(host, port)
     return server
