@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import threading
 import time
@@ -72,6 +73,16 @@ def test_a_late_answer_is_not_taken_for_the_next_one(both: tuple[Member, Parent]
         ask(member, METRICS, within=0.02)
     go.set()
     assert ask(member, TRITON) == b"t" * 200_000
+
+
+def test_an_answer_that_is_there_is_taken_however_late_it_is(both: tuple[Member, Parent]) -> None:
+    member, parent = both
+    parent.show(lambda: b"m", lambda: b"t")
+    number = member.ask(TRITON)
+    assert select.select([member._control], [], [], 5)[0]
+    assert member.answer(number, time.monotonic() - 1) == b"t"
+    with pytest.raises(TimeoutError):
+        member.answer(number + 1, time.monotonic() - 1)
 
 
 def test_a_page_that_cannot_be_made_ends_nothing(

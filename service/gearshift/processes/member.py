@@ -126,11 +126,13 @@ class Member:
     def _exactly(self, size: int, deadline: float, *, keep: bool) -> bytes:
         """That many bytes; they are read again next time if `keep`, or if too few came."""
         while len(self._received) < size:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("no answer in time")
-            self._control.settimeout(left)
-            part = self._control.recv(max(65_536, size - len(self._received)))
+            # What is there already is taken however late it is: another process may have used up
+            # the time.
+            self._control.settimeout(max(0.0, deadline - time.monotonic()))
+            try:
+                part = self._control.recv(max(65_536, size - len(self._received)))
+            except BlockingIOError:
+                raise TimeoutError("no answer in time") from None
             if not part:
                 raise ConnectionResetError("the process has ended")
             self._received += part
