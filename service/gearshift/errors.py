@@ -171,5 +171,9 @@ class RepositoryInvalid(GearshiftError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class ProcessFailed(GearshiftError):
+    """One of several serving processes ended before it was ready."""
+
+
 class ConfigurationInvalid(GearshiftError):
     """A setting, an option, a port or a file given on the command line is wrong."""

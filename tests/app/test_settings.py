@@ -40,6 +40,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "grpc_port": "9",
         "http_port": "10",
         "workers": "3",
+        "processes": "2",
         "state_dir": "/state",
         "providers": '["CPUExecutionProvider"]',
         "on_time_bonus": "0.5",

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 from gearshift.core.profile import LatencyPoint, Profile
 from gearshift.errors import Outcome
 from gearshift.ports import Ran, Settled
 from gearshift.telemetry import PrometheusTelemetry
-
-BUILT = Path(__file__).parents[2] / "build" / "tools" / "promtool"
-
-
-def promtool() -> str:
-    found = shutil.which("promtool") or (str(BUILT) if BUILT.exists() else None)
-    assert found, (
-        "promtool is not there: `make test` puts it into build/tools, or install Prometheus so"
-        " that it is on the PATH"
-    )
-    return found
-
-
-def judged(page: bytes) -> tuple[int, list[str]]:
-    done = subprocess.run(
-        [promtool(), "check", "metrics"], input=page, capture_output=True, timeout=60, check=False
-    )
-    return done.returncode, (done.stdout + done.stderr).decode().splitlines()
+from prometheus_judge import judged
 
 
 def fill(

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import Callable, Mapping, Sequence
+
+import structlog
 
 from gearshift.app.settings import Settings
 from gearshift.core.catalog import Catalog
 from gearshift.core.profile import Profiles
+from gearshift.core.scheduler import Scheduler
+from gearshift.engine import Engine, LoopClock
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.ports import Executor, Worker
-from gearshift.profiling import ProfileStore, profile_catalog
+from gearshift.profiling import ProfileStore, profile_catalog, warm_up
 from gearshift.repository import load
+from gearshift.rpc import RpcServer
+from gearshift.telemetry import PrometheusTelemetry
+
+log = structlog.get_logger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many of it are done, and how many there are."""
+
+
+LAST_ANSWERS = 1.0
+"""Seconds that calls still open get at the very end."""
 
 
 def make_executors(settings: Settings) -> Mapping[str, Executor]:
@@ -22,11 +36,14 @@ def make_executors(settings: Settings) -> Mapping[str, Executor]:
     return {"onnx": OnnxExecutor(settings.providers)}
 
 
-def make_workers(settings: Settings, executors: Mapping[str, Executor]) -> Sequence[Worker]:
-    """`settings.workers` workers on each device that an executor offers."""
+def make_workers(
+    settings: Settings, executors: Mapping[str, Executor], first: int = 0
+) -> Sequence[Worker]:
+    """`settings.workers` workers on each device that an executor offers; `first` is how many
+    workers a device has in other processes, whose numbers must differ from these."""
     devices = sorted({device for executor in executors.values() for device in executor.devices})
     places = [device for device in devices for _ in range(settings.workers)]
-    return [Worker(index, device) for index, device in enumerate(places)]
+    return [Worker(index, device) for index, device in enumerate(places, first * len(devices))]
 
 
 def load_catalog(settings: Settings, executors: Mapping[str, Executor]) -> Catalog:
@@ -67,3 +84,42 @@ async def measure_profiles(
         refresh=refresh,
         on_progress=on_progress,
     )
+
+
+async def start_engine(
+    settings: Settings,
+    catalog: Catalog,
+    executors: Mapping[str, Executor],
+    telemetry: PrometheusTelemetry,
+    on_progress: Progress,
+    first_worker: int = 0,
+) -> Engine:
+    """Everything loaded, measured and warm, and the engine that runs it."""
+    load_variants(catalog, executors)
+    workers = make_workers(settings, executors, first_worker)
+    profiles = await measure_profiles(
+        settings, catalog, executors, workers, refresh=False, on_progress=on_progress
+    )
+    await warm_up(catalog, executors, workers)
+    telemetry.profiled(p for name in catalog.models for p in profiles.everywhere(name))
+    scheduler = Scheduler(
+        catalog,
+        profiles,
+        {w.id: w.device for w in workers},
+        on_time_bonus=settings.on_time_bonus,
+    )
+    clock = LoopClock(asyncio.get_running_loop())
+    engine = Engine(catalog, scheduler, workers, executors, clock, telemetry)
+    engine.start()
+    # What was loaded stays: the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
+    return engine
+
+
+async def drain(settings: Settings, engine: Engine, rpc: RpcServer) -> None:
+    """Take nothing new, finish what was taken in, and close the door."""
+    log.info("draining")
+    await rpc.not_serving()
+    await engine.drain(settings.drain_seconds)
+    await rpc.stop(grace=LAST_ANSWERS)

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import signal
 import socket
 from collections.abc import Callable
 
-import structlog
-
-from gearshift.app.parts import (
-    Progress,
-    load_catalog,
-    load_variants,
-    make_executors,
-    make_workers,
-    measure_profiles,
-)
+from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
-from gearshift.core.scheduler import Scheduler
-from gearshift.engine import Engine, LoopClock
+from gearshift.app.signals import stop_on_signal
 from gearshift.errors import ConfigurationInvalid
 from gearshift.http import HttpServer, create_app
-from gearshift.profiling import warm_up
 from gearshift.rpc import serve as serve_rpc
 from gearshift.telemetry import PrometheusTelemetry
-
-log = structlog.get_logger(__name__)
 
 
 async def serve(
@@ -50,27 +34,9 @@ async def serve(
     )
     http.start()
     try:
-        load_variants(catalog, executors)
-        workers = make_workers(settings, executors)
-        profiles = await measure_profiles(
-            settings, catalog, executors, workers, refresh=False, on_progress=on_progress
-        )
-        await warm_up(catalog, executors, workers)
-        telemetry.profiled(p for name in catalog.models for p in profiles.everywhere(name))
-        scheduler = Scheduler(
-            catalog,
-            profiles,
-            {w.id: w.device for w in workers},
-            on_time_bonus=settings.on_time_bonus,
-        )
-        clock = LoopClock(asyncio.get_running_loop())
-        engine = Engine(catalog, scheduler, workers, executors, clock, telemetry)
+        engine = await start_engine(settings, catalog, executors, telemetry, on_progress)
         # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.
-        stop = _stop_on_signal()
-        engine.start()
-        # What was loaded stays: the collector need not look through it again and again.
-        gc.collect()
-        gc.freeze()
+        stop = stop_on_signal()
         rpc = await serve_rpc(
             engine,
             settings.host,
@@ -80,11 +46,8 @@ async def serve(
         serving = True
         announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
         await stop.wait()
-        log.info("draining")
         serving = False
-        await rpc.not_serving()
-        await engine.drain(settings.drain_seconds)
-        await rpc.stop(grace=1.0)
+        await drain(settings, engine, rpc)
     finally:
         http.stop()
         for executor in executors.values():
@@ -103,20 +66,3 @@ def check_port(host: str, port: int) -> None:
                 f"cannot listen on {host}:{port} for gRPC: {error.strerror}; stop what uses it"
                 f" or choose another with --grpc-port"
             ) from None
-
-
-def _stop_on_signal() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-
-    def first() -> None:
-        stop.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in numbers:
-        loop.add_signal_handler(number, first)
-    return stop

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from gearshift.errors import ConfigurationInvalid
+from gearshift.processes import usable_cores
 
 CONFIG_VARIABLE = "GEARSHIFT_CONFIG"
 
@@ -41,10 +42,17 @@ class Settings(BaseSettings):
         8002, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0: a free one."
     )
     workers: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
+        default_factory=lambda: len(usable_cores()) or os.cpu_count() or 1,
         ge=1,
         le=1024,
         description="Batches that run at the same time, one thread each; one per core by default.",
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Serving processes behind the one port; cores and workers are divided among"
+        " them.",
     )
     state_dir: Path = Field(
         default_factory=_state_dir, description="Where latency profiles are kept."

@@ -5,26 +5,20 @@ Exit codes: 0 done, 1 something is wrong and stderr says what, 2 the command lin
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gearshift import __version__
 from gearshift.app.settings import Settings, load_settings
+from gearshift.cli.process import COMMAND, serve_process
+from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
 from gearshift.cli.simulate import simulate
 from gearshift.cli.study import study
 from gearshift.cli.tables import models_table, profiles_table
-from gearshift.errors import GearshiftError, RepositoryInvalid
-
-T = TypeVar("T")
 
 app = typer.Typer(
     name="gearshift",
@@ -38,7 +32,6 @@ app = typer.Typer(
 )
 
 out = Console()
-err = Console(stderr=True)
 
 Repository = Annotated[
     Path | None,
@@ -91,6 +84,13 @@ def serve(
         typer.Option(help="Port of /metrics, /healthz, /readyz; 0: a free one.  [default: 8002]"),
     ] = None,
     workers: Workers = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Serving processes behind the one port; cores and workers are divided among"
+            " them.  [default: 1]"
+        ),
+    ] = None,
     state_dir: StateDir = None,
     provider: Provider = None,
     on_time_bonus: Annotated[
@@ -125,7 +125,7 @@ def serve(
     progress bar) and keeps the result; later starts reuse it. When everything has answered
     once, one line names both addresses.
     """
-    with _failing_clearly():
+    with failing_clearly():
         settings = load_settings(
             config,
             repository=repository,
@@ -133,6 +133,7 @@ def serve(
             grpc_port=grpc_port,
             http_port=http_port,
             workers=workers,
+            processes=processes,
             state_dir=state_dir,
             providers=provider,
             on_time_bonus=on_time_bonus,
@@ -141,10 +142,8 @@ def serve(
             log_level=log_level,
             log_format=log_format,
         )
-        _configure_logs(settings)
-        from gearshift.app import server
-
-        with _progress() as on_progress:
+        configure_logs(settings)
+        with progress_bar() as on_progress:
 
             def announce(grpc_address: str, http_address: str) -> None:
                 on_progress.close()
@@ -154,7 +153,14 @@ def serve(
                     flush=True,
                 )
 
-            _run(lambda: server.serve(settings, on_progress, announce))
+            if settings.processes > 1:
+                from gearshift.app.supervise import supervise
+
+                run(lambda: supervise(settings, announce))
+            else:
+                from gearshift.app import server
+
+                run(lambda: server.serve(settings, on_progress, announce))
 
 
 @app.command()
@@ -166,9 +172,9 @@ def check(
 
     Nothing is served and nothing is measured. Exit code 0: it would load; 1: it would not.
     """
-    with _failing_clearly():
+    with failing_clearly():
         settings = load_settings(config, repository=repository)
-        _configure_logs(settings)
+        configure_logs(settings)
         from gearshift.app import parts
 
         executors = parts.make_executors(settings)
@@ -194,7 +200,7 @@ def profile(
     The figures include the way to the worker and back, because a request waits for that
     too. They replace what was kept from an earlier run.
     """
-    with _failing_clearly():
+    with failing_clearly():
         settings = load_settings(
             config,
             repository=repository,
@@ -202,7 +208,7 @@ def profile(
             state_dir=state_dir,
             providers=provider,
         )
-        _configure_logs(settings)
+        configure_logs(settings)
         out.print(profiles_table(*_measured(settings, refresh=True)))
 
 
@@ -218,11 +224,11 @@ def models(
     Latency is what was kept from an earlier start or `gearshift profile`; what was never
     measured on this machine is measured now.
     """
-    with _failing_clearly():
+    with failing_clearly():
         settings = load_settings(
             config, repository=repository, state_dir=state_dir, providers=provider
         )
-        _configure_logs(settings)
+        configure_logs(settings)
         out.print(models_table(*_measured(settings, refresh=False)))
 
 
@@ -239,7 +245,7 @@ def demo(
     a short overload; afterwards what was routed where and why, and what /metrics says.
     Exit code 0 only if every request is accounted for.
     """
-    with _failing_clearly():
+    with failing_clearly():
         settings = load_settings(
             config, repository=repository, state_dir=state_dir, workers=workers
         )
@@ -278,10 +284,10 @@ def compress(
     card, measured on rows that no step has seen. A run that was cut off goes on where it
     stopped. The guide is docs/compress.md.
     """
-    with _failing_clearly():
+    with failing_clearly():
         settings = load_settings(config, repository=repository)
         # What the frameworks tell of their own work is not news here; warnings are.
-        _configure_logs(settings.model_copy(update={"log_level": "warning"}))
+        configure_logs(settings.model_copy(update={"log_level": "warning"}))
         from gearshift.compress.build import build
         from gearshift.compress.search import search as searched
 
@@ -296,6 +302,7 @@ def _plain(line: str) -> None:
 
 app.command()(simulate)
 app.command()(study)
+app.command(COMMAND, hidden=True)(serve_process)
 
 
 @app.callback(invoke_without_command=True)
@@ -315,8 +322,8 @@ def _measured(settings: Settings, *, refresh: bool) -> tuple[Any, Any]:
     catalog = parts.load_catalog(settings, executors)
     parts.load_variants(catalog, executors)
     workers = parts.make_workers(settings, executors)
-    with _progress() as on_progress:
-        profiles = _run(
+    with progress_bar() as on_progress:
+        profiles = run(
             lambda: parts.measure_profiles(
                 settings, catalog, executors, workers, refresh=refresh, on_progress=on_progress
             )
@@ -324,68 +331,6 @@ def _measured(settings: Settings, *, refresh: bool) -> tuple[Any, Any]:
     for executor in executors.values():
         executor.close()
     return catalog, profiles
-
-
-def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work())
-
-
-def _configure_logs(settings: Settings) -> None:
-    from gearshift.telemetry import configure_logs
-
-    configure_logs(settings.log_level, settings.log_format)
-
-
-class _Progress:
-    """A progress bar on stderr that can be closed early; silent where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-            disable=not err.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=None)
-        self._started = False
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if not self._started:
-            self._started = True
-            self._bar.start()
-        self._bar.update(self._task, description=what, completed=done, total=total)
-
-    def close(self) -> None:
-        self._bar.stop()
-
-
-@contextmanager
-def _progress() -> Iterator[_Progress]:
-    progress = _Progress()
-    try:
-        yield progress
-    finally:
-        progress.close()
-
-
-@contextmanager
-def _failing_clearly() -> Iterator[None]:
-    """What gearshift itself finds wrong is a line or a list, not a traceback."""
-    try:
-        yield
-    except RepositoryInvalid as error:
-        count = len(error.problems)
-        err.print(f"the repository has {count} mistake(s):", style="red", highlight=False)
-        for problem in error.problems:
-            err.print(f"  {problem}", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except GearshiftError as error:
-        err.print(f"gearshift: {error}", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 """gRPC: the Open Inference Protocol, health and reflection, in front of the engine."""
 
-from gearshift.rpc.server import RpcServer, serve
+from gearshift.rpc.server import RpcServer, make_server, serve
 
-__all__ = ["RpcServer", "serve"]
+__all__ = ["RpcServer", "make_server", "serve"]

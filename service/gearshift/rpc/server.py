@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -68,6 +70,13 @@ class RpcServer:
         self.port = self._listener.sockets[0].getsockname()[1]
         self.sweep()
 
+    async def adopt(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
+        """Serve a connection that somebody else has accepted; `gone` is called when it is over.
+        OSError if it is over already, and then `gone` is not called."""
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: self._connect(gone), accepted
+        )
+
     async def not_serving(self) -> None:
         """Tell health checks that this server takes nothing new; it stays live."""
         for service in self._services:
@@ -105,8 +114,13 @@ class RpcServer:
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(SWEEP_EVERY, self.sweep)
 
-    def _connect(self) -> Connection[Call]:
-        connection = Connection(read_call, self._accept, self._gone)
+    def _connect(self, gone: Callable[[], None] | None = None) -> Connection[Call]:
+        def over(connection: Connection[Call]) -> None:
+            self._gone(connection)
+            if gone is not None:
+                gone()
+
+        connection = Connection(read_call, self._accept, over)
         self._connections.add(connection)
         self._empty.clear()
         return connection
@@ -134,11 +148,9 @@ class RpcServer:
         return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)
 
 
-async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = True) -> RpcServer:
-    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken.
-
-    `shared_memory` says whether callers may register it.
-    """
+async def make_server(engine: Engine, *, shared_memory: bool) -> RpcServer:
+    """All services before `engine`, on no port yet. `shared_memory` says whether callers may
+    register it."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
@@ -161,6 +173,11 @@ async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = T
         ),
         methods,
     )
-    server = RpcServer(methods, checked, services)
+    return RpcServer(methods, checked, services)
+
+
+async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = True) -> RpcServer:
+    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken."""
+    server = await make_server(engine, shared_memory=shared_memory)
     await server.listen(host, port)
     return server

@@ -150,8 +150,8 @@ class SharedMemory:
         if not self.allowed:
             raise Forbidden(
                 "shared memory is off on this server; --shared-memory"
-                " (GEARSHIFT_SHARED_MEMORY=true) turns it on, for callers who may read and write"
-                " all that the server may in /dev/shm"
+                " (GEARSHIFT_SHARED_MEMORY=true) with one process turns it on, for callers who may"
+                " read and write all that the server may in /dev/shm"
             )
         if not 1 <= len(name) <= LONGEST_NAME:
             raise InvalidInput(

@@ -1,0 +1,28 @@
+"""Several serving processes behind one port, kept by one that does not serve.
+
+The parent listens, hands each accepted connection to the process with the fewest, replaces what
+dies and asks all for their pages. Each process has cores and workers of its own.
+"""
+
+from gearshift.processes.door import Door, bound, release
+from gearshift.processes.fleet import Fleet
+from gearshift.processes.messages import Orders
+from gearshift.processes.pages import Pages
+from gearshift.processes.parent import Parent
+from gearshift.processes.shares import Share, bind, divide, usable_cores
+from gearshift.processes.supervisor import Supervisor
+
+__all__ = [
+    "Door",
+    "Fleet",
+    "Orders",
+    "Pages",
+    "Parent",
+    "Share",
+    "Supervisor",
+    "bind",
+    "bound",
+    "divide",
+    "release",
+    "usable_cores",
+]

@@ -1,0 +1,164 @@
+"""The parent as a serving process sees it: gives orders and connections, asks for pages."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+
+from gearshift.processes import messages
+from gearshift.processes.messages import ANSWER, QUESTION, Orders
+
+log = structlog.get_logger(__name__)
+
+ORDERS_WITHIN = 30.0
+"""Seconds until the parent must have said what to do."""
+
+TAKEN_AT_ONCE = 64
+"""Connections in one turn of the loop."""
+
+RETRY = 0.05
+"""Seconds until signs that did not fit are sent again."""
+
+Adopt = Callable[[socket.socket, Callable[[], None]], Awaitable[None]]
+"""Serves a connection, and calls back once when it is over."""
+
+Page = Callable[[], bytes]
+
+
+class Parent:
+    """Made from the two file descriptors that the process was started with. `end` ends the
+    process at once."""
+
+    def __init__(
+        self, connections: int, control: int, end: Callable[[int], object] = os._exit
+    ) -> None:
+        self._connections = socket.socket(fileno=connections)
+        self._control = socket.socket(fileno=control)
+        self._signs = b""
+        self._pages: dict[bytes, Page] = {}
+        self._end = end
+        self._stop: Callable[[], object] = lambda: end(0)
+        self._opening: set[asyncio.Task[None]] = set()
+
+    def orders(self) -> Orders:
+        """What to do. From then on a thread listens: when the parent ends, so does this process,
+        whatever it is at."""
+        self._control.settimeout(ORDERS_WITHIN)
+        _, size = ANSWER.unpack(_exactly(self._control, ANSWER.size))
+        orders = Orders.unpack(_exactly(self._control, min(size, messages.MAX_ORDERS)))
+        self._control.settimeout(None)
+        self._connections.setblocking(False)
+        threading.Thread(target=self._listen, name="gearshift-parent", daemon=True).start()
+        return orders
+
+    def show(self, metrics: Page, triton: Page) -> None:
+        """Answer with these pages from now on; they are made on the listening thread."""
+        self._pages = {messages.METRICS: metrics, messages.TRITON: triton}
+
+    def on_stop(self, stop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        """Call `stop` on `loop` when the parent says so. Before this is set, a process that is
+        told to stop ends at once: it has no requests yet."""
+        self._stop = lambda: loop.call_soon_threadsafe(stop)
+
+    def alive(self) -> None:
+        """The start gets on."""
+        self._say(messages.ALIVE)
+
+    def ready(self, adopt: Adopt) -> None:
+        """Requests are taken: every connection from now on goes to `adopt`. On the loop."""
+        asyncio.get_running_loop().add_reader(self._connections, self._take, adopt)
+        self._say(messages.READY)
+
+    def draining(self) -> None:
+        """Nothing new is taken any more."""
+        self._say(messages.DRAINING)
+
+    # --- connections and signs: on the loop -----------------------------------------------
+
+    def _take(self, adopt: Adopt) -> None:
+        for _ in range(TAKEN_AT_ONCE):
+            try:
+                said, descriptors, _, _ = socket.recv_fds(self._connections, 1, 4)
+            except BlockingIOError:
+                return
+            except OSError:
+                said, descriptors = b"", []
+            if not said:
+                asyncio.get_running_loop().remove_reader(self._connections)
+                return
+            for descriptor in descriptors:
+                accepted = socket.socket(fileno=descriptor)
+                accepted.setblocking(False)
+                task = asyncio.ensure_future(self._open(accepted, adopt))
+                self._opening.add(task)
+                task.add_done_callback(self._opening.discard)
+
+    async def _open(self, accepted: socket.socket, adopt: Adopt) -> None:
+        try:
+            await adopt(accepted, self._closed)
+        except OSError:
+            # The caller had left before it was served.
+            accepted.close()
+            self._closed()
+
+    def _closed(self) -> None:
+        self._say(messages.CLOSED)
+
+    def _say(self, sign: bytes) -> None:
+        waiting = bool(self._signs)
+        self._signs += sign
+        if not waiting:
+            self._send_signs()
+
+    def _send_signs(self) -> None:
+        # A parent that is gone hears nothing; the listening thread ends this process.
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            sent = self._connections.send(self._signs)
+            self._signs = self._signs[sent:]
+        if self._signs:
+            asyncio.get_running_loop().call_later(RETRY, self._send_signs)
+
+    # --- questions: on a thread -----------------------------------------------------------
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                asked, number = QUESTION.unpack(_exactly(self._control, QUESTION.size))
+                if asked == messages.STOP:
+                    self._stop()
+                    continue
+                body = self._page(asked)
+                self._control.sendall(ANSWER.pack(number, len(body)) + body)
+        except OSError:
+            pass
+        # Nobody is left to serve for: no drain, and no wait for whatever this process is at.
+        self._end(1)
+
+    def _page(self, asked: bytes) -> bytes:
+        page = self._pages.get(asked)
+        if page is None:
+            return b""
+        try:
+            return page()
+        except Exception:
+            # A page that cannot be made must not end those who serve.
+            log.exception("the metrics page cannot be made")
+            return b""
+
+
+def _exactly(source: socket.socket, size: int) -> bytes:
+    """That many bytes; ConnectionError where the other side ends before."""
+    parts = []
+    while size:
+        part = source.recv(size)
+        if not part:
+            raise ConnectionResetError("the parent has ended")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,148 @@
+"""One metrics page from those of several processes. Pure: pages in, a page out.
+
+What only grows (counters, histograms, the sums and counts of summaries, Triton's untyped
+counters) is added up, series by series, and a process that has ended stays in the sum: else the
+page would fall when it is replaced, which looks like a restart of the whole server. What goes up
+and down (gauges, quantiles) comes from the living only, by the rule of its family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+Exact = int | Fraction
+"""What grows is added up exactly: a sum that depended on the order could fall by its last digit,
+and a counter that falls by however little counts as restarted."""
+
+Series = tuple[str, tuple[tuple[str, str], ...]]
+"""A sample's name and labels."""
+
+SUMMED = frozenset({"gearshift_queue_depth", "nv_inference_pending_request_count"})
+"""Levels of which each process has a part."""
+
+GREATEST = frozenset(
+    {
+        # All say the same of what they serve; while one is behind, the newest is the news.
+        "gearshift_catalog_generation",
+        "gearshift_build_info",
+        "gearshift_variant_accuracy",
+        "gearshift_variant_artifact_bytes",
+        # Learned by each for itself. The greatest holds whichever process a caller gets.
+        "gearshift_variant_latency_seconds",
+    }
+)
+"""Levels of which the greatest is shown."""
+
+_GROWING = frozenset({"counter", "histogram", "unknown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """How the processes themselves are: how many serve, how many there should be, how often
+    one was replaced."""
+
+    serving: int
+    wanted: int
+    replaced: int
+
+
+class Past:
+    """What the processes that have ended had counted, from the last page of each."""
+
+    def __init__(self) -> None:
+        self.families: dict[str, _Family] = {}
+
+    def add(self, page: bytes) -> None:
+        """One more process has ended, and this was its last page."""
+        _enter(self.families, page, alive=False)
+
+
+def merge(living: Iterable[bytes], past: Past, fleet: Fleet | None = None) -> bytes:
+    """The page of all processes together; `fleet`, where given, is told in families of its own
+    at the end."""
+    families: dict[str, _Family] = {}
+    for page in living:
+        _enter(families, page, alive=True)
+    for name, family in past.families.items():
+        families.setdefault(name, _Family(name, family.documentation, family.kind)).add(family)
+    found = [family.metric() for family in families.values()]
+    if fleet is not None:
+        found.extend(_about(fleet))
+    registry = CollectorRegistry()
+    registry.register(_Fixed(found))
+    return generate_latest(registry)
+
+
+@dataclass(slots=True)
+class _Family:
+    name: str
+    documentation: str
+    kind: str
+    grown: dict[Series, Exact] = field(default_factory=dict)
+    levels: dict[Series, float] = field(default_factory=dict)
+
+    def enter(self, sample: Sample, *, alive: bool) -> None:
+        key = (sample.name, tuple(sample.labels.items()))
+        value = float(sample.value)
+        # Of a summary, the sum and the count grow; the quantiles have the family's own name.
+        if self.kind in _GROWING or sample.name != self.name:
+            exact = int(value) if value.is_integer() else Fraction(value)
+            self.grown[key] = self.grown.get(key, 0) + exact
+        elif alive:
+            known = self.levels.get(key)
+            if known is not None:
+                value = known + value if self.name in SUMMED else max(known, value)
+            self.levels[key] = value
+
+    def add(self, past: _Family) -> None:
+        for key, exact in past.grown.items():
+            self.grown[key] = self.grown.get(key, 0) + exact
+
+    def metric(self) -> Metric:
+        made = Metric(self.name, self.documentation, self.kind)
+        for values in (self.levels, self.grown):
+            for (name, labels), value in values.items():
+                made.add_sample(name, dict(labels), float(value))
+        return made
+
+
+def _enter(families: dict[str, _Family], page: bytes, *, alive: bool) -> None:
+    for metric in text_string_to_metric_families(page.decode()):
+        family = families.get(metric.name)
+        if family is None:
+            family = _Family(metric.name, metric.documentation, metric.type)
+            families[metric.name] = family
+        for sample in metric.samples:
+            family.enter(sample, alive=alive)
+
+
+def _about(fleet: Fleet) -> Iterator[Metric]:
+    processes = GaugeMetricFamily(
+        "gearshift_processes",
+        "Serving processes: those that should be there, and those that answer now.",
+        labels=("state",),
+    )
+    processes.add_metric(("wanted",), fleet.wanted)
+    processes.add_metric(("serving",), fleet.serving)
+    yield processes
+    yield CounterMetricFamily(
+        "gearshift_processes_replaced",
+        "Serving processes that ended by themselves and were replaced.",
+        value=fleet.replaced,
+    )
+
+
+class _Fixed(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families

@@ -1,0 +1,207 @@
+"""Several serving processes behind one port, driven from outside only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from onnx_models import row_sum
+from serving import Server, gearshift, start, stop
+
+MODEL_TOML = """
+metric = "top1"
+max_batch_size = 4
+default_class = "default"
+
+[classes.default]
+
+[[variants]]
+name = "only"
+version = 1
+executor = "onnx"
+accuracy = 0.9
+"""
+
+two_cores = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2 if hasattr(os, "sched_getaffinity") else False,
+    reason="two processes must not share a core",
+)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> tuple[str, ...]:
+    root = tmp_path / "repo"
+    row_sum(root / "sums" / "only" / "model.onnx")
+    (root / "sums" / "model.toml").write_text(MODEL_TOML)
+    return ("--repository", str(root), "--state-dir", str(tmp_path / "state"))
+
+
+class Caller:
+    """One connection of its own that asks without pause."""
+
+    def __init__(self, address: str, ending: threading.Event) -> None:
+        self.seen: Counter[str] = Counter()
+        self._address = address
+        self._ending = ending
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        rows = triton.InferInput("x", [1, 3], "FP32")
+        rows.set_data_from_numpy(np.ones((1, 3), np.float32))
+        # Channels of one process share their connections otherwise.
+        own = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
+        with triton.InferenceServerClient(self._address, channel_args=own) as client:
+            while not self._ending.is_set():
+                try:
+                    answer = client.infer("sums", [rows], client_timeout=20)
+                    assert answer.as_numpy("y")[0, 0] == 3.0
+                    self.seen["OK"] += 1
+                except InferenceServerException as error:
+                    self.seen[str(error.status()).removeprefix("StatusCode.")] += 1
+                    time.sleep(0.02)
+
+    def done(self) -> Counter[str]:
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        return self.seen
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    return [int(line) for line in found.stdout.split()]
+
+
+def until(done: Callable[[], bool], within: float = 60) -> None:
+    deadline = time.monotonic() + within
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def served(server: Server) -> float:
+    return sum(server.samples("gearshift_requests_total", outcome="served").values())
+
+
+def processes(server: Server) -> dict[str, float]:
+    found = server.samples("gearshift_processes")
+    return {state: value for (state,), value in found.items()}
+
+
+@two_cores
+def test_two_serve_and_one_that_dies_takes_only_its_own_requests(options: tuple[str, ...]) -> None:
+    server = start("--processes", "2", "--workers", "2", *options)
+    ending = threading.Event()
+    callers = []
+    try:
+        assert server.page("/readyz").startswith("ready")
+        before = children(server.process)
+        assert len(before) == 2
+        cores = [os.sched_getaffinity(pid) for pid in before]
+        assert cores[0].isdisjoint(cores[1])
+
+        callers = [Caller(server.grpc, ending) for _ in range(6)]
+        busy = "gearshift_worker_busy_seconds_total"
+        until(lambda: sorted(server.samples(busy, device="cpu")) == [("0",), ("1",)])
+        counted = served(server)
+        assert counted > 0
+
+        os.kill(before[0], signal.SIGKILL)
+        until(lambda: processes(server) == {"wanted": 2, "serving": 1})
+        assert server.page("/readyz").startswith("ready")
+        assert served(server) >= counted
+        until(lambda: processes(server) == {"wanted": 2, "serving": 2})
+        assert server.samples("gearshift_processes_replaced_total") == {(): 1}
+        after = children(server.process)
+        assert len(after) == 2
+        assert before[1] in after
+        assert os.sched_getaffinity((set(after) - set(before)).pop()) == cores[0]
+
+        # Those who lost their connection have another one, and everybody is answered.
+        so_far = [caller.seen["OK"] for caller in callers]
+        until(lambda: all(c.seen["OK"] > n for c, n in zip(callers, so_far, strict=True)))
+        ending.set()
+        seen = [caller.done() for caller in callers]
+        # Connections are spread evenly, so half of them were on the process that died.
+        assert [set(each) for each in seen].count({"OK"}) == 3
+        assert set().union(*seen) == {"OK", "UNAVAILABLE"}
+    finally:
+        ending.set()
+        for caller in callers:
+            caller.done()
+        assert stop(server) == 0
+    assert [pid for pid in (*before, *after) if Path(f"/proc/{pid}/stat").exists()] == []
+
+
+@two_cores
+def test_what_is_merged_is_what_was_asked_and_the_page_never_falls(
+    options: tuple[str, ...],
+) -> None:
+    server = start("--processes", "2", "--workers", "2", *options)
+    try:
+        ending = threading.Event()
+        callers = [Caller(server.grpc, ending) for _ in range(4)]
+        until(lambda: all(caller.seen["OK"] > 20 for caller in callers))
+        ending.set()
+        asked = sum(caller.done()["OK"] for caller in callers)
+        until(lambda: served(server) == asked)
+        assert "nv_inference_request_success" in server.page("/metrics/triton")
+        for pid in children(server.process):
+            os.kill(pid, signal.SIGTERM)
+        # Asked to end one by one they drain, and are replaced: what they counted stays.
+        until(lambda: server.samples("gearshift_processes_replaced_total") == {(): 2})
+        assert served(server) == asked
+        until(lambda: processes(server)["serving"] == 2)
+    finally:
+        assert stop(server) == 0
+
+
+@two_cores
+def test_the_death_of_the_parent_leaves_nobody_behind(options: tuple[str, ...]) -> None:
+    server = start("--processes", "2", "--workers", "2", *options)
+    orphans = children(server.process)
+    server.process.kill()
+    server.process.wait()
+    server.process.stdout.close()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), within=10)
+
+
+def test_too_many_processes_a_taken_port_and_a_broken_repository_are_told(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    failed = gearshift("serve", "--processes", "9", "--workers", "2", *options)
+    assert failed.returncode == 1
+    assert "9 processes cannot divide 2 worker(s)" in failed.stderr
+    ports = ("--processes", "2", "--workers", "2", "--http-port", "0")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        failed = gearshift("serve", *ports, "--grpc-port", port, *options)
+        assert failed.returncode == 1
+        assert len(failed.stderr.strip().splitlines()) == 1, failed.stderr
+        assert port in failed.stderr
+    (tmp_path / "repo" / "sums" / "only" / "model.onnx").unlink()
+    failed = gearshift("serve", *ports, "--grpc-port", "0", *options)
+    assert failed.returncode == 1
+    assert "sums/only/model.onnx" in failed.stderr
+    assert "before it was ready" in failed.stderr
+    assert "Traceback" not in failed.stderr

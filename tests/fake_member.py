@@ -1,0 +1,70 @@
+"""A serving process that is none: what it says and what is done to it is the test's."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+
+
+class FakeMember:
+    def __init__(self, pages: dict[bytes, bytes] | None = None) -> None:
+        self._here, self.there = socket.socketpair()
+        self.pid = 0
+        self.pages = pages or {}
+        self.late = False
+        self.full = False
+        self.killed = self.stopped = self.closed = False
+        self.code: int | None = None
+        self.handed = 0
+        self._asked: deque[bytes] = deque()
+
+    # --- what the test does
+
+    def say(self, signs: bytes) -> None:
+        self.there.sendall(signs)
+
+    def end(self, code: int = -9) -> None:
+        self.code = code
+        self.there.close()
+
+    # --- what the parent does
+
+    def fileno(self) -> int:
+        return self._here.fileno()
+
+    def signs(self) -> bytes:
+        return self._here.recv(1000)
+
+    def hand(self, accepted: socket.socket) -> None:
+        if self.code is not None:
+            raise BrokenPipeError
+        if self.full:
+            raise BlockingIOError
+        self.handed += 1
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def kill(self) -> None:
+        if self.code is None:
+            self.killed = True
+            self.end()
+
+    def wait(self, within: float) -> int | None:
+        return self.code
+
+    def close(self) -> None:
+        self.closed = True
+        self._here.close()
+        self.there.close()
+
+    def ask(self, question: bytes) -> int:
+        if self.code is not None:
+            raise BrokenPipeError
+        self._asked.append(question)
+        return 0
+
+    def answer(self, number: int, deadline: float) -> bytes:
+        if self.late:
+            raise TimeoutError
+        return self.pages.get(self._asked.pop(), b"")
