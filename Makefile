@@ -33,7 +33,7 @@ models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their dat
 	$(MODELS_VENV)/bin/gearshift compress model_repo/*/recipe.toml --repository model_repo \
 		--cache build/compress --results docs/results
 
-studies: $(MODELS_VENV)/.ready ## measure anew what each technique of compression is worth (an hour)
+studies: $(MODELS_VENV)/.ready ## measure anew what each technique of compression is worth (an hour and a half)
 	$(MODELS_VENV)/bin/gearshift study all --cache build/compress --results docs/results
 
 bench: setup ## on this machine: what serving costs, a decision, the server beside the simulator

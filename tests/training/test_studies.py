@@ -19,6 +19,7 @@ from gearshift.compress.studies.checkpointing import Layout
 from gearshift.compress.studies.checkpointing_runs import stepper
 from gearshift.compress.studies.toy import stripes
 from gearshift.compress.studies.transfer_runs import few
+from gearshift.compress.studies.transfer_text import PLAN, words
 
 LAYERS = [(8, 2, 1), (16, 1, 0)]
 
@@ -88,3 +89,14 @@ def test_few_labels_are_so_many_of_each_class_and_follow_their_seed() -> None:
     assert np.bincount(found.labels).tolist() == [3] * 10
     assert found.sha256() == few(rows, 3, seed=1).sha256()
     assert found.sha256() != few(rows, 3, seed=2).sha256()
+
+
+def test_words_that_tell_the_classes_apart_are_found() -> None:
+    ham, spam = ["lunch at noon today", "notes of the meeting"], ["win money now", "money for you"]
+    found = words([*ham, *spam], np.array([0, 0, 1, 1]), ["money", "lunch today"], np.array([1, 0]))
+    assert found == 1.0
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(40, 13), (200, 3), (3_518, 1)])
+def test_few_mails_are_learned_as_long_as_many(rows: int, epochs: int) -> None:
+    assert PLAN.schedule(rows, 1e-4, 0).epochs == epochs

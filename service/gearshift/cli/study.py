@@ -38,7 +38,7 @@ def study(
     """Measure what a technique is worth: pruning, distillation, checkpoints and the like.
 
     Needs the extra `compress` (`pip install 'gearshift[compress]'`). Each study writes a page
-    with a picture, study-NAME.md and study-NAME.png; all together take about an hour.
+    with a picture, study-NAME.md and study-NAME.png; all together take about an hour and a half.
     """
     try:
         from gearshift.compress.machine import machine

@@ -89,12 +89,13 @@ def in_turns(
 
 def points(estimated: Estimate) -> str:
     """A difference of accuracies in points of a hundred, with its interval."""
-    return (
-        f"{100 * estimated.mean:+.2f} ({100 * estimated.low:+.2f} to {100 * estimated.high:+.2f})"
-    )
+    mean, low, high = (f"{100 * v:+.2f}" for v in (estimated.mean, estimated.low, estimated.high))
+    return f"{mean} ({low} to {high})" if estimated.n > 1 else f"{mean} (one seed)"
 
 
 def accuracy(estimated: Estimate) -> str:
     """A mean accuracy with its interval, as far as accuracies reach."""
+    if estimated.n == 1:
+        return f"{estimated.mean:.4f} (one seed)"
     low, high = max(0.0, estimated.low), min(1.0, estimated.high)
     return f"{estimated.mean:.4f} ({low:.4f} to {high:.4f})"

@@ -29,7 +29,15 @@ class Count:
     """So many labels a class: the accuracies of each arm by seed."""
 
     labels: int
+    """With `every`, their mean over the classes."""
     values: dict[str, Sequence[float]]
+    every: bool = False
+    """Whether these are all labels that there are."""
+
+    @property
+    def name(self) -> str:
+        """How the tables call it."""
+        return f"all ({self.labels:,} on average)" if self.every else str(self.labels)
 
     def gain(self, treated: str, plain: str) -> Estimate:
         """What one arm is ahead of another on the same rows."""
@@ -46,6 +54,16 @@ class Target:
     classes: int
     n: int
     counts: Sequence[Count]
+    method: str
+    """How each arm learned."""
+    unit: str = "images"
+    pairs: Sequence[tuple[str, str]] = PAIRS
+    """Which arm is compared with which."""
+
+    @property
+    def arms(self) -> Sequence[str]:
+        """The ways to learn, in the order of the tables."""
+        return list(self.counts[0].values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +71,6 @@ class Transfer:
     """All targets."""
 
     targets: Sequence[Target]
-    steps: int
     seeds: int
 
     def story(self) -> Story:
@@ -66,29 +83,26 @@ class Transfer:
                 "From how many labels on is starting anew as good, and where does it not help "
                 "at all?"
             ),
-            findings=[_finding(target) for target in self.targets],
+            findings=[_finding(target, pair) for target in self.targets for pair in target.pairs],
             grids=[
                 grid for target in self.targets for grid in (_accuracies(target), _gains(target))
             ],
             panels=[
-                *(_curves(target) for target in self.targets),
-                *(_differences(target) for target in self.targets),
+                panel
+                for target in self.targets
+                for panel in (_curves(target), _differences(target))
             ],
             method=[
                 *(
                     f"{target.name}: {target.classes} classes, the pretrained layers have learned "
-                    f"from {target.backbone}; accuracy is top-1 on {target.n:,} held-out images."
+                    f"from {target.backbone}; accuracy is top-1 on {target.n:,} held-out "
+                    f"{target.unit}."
                     for target in self.targets
                 ),
-                f"Three convolutions and a linear layer; at every number of labels about "
-                f"{self.steps} steps of AdamW with one schedule, whether it starts pretrained or "
-                "not; the last layer always starts at random. Where there are many labels that is "
-                "little for the networks: training longer may change the order. Linear: logistic "
-                "regression on the "
-                "standardized features of the frozen layers, or on the pixels. "
+                *dict.fromkeys(target.method for target in self.targets),
                 f"{self.seeds} seeds, each with its own draw of labelled rows, the same for all "
-                "arms; 95 % intervals by Student's t. Neither the rate nor the regularization was "
-                "tuned for a number of labels: with so few there is nothing to tune by.",
+                "arms; 95 % intervals by Student's t over them. They cover the draw and the "
+                "training, not what other held-out rows would change.",
             ],
             sources=[
                 "Yosinski, Clune, Bengio and Lipson, How transferable are features in deep neural "
@@ -97,44 +111,41 @@ class Transfer:
         )
 
 
-def _finding(target: Target) -> str:
+def _finding(target: Target, pair: tuple[str, str]) -> str:
+    treated, plain = pair
     told = []
     for count in target.counts:
-        gain = count.gain(TUNED, SCRATCH)
-        means = {arm: estimate(count.values[arm]).mean for arm in ARMS}
-        best = max(means, key=lambda arm: means[arm])
-        told.append(
-            f"{count.labels} labels a class {points(gain)}"
-            f"{'' if gain.differs else ', which shows no difference'} (best there: {best})"
-        )
-    return f"{target.name}, all layers tuned against from scratch, points: {'; '.join(told)}."
+        gain = count.gain(treated, plain)
+        unclear = "" if gain.differs or gain.n < 2 else ", which shows no difference"
+        told.append(f"{count.name} labels a class {points(gain)}{unclear}")
+    return f"{target.name}, {treated}, against {plain}, points: {'; '.join(told)}."
 
 
 def _accuracies(target: Target) -> Grid:
     body = [
-        (str(count.labels), *(accuracy(estimate(count.values[arm])) for arm in ARMS))
+        (count.name, *(accuracy(estimate(count.values[arm])) for arm in target.arms))
         for count in target.counts
     ]
     return Grid(
         title=f"{target.name}: top-1, mean (95 % interval)",
-        heads=("labels a class", *ARMS),
+        heads=("labels a class", *target.arms),
         body=body,
     )
 
 
 def _gains(target: Target) -> Grid:
     body = [
-        (str(count.labels), *(points(count.gain(*pair)) for pair in PAIRS))
+        (count.name, *(points(count.gain(*pair)) for pair in target.pairs))
         for count in target.counts
     ]
-    heads = ("labels a class", *(f"{treated}, against {plain}" for treated, plain in PAIRS))
+    heads = ("labels a class", *(f"{treated}, against {plain}" for treated, plain in target.pairs))
     return Grid(title=f"{target.name}: paired differences, points", heads=heads, body=body)
 
 
 def _curves(target: Target) -> Panel:
     x = [count.labels for count in target.counts]
     lines = []
-    for arm in ARMS:
+    for arm in target.arms:
         found = [estimate(count.values[arm]) for count in target.counts]
         lines.append(_line(arm, x, found, 1.0))
     return Panel(
@@ -145,7 +156,7 @@ def _curves(target: Target) -> Panel:
 def _differences(target: Target) -> Panel:
     x = [count.labels for count in target.counts]
     lines = []
-    for treated, plain in PAIRS:
+    for treated, plain in target.pairs:
         found = [count.gain(treated, plain) for count in target.counts]
         lines.append(_line(f"{treated} against {plain}", x, found, 100.0))
     return Panel(
@@ -198,8 +209,8 @@ def of_classes(part: Part, classes: Sequence[int]) -> Part:
 
 
 def study(cache: Path, report: Report, *, quick: bool = False) -> Transfer:
-    """Five garments that the backbone never saw, and digits."""
-    from gearshift.compress.studies.transfer_runs import run
+    """Five garments that the backbone never saw, digits, and mails."""
+    from gearshift.compress.studies import transfer_runs, transfer_text
 
     if quick:
         toy = Task(
@@ -210,13 +221,22 @@ def study(cache: Path, report: Report, *, quick: bool = False) -> Transfer:
             evaluation=stripes(64, 3),
             counts=[2, 4],
         )
-        return run([toy], (1, 2), report, layers=[(8, 2, 0)], epochs=1, steps=3)
+        images = transfer_runs.run([toy], (1, 2), report, layers=[(8, 2, 0)], epochs=1, steps=3)
+        return Transfer([*images, transfer_text.toy((1, 2), report)], 2)
+    layers = [(16, 2, 0), (32, 2, 0), (64, 2, 0)]
+    images = transfer_runs.run(
+        _image_tasks(cache, report), SEEDS, report, layers=layers, epochs=4, steps=100
+    )
+    return Transfer([*images, transfer_text.mails(cache, SEEDS, report)], len(SEEDS))
+
+
+def _image_tasks(cache: Path, report: Report) -> list[Task]:
     from gearshift.compress.families.garment import clothes
 
     data = clothes(cache, report)
     known, new = range(5), range(5, 10)
     drawn, measured = digits()
-    tasks = [
+    return [
         Task(
             name="Five unseen garments",
             backbone="10,000 images of the other five garments",
@@ -234,5 +254,3 @@ def study(cache: Path, report: Report, *, quick: bool = False) -> Transfer:
             counts=[5, 20, 50, 100],
         ),
     ]
-    layers = [(16, 2, 0), (32, 2, 0), (64, 2, 0)]
-    return run(tasks, SEEDS, report, layers=layers, epochs=4, steps=100)
