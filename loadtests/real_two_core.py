@@ -39,7 +39,7 @@ import numpy as np
 import uvloop
 from arrivals import Arrivals
 from bench import start_gearshift
-from closed_loop import request_for
+from sample_request import request_for
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 

@@ -42,14 +42,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Per cent, but for `late`: answers that came late, and `decide`, microseconds at p99."""
+    """Per cent, but for `late`: answers that came late."""
 
     of_bound: float
     violations: float
     in_time: dict[str, float]
     late: int
     dispatched: int
-    decide: float
 
 
 def measure(job: Job) -> Found:
@@ -69,7 +68,6 @@ def measure(job: Job) -> Found:
         in_time={model: 100 * each.attainment for model, each in told.per_model.items()},
         late=total.late,
         dispatched=total.served + total.late,
-        decide=told.decision_us.p99,
     )
 
 
@@ -87,7 +85,6 @@ def cluster_row(load: float, bonus: float, found: list[Found]) -> str:
     return (
         f"| {load:g}x | {bonus:g} | {min(each.of_bound for each in found):.2f} |"
         f" {max(each.violations for each in found):.3f} |"
-        f" {max(each.decide for each in found):.0f} |"
     )
 
 
@@ -126,9 +123,8 @@ def main() -> None:
         f" {platform.python_version()}); seeds {', '.join(map(str, SEEDS))} of arrivals and of"
         f" service times (CV {100 * NOISE:g} %). Every cell is the worst of the seeds.\n\n"
         "## 40 workers of three kinds, nine applications, 300 ms\n\n"
-        "| load | on-time bonus | effective accuracy, % of the bound | not in time, % |"
-        " decision p99, µs (two runs at a time) |\n"
-        "| ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(clusters) + "\n\n"
+        "| load | on-time bonus | effective accuracy, % of the bound | not in time, % |\n"
+        "| ---: | ---: | ---: | ---: |\n" + "\n".join(clusters) + "\n\n"
         "## Two workers, fraud with 10 ms beside runs of up to 60 ms\n\n"
         "The bound knows nothing of runs that cannot be interrupted: where a class cannot be held"
         " on one worker while the other one stays within fraud's reach, it is out of reach.\n\n"

@@ -136,16 +136,13 @@ class Strand:
         if budget < math.inf:
             self._budgets += 1
             self.calm_until = -math.inf
-            if budget != self.tight:
+            if not budget == self.budget == self.tight:
                 # Callers' budgets may differ a thousandfold, so averages are of logarithms. The
-                # first ones count alike; later a short one counts at once for those who must be
-                # protected, a long one slowly.
-                new = max(OFTEN, 1.0 / self._budgets)
-                self.budget = _between(self.budget, budget, new)
-                shorter = SHORTER if budget < self.tight else OFTEN
-                self.tight = _between(self.tight, budget, shorter)
-            elif budget != self.budget:
+                # first ones count alike. Of those who must be protected, a short budget tells at
+                # once and a long one slowly.
                 self.budget = _between(self.budget, budget, max(OFTEN, 1.0 / self._budgets))
+                share = SHORTER if budget < self.tight else OFTEN
+                self.tight = _between(self.tight, budget, share)
 
     def look(self, elapsed: float) -> None:
         """Take what has arrived in the last `elapsed` seconds into the moving average.
