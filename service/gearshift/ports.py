@@ -38,6 +38,12 @@ class Clock(Protocol):
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer: ...
 
 
+EXPRESS = "express"
+"""The device of a worker beside those that have a core each, for runs of less than about a
+millisecond. They fit in between, on whichever core the caller is: an executor makes them at once,
+where it is called, and nobody with a budget of ten has to wait for a longer run to end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """One thing that runs one batch at a time: its number and the device it stands for."""

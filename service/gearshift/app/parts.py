@@ -10,12 +10,12 @@ import structlog
 
 from gearshift.app.settings import Settings
 from gearshift.core.catalog import Catalog
-from gearshift.core.profile import Profiles
+from gearshift.core.profile import Profile, Profiles
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.onnx import OnnxExecutor
-from gearshift.ports import Executor, Worker
+from gearshift.ports import EXPRESS, Executor, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
 from gearshift.repository import load
 from gearshift.rpc import RpcServer
@@ -26,6 +26,13 @@ log = structlog.get_logger(__name__)
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many of it are done, and how many there are."""
 
+
+SHORT = 0.001
+"""Seconds: the longest median, at the largest batch, of a variant that runs on the express
+worker."""
+
+EXPRESS_NUMBERS = 10_000
+"""Where the express workers' numbers begin, one a process."""
 
 LAST_ANSWERS = 1.0
 """Seconds that calls still open get at the very end."""
@@ -44,6 +51,23 @@ def make_workers(
     devices = sorted({device for executor in executors.values() for device in executor.devices})
     places = [device for device in devices for _ in range(settings.workers)]
     return [Worker(index, device) for index, device in enumerate(places, first * len(devices))]
+
+
+def with_express(
+    catalog: Catalog, profiles: Profiles, workers: Sequence[Worker], number: int
+) -> tuple[Profiles, Sequence[Worker]]:
+    """Short runs on a processor go to a worker of their own."""
+    placed = []
+    for name in catalog.models:
+        for profile in profiles.everywhere(name):
+            most = len(profile.p50s) - 1
+            if profile.device == "cpu" and profile.p50s[most] <= SHORT:
+                profile = Profile(profile.variant, EXPRESS, profile.points, most)
+            placed.append(profile)
+    if all(profile.device != EXPRESS for profile in placed):
+        return profiles, workers
+    express = Worker(EXPRESS_NUMBERS + number, EXPRESS)
+    return Profiles(catalog.models, placed), (*workers, express)
 
 
 def load_catalog(settings: Settings, executors: Mapping[str, Executor]) -> Catalog:
@@ -101,6 +125,7 @@ async def start_engine(
         settings, catalog, executors, workers, refresh=False, on_progress=on_progress
     )
     await warm_up(catalog, executors, workers)
+    profiles, workers = with_express(catalog, profiles, workers, first_worker)
     telemetry.profiled(p for name in catalog.models for p in profiles.everywhere(name))
     scheduler = Scheduler(
         catalog,

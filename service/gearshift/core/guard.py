@@ -93,21 +93,13 @@ def guard(strands: Iterable[Strand], workers: Mapping[str, int], now: float) -> 
     `workers` is their number by device.
     """
     live = [s for s in strands if not s.lenient and s.budget and (s.rate > 0 or s.live(now))]
+    longest_on = {device: _longest(device, live) for device in workers}
     limits = {}
-    for device in workers:
+    for device, longest in longest_on.items():
         here = [strand for strand in live if strand.gears.get(device)]
-        longest = max(
-            (
-                profile.p99s[strand.rows]
-                for strand in here
-                for profile in strand.gears[device]
-                if profile.p99s[strand.rows] <= strand.budget
-            ),
-            default=0.0,
-        )
         reach, load, toll, own = math.inf, 0.0, 0.0, 0.0
         for strand in here:
-            if strand.tight >= longest:
+            if strand.tight >= longest or _safe_elsewhere(strand, device, longest_on):
                 continue
             quickest = min(strand.gears[device], key=_cost_of_many)
             count = _crowd(strand, quickest)
@@ -124,6 +116,32 @@ def guard(strands: Iterable[Strand], workers: Mapping[str, int], now: float) -> 
                 reach, keep, toll if keep == count else math.inf, (count - keep) / count
             )
     return Guard(limits)
+
+
+def _longest(device: str, strands: Iterable[Strand]) -> float:
+    """Seconds: the longest p99 of a run on the device that somebody has time for."""
+    return max(
+        (
+            profile.p99s[strand.rows]
+            for strand in strands
+            for profile in strand.gears.get(device, ())
+            if profile.p99s[strand.rows] <= strand.budget
+        ),
+        default=0.0,
+    )
+
+
+def _safe_elsewhere(strand: Strand, device: str, longest_on: Mapping[str, float]) -> bool:
+    """Has the strand gears on another device, where no run is too long for it to wait for?"""
+    return any(
+        gears
+        and other != device
+        and longest_on.get(other, math.inf)
+        + min(profile.p99s[strand.rows] for profile in gears)
+        + MARGIN
+        <= strand.tight
+        for other, gears in strand.gears.items()
+    )
 
 
 def _cost_of_many(profile: Profile) -> float:

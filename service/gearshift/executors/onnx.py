@@ -2,8 +2,8 @@
 
 A session runs concurrently from several threads, so workers share it and memory does not
 grow with them. Each run uses one thread: with as many workers as cores, batches run side
-by side instead of fighting over the same cores. Runs of microseconds are made at once, on the
-event loop's own thread: to hand them over would take longer.
+by side instead of fighting over the same cores. Short runs are made at once, on the event
+loop's own thread: to hand them over would take longer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,8 +21,7 @@ import structlog
 
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.errors import ExecutorUnavailable
-from gearshift.executors.pace import Pace
-from gearshift.ports import Tensors, Worker
+from gearshift.ports import EXPRESS, Tensors, Worker
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +76,7 @@ class OnnxExecutor:
                 missing=missing,
                 using=self._providers,
             )
-        self._sessions: dict[tuple[str, str], tuple[Any, list[str], Pace]] = {}
+        self._sessions: dict[tuple[str, str], tuple[Any, list[str]]] = {}
         self._threads: dict[int, ThreadPoolExecutor] = {}
 
     @property
@@ -108,24 +106,22 @@ class OnnxExecutor:
                 variant=variant.name,
             )
         names = [output.name for output in session.get_outputs()]
-        self._sessions[model.name, variant.name] = (session, names, Pace())
+        self._sessions[model.name, variant.name] = (session, names)
 
     async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
         loaded = self._sessions.get((model, variant))
         if loaded is None:
             raise ExecutorUnavailable(f"variant {variant!r} of model {model!r} is not loaded")
-        session, names, pace = loaded
-        rows = len(next(iter(inputs.values())))
-        if pace.quick(rows):
-            outputs, seconds = _timed(session, names, inputs)
+        session, names = loaded
+        if worker.device == EXPRESS:
+            outputs = session.run(names, inputs)
         else:
-            outputs, seconds = await self._in_thread(worker, session, names, inputs)
-        pace.saw(rows, seconds)
+            outputs = await self._in_thread(worker, session, names, inputs)
         return dict(zip(names, outputs, strict=True))
 
     async def _in_thread(
         self, worker: Worker, session: Any, names: list[str], inputs: Tensors
-    ) -> tuple[list[Any], float]:
+    ) -> list[Any]:
         thread = self._threads.get(worker.id)
         if thread is None:
             thread = ThreadPoolExecutor(
@@ -133,7 +129,7 @@ class OnnxExecutor:
             )
             self._threads[worker.id] = thread
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(thread, _timed, session, names, inputs)
+        return await loop.run_in_executor(thread, session.run, names, inputs)
 
     def close(self) -> None:
         for thread in self._threads.values():
@@ -151,13 +147,6 @@ def _behind_the_loop() -> None:
     if hasattr(os, "setpriority"):
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
-
-
-def _timed(session: Any, names: list[str], inputs: Tensors) -> tuple[list[Any], float]:
-    """The outputs, and the seconds that they took."""
-    begun = time.perf_counter()
-    outputs = session.run(names, inputs)
-    return outputs, time.perf_counter() - begun
 
 
 def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
