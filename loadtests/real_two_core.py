@@ -38,10 +38,12 @@ import grpc
 import numpy as np
 import uvloop
 from arrivals import Arrivals
-from bench import start_gearshift
 from sample_request import request_for
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
+
+from gearshift.app.parts import SHORT
+from gearshift.ports import EXPRESS
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY, STATE = ROOT / "model_repo", ROOT / "build" / "state"
@@ -151,9 +153,23 @@ def stolen() -> tuple[int, int]:
     return ticks[7], sum(ticks)
 
 
+def start(repository: Path) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gearshift", "serve", "--grpc-port", "0", "--http-port", "0"),
+            *("--repository", str(repository), "--log-level", "warning"),
+            *("--state-dir", str(STATE), "--workers", "2"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    line = process.stdout.readline()
+    return process, re.search(r"gRPC on (\S+),", line)[1]
+
+
 def real(load: float, seconds: float, seed: int, repository: Path) -> Figures:
     # A server of its own each time: what one round has learned must not help the next.
-    process, address = start_gearshift(repository, "--workers", "2")
+    process, address = start(repository)
     try:
         answers = uvloop.run(drive(address, workload(load, seconds, seed)))
     finally:
@@ -186,11 +202,13 @@ def write_profiles(path: Path) -> None:
                 told = json.loads(found.read_text())
                 card = REPOSITORY / traffic.model / found.stem / "card.json"
                 accuracy = json.loads(card.read_text())["accuracy"]["value"]
-                for point in told["devices"]["cpu"]["points"]:
+                points = told["devices"]["cpu"]["points"]
+                device = EXPRESS if points[-1]["p50"] <= SHORT else "cpu"
+                for point in points:
                     if point["batch"] % traffic.rows == 0:
                         writer.writerow(
                             [
-                                *(traffic.model, found.stem, accuracy, "cpu"),
+                                *(traffic.model, found.stem, accuracy, device),
                                 point["batch"] // traffic.rows,
                                 *(point["p50"] * 1e3, point["p99"] * 1e3),
                             ]
@@ -208,7 +226,7 @@ def simulated(load: float, seconds: float, seed: int, folder: Path) -> Figures:
     subprocess.run(
         [
             *(sys.executable, "-m", "gearshift", "simulate", "--profiles", str(profiles)),
-            *("--workload", str(arrivals), "--workers", "cpu=2", "--noise", "0.1"),
+            *("--workload", str(arrivals), "--workers", f"cpu=2,{EXPRESS}=1", "--noise", "0.1"),
             *("--seed", str(seed), "--json", str(result)),
         ],
         check=True,
