@@ -120,7 +120,7 @@ def test_two_serve_and_one_that_dies_takes_only_its_own_requests(options: tuple[
 
         callers = [Caller(server.grpc, ending) for _ in range(6)]
         busy = "gearshift_worker_busy_seconds_total"
-        until(lambda: sorted(server.samples(busy, device="cpu")) == [("0",), ("1",)])
+        until(lambda: sorted(server.samples(busy, device="express")) == [("10000",), ("10001",)])
         counted = served(server)
         assert counted > 0
 
