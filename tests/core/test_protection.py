@@ -202,15 +202,15 @@ def test_whom_the_guard_is_for_may_run_however_slow_that_has_become():
     assert started(scheduler, 1 * MS) == ["turn"]
 
 
-def test_who_has_a_gear_where_no_run_is_long_needs_no_worker_kept_elsewhere():
-    """Fraud's quick gear runs on a worker of its own: tumor may have both of the others."""
-    fraud = make_model("fraud", {"middle": 0.9, "quick": 0.8}, classes=[TIGHT])
+def test_who_runs_on_a_worker_of_its_own_needs_none_kept_elsewhere():
+    """Fraud's only gear runs on the express worker: tumor may have both of the others."""
+    fraud = make_model("fraud", {"quick": 0.8}, classes=[TIGHT])
     tumor = make_model("tumor", {"long": 0.95}, classes=[WIDE])
     catalog = make_catalog(fraud, tumor)
     on_cpu = make_profiles(catalog, SECONDS)
-    middle, quick = on_cpu.everywhere("fraud")
+    (quick,) = on_cpu.everywhere("fraud")
     express = Profile(quick.variant, "express", quick.points, fraud.max_batch_size)
-    placed = Profiles(catalog.models, [middle, express, *on_cpu.everywhere("tumor")])
+    placed = Profiles(catalog.models, [express, *on_cpu.everywhere("tumor")])
     for profiles, together in ((placed, 2), (on_cpu, 1)):
         scheduler = Scheduler(catalog, profiles, {0: "cpu", 1: "cpu", 2: "express"})
         for number in range(1, 3):

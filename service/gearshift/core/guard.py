@@ -93,13 +93,13 @@ def guard(strands: Iterable[Strand], workers: Mapping[str, int], now: float) -> 
     `workers` is their number by device.
     """
     live = [s for s in strands if not s.lenient and s.budget and (s.rate > 0 or s.live(now))]
-    longest_on = {device: _longest(device, live) for device in workers}
     limits = {}
-    for device, longest in longest_on.items():
+    for device in workers:
+        longest = _longest(device, live)
         here = [strand for strand in live if strand.gears.get(device)]
         reach, load, toll, own = math.inf, 0.0, 0.0, 0.0
         for strand in here:
-            if strand.tight >= longest or _safe_elsewhere(strand, device, longest_on):
+            if strand.tight >= longest:
                 continue
             quickest = min(strand.gears[device], key=_cost_of_many)
             count = _crowd(strand, quickest)
@@ -128,19 +128,6 @@ def _longest(device: str, strands: Iterable[Strand]) -> float:
             if profile.p99s[strand.rows] <= strand.budget
         ),
         default=0.0,
-    )
-
-
-def _safe_elsewhere(strand: Strand, device: str, longest_on: Mapping[str, float]) -> bool:
-    """Has the strand gears on another device, where no run is too long for it to wait for?"""
-    return any(
-        gears
-        and other != device
-        and longest_on.get(other, math.inf)
-        + min(profile.p99s[strand.rows] for profile in gears)
-        + MARGIN
-        <= strand.tight
-        for other, gears in strand.gears.items()
     )
 
 
