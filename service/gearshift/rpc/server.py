@@ -68,7 +68,6 @@ class RpcServer:
                 f" uses it or choose another with --grpc-port"
             ) from None
         self.port = self._listener.sockets[0].getsockname()[1]
-        self.sweep()
 
     async def adopt(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
         """Serve a connection that somebody else has accepted; `gone` is called when it is over.
@@ -173,7 +172,10 @@ async def make_server(engine: Engine, *, shared_memory: bool) -> RpcServer:
         ),
         methods,
     )
-    return RpcServer(methods, checked, services)
+    server = RpcServer(methods, checked, services)
+    # Here and not where it listens: connections that are adopted need it as well.
+    server.sweep()
+    return server
 
 
 async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = True) -> RpcServer:
