@@ -7,8 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from loadtests.peers.models import Files
+from typing import Protocol
 
 MOST_CONNECTIONS = 16
 """For 64 callers: enough that servers of several processes all get some."""
@@ -16,6 +15,17 @@ MOST_CONNECTIONS = 16
 TIMEOUT = 180
 """Seconds that a run of the client may take: many more than any should."""
 OK = 0
+
+
+class Asked(Protocol):
+    """What the client sends and expects."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def request(self) -> Path: ...
+    @property
+    def right(self) -> tuple[Path, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +80,15 @@ class Client:
     def __init__(self, program: Path, first: Sequence[str] = ()) -> None:
         self._command = [*first, str(program)]
 
-    def closed(self, port: int, files: Files, callers: int, seconds: float) -> Run:
+    def closed(self, port: int, asked: Asked, callers: int, seconds: float) -> Run:
         connections = min(callers, MOST_CONNECTIONS)
         mode = ["closed", str(callers), str(seconds), str(connections)]
-        return self._run(port, mode, [kind(files, 0.0)])
+        return self._run(port, mode, [kind(asked, 0.0)])
 
-    def open(self, port: int, plan: Path, deadlines: Sequence[tuple[Files, float]]) -> Run:
+    def open(self, port: int, plan: Path, deadlines: Sequence[tuple[Asked, float]]) -> Run:
         """`deadlines` in seconds, by the kinds' numbers in the plan."""
         mode = ["open", str(plan), str(MOST_CONNECTIONS)]
-        return self._run(port, mode, [kind(files, deadline) for files, deadline in deadlines])
+        return self._run(port, mode, [kind(asked, deadline) for asked, deadline in deadlines])
 
     def _run(self, port: int, mode: Sequence[str], kinds: Sequence[str]) -> Run:
         command = [*self._command, "127.0.0.1", str(port), *mode, *kinds]
@@ -97,6 +107,6 @@ class ClientFailed(Exception):
     """The client could not connect, or could not be run."""
 
 
-def kind(files: Files, deadline: float) -> str:
-    right = "+".join(map(str, files.right))
-    return f"{files.model.name},{files.request},{right},{1e3 * deadline:g}"
+def kind(asked: Asked, deadline: float) -> str:
+    right = "+".join(map(str, asked.right))
+    return f"{asked.name},{asked.request},{right},{1e3 * deadline:g}"

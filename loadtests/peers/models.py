@@ -173,6 +173,10 @@ class Files:
     """Others that may answer in its place."""
 
     @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
     def right(self) -> tuple[Path, ...]:
         return (self.expected, *(variant.expected for variant in self.variants))
 

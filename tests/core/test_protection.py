@@ -216,3 +216,58 @@ def test_who_runs_on_a_worker_of_its_own_needs_none_kept_elsewhere():
         for number in range(1, 3):
             ask(scheduler, number, "tumor", rows=8)
         assert started(scheduler, 0.0) == ["long"] * together
+
+
+def with_a_near_worker(most: int) -> tuple[Scheduler, Profiles]:
+    """Two workers for runs of any length, and one for fraud's batches of at most `most`."""
+    fraud = make_model("fraud", {"quick": 0.8}, classes=[TIGHT], max_batch_size=64)
+    tumor = make_model("tumor", {"long": 0.95}, classes=[WIDE])
+    catalog = make_catalog(fraud, tumor)
+    usual = make_profiles(catalog, SECONDS)
+    (quick,) = usual.everywhere("fraud")
+    near = Profile(quick.variant, "near", quick.points, most)
+    profiles = Profiles(catalog.models, [quick, *usual.everywhere("tumor"), near])
+    return Scheduler(catalog, profiles, {0: "near", 1: "cpu", 2: "cpu"}), profiles
+
+
+def test_no_worker_is_kept_for_who_has_room_where_nobody_runs_long():
+    scheduler, _ = with_a_near_worker(most=8)
+    for number in range(1, 3):
+        ask(scheduler, number, "tumor", rows=8)
+    assert started(scheduler, 0.0) == ["long", "long"]
+    ask(scheduler, 3, "fraud", 1 * MS)
+    assert started(scheduler, 1 * MS) == ["quick"]
+
+
+def test_a_worker_is_kept_for_more_than_the_other_device_can_do():
+    scheduler, _ = with_a_near_worker(most=1)
+    for number in range(1000):  # 0.11 ms each, and 20,000 a second
+        ask(scheduler, number, "fraud", number * 0.05 * MS)
+        for action in scheduler.decide(number * 0.05 * MS).actions:
+            if isinstance(action, Dispatch):
+                scheduler.finished(action.id, number * 0.05 * MS, 0.11 * MS)
+    now = 60 * MS
+    scheduler.outlook(now)
+    for number in range(2001, 2003):
+        ask(scheduler, number, "tumor", now, rows=8)
+    assert started(scheduler, now).count("long") == 1
+
+
+def test_a_batch_takes_no_more_than_fits_on_its_device():
+    scheduler, profiles = with_a_near_worker(most=8)
+    for number in range(20):
+        ask(scheduler, number, "fraud")
+    sizes = {
+        action.profile.device: action.rows
+        for action in scheduler.decide(0.0).actions
+        if isinstance(action, Dispatch)
+    }
+    assert sizes.pop("near") <= 8
+    assert profiles.on("fraud", "near")[0].p99(9) == math.inf
+
+
+def test_a_request_of_more_rows_than_fit_goes_elsewhere():
+    scheduler, _ = with_a_near_worker(most=8)
+    ask(scheduler, 1, "fraud", rows=9)
+    (dispatch,) = scheduler.decide(0.0).actions
+    assert dispatch.profile.device == "cpu"

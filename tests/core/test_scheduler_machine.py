@@ -17,13 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.catalog import Late
 from gearshift.core.prices import Planner
+from gearshift.core.profile import Profile, Profiles
 from gearshift.core.scheduler import Admitted, Dispatch, Drop, Refused, Scheduler
 from gearshift.errors import DeadlineExpired
 
 SECONDS = {"large": (2.0, 6.0), "middle": (2.0, 2.0), "small": (1.0, 0.25)}
 ACCURACIES = {"large": 0.95, "middle": 0.9, "small": 0.8}
 MAX_BATCH = 4
-WORKERS = (0, 1)
+WORKERS = {0: "cpu", 1: "cpu", 2: "near"}
+NEAR_MOST = 2
+"""Rows that fit on the second device at once: fewer than a request may have."""
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -32,8 +35,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         catalog = make_catalog(
             *(make_model(name, ACCURACIES, max_batch_size=MAX_BATCH) for name in ("a", "b"))
         )
-        self.profiles = make_profiles(catalog, SECONDS)
-        self.scheduler = Scheduler(catalog, self.profiles, dict.fromkeys(WORKERS, "cpu"))
+        everywhere = [p for n in "ab" for p in make_profiles(catalog, SECONDS).everywhere(n)]
+        near = [
+            Profile(profile.variant, "near", profile.points, NEAR_MOST)
+            for profile in everywhere
+            if profile.variant.name != "large"
+        ]
+        self.profiles = Profiles(catalog.models, [*everywhere, *near])
+        self.scheduler = Scheduler(catalog, self.profiles, WORKERS)
         self.planner = Planner()
         self.now = 0.0
         self.ids = count(1)
@@ -148,7 +157,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def judge_dispatch(self, dispatch: Dispatch, waiting_before):
         assert dispatch.worker not in self.running
-        assert dispatch.rows == sum(t.rows for t in dispatch.tickets) <= MAX_BATCH
+        assert WORKERS[dispatch.worker] == dispatch.profile.device
+        most = NEAR_MOST if dispatch.profile.device == "near" else MAX_BATCH
+        assert dispatch.rows == sum(t.rows for t in dispatch.tickets) <= most
         self.running[dispatch.worker] = (dispatch, self.now)
         for ticket in dispatch.tickets:
             self.settle(ticket)
@@ -177,9 +188,13 @@ class SchedulerMachine(RuleBasedStateMachine):
     def judge_idling(self):
         """A worker may idle beside work only if the decision names when the waiting ends, and
         that is not too late for anybody."""
-        if len(self.running) == len(WORKERS):
-            return
+        idle = {device for worker, device in WORKERS.items() if worker not in self.running}
         for ticket in self.waiting.values():
+            if all(
+                profile.device not in idle or profile.max_batch < ticket.rows
+                for profile in self.able(ticket)
+            ):
+                continue
             assert self.wake_at < math.inf, "a worker idles beside work, and nothing ends that"
             if self.now <= self.latest_start(ticket):
                 assert self.wake_at <= self.latest_start(ticket) + 1e-6, "woken too late"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -28,8 +29,7 @@ Progress = Callable[[str, int, int], None]
 
 
 SHORT = 0.001
-"""Seconds: the longest median, at the largest batch, of a variant that runs on the express
-worker."""
+"""Seconds: the longest median of a batch that runs on the express worker."""
 
 EXPRESS_NUMBERS = 10_000
 """Where the express workers' numbers begin, one a process."""
@@ -56,18 +56,25 @@ def make_workers(
 def with_express(
     catalog: Catalog, profiles: Profiles, workers: Sequence[Worker], number: int
 ) -> tuple[Profiles, Sequence[Worker]]:
-    """Short runs on a processor go to a worker of their own."""
-    placed = []
+    """Batches that a processor runs in no time go to a worker of their own; a variant whose
+    larger ones take longer runs those where it did."""
+    placed: list[Profile] = []
+    short = 0
     for name in catalog.models:
         for profile in profiles.everywhere(name):
-            most = len(profile.p50s) - 1
-            if profile.device == "cpu" and profile.p50s[most] <= SHORT:
-                profile = Profile(profile.variant, EXPRESS, profile.points, most)
-            placed.append(profile)
-    if all(profile.device != EXPRESS for profile in placed):
+            within = 0
+            if profile.device == "cpu":
+                within = bisect_right(profile.p50s, SHORT) - 1
+            if within:
+                short += 1
+                placed.append(Profile(profile.variant, EXPRESS, profile.points, within))
+            if within < profile.max_batch:
+                placed.append(profile)
+    if not short:
         return profiles, workers
     express = Worker(EXPRESS_NUMBERS + number, EXPRESS)
-    return Profiles(catalog.models, placed), (*workers, express)
+    # First, because a run there begins at once and keeps nobody from a core.
+    return Profiles(catalog.models, placed), (express, *workers)
 
 
 def load_catalog(settings: Settings, executors: Mapping[str, Executor]) -> Catalog:

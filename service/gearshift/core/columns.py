@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 from gearshift.core.guard import Guard, Length
 from gearshift.core.profile import Profile
@@ -22,14 +23,17 @@ SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 """Batch sizes, in tickets, that are compared; larger ones go on in doubled steps."""
 
 
-def sizes(most: int) -> list[int]:
-    """The batch sizes up to `most` tickets, and `most` itself."""
+@cache
+def sizes(most: int) -> tuple[int, ...]:
+    """The batch sizes up to `most` tickets, and `most` itself; none of none."""
+    if most < 1:
+        return ()
     found = [size for size in SIZES if size < most]
     size = 2 * SIZES[-1]
     while size < most:
         found.append(size)
         size *= 2
-    return [*found, most]
+    return (*found, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,12 @@ def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
     budget = strand.budget or math.inf
     # Where the queue is long, tickets have no time left for a large batch when it is their turn.
     most_time = math.inf if strand.lenient else min(budget, strand.slack)
-    most = max(1, strand.model.max_batch_size // rows)
     for device, gears in strand.gears.items():
         limit = guard.on(device)
         for profile in gears:
             p50s, p99s = profile.p50s, profile.p99s
             best: dict[Length, tuple[float, int]] = {}
-            for count in sizes(most):
+            for count in sizes(profile.max_batch // rows):
                 need = p99s[count * rows]
                 if need > most_time and count > 1:
                     break

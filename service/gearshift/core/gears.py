@@ -9,13 +9,13 @@ nothing when the slack is gone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import NamedTuple
 
 from gearshift.core.columns import Column, sizes, worth
-from gearshift.core.guard import Guard, Limit
+from gearshift.core.guard import Guard, Length, Limit
 from gearshift.core.prices import Prices, net_worth, price_of_time
 from gearshift.core.profile import Profile
 from gearshift.core.strand import Strand
@@ -87,7 +87,7 @@ class Gears:
         crests = self.flat.crests.get(device)
         if crests is None:
             return -math.inf
-        return crests[count if count < self.most else self.most]
+        return crests[min(count, len(crests) - 1)]
 
 
 def gears(
@@ -148,10 +148,17 @@ def flat_scores(options: Mapping[str, Sequence[Option]], full: float) -> Flat:
     }
     peaks = {profile: [-math.inf, *accumulate(one[1:], max)] for profile, one in scores.items()}
     crests = {
-        device: [max(each) for each in zip(*[peaks[o.profile] for o in found], strict=True)]
+        device: list(accumulate((max(each) for each in _by_count(peaks, found)), max))
         for device, found in options.items()
     }
     return Flat(scores, peaks, crests)
+
+
+def _by_count(
+    peaks: Mapping[Profile, Sequence[float]], options: Sequence[Option]
+) -> Iterable[tuple[float, ...]]:
+    """The options' peaks, one number of tickets after the other; not all take equally many."""
+    return zip_longest(*[peaks[option.profile] for option in options], fillvalue=-math.inf)
 
 
 def _ranked(options: Sequence[Option], value: float) -> Sequence[tuple[float, Option]]:
@@ -169,13 +176,16 @@ def _option(
 ) -> Option:
     limit = guard.on(device)
     value = worth(strand, profile, bonus)
-    rows = strand.rows
-    most = max(1, strand.model.max_batch_size // rows)
-    needs, nets = [0.0], [0.0]
-    for count in range(1, most + 1):
-        need = profile.p99s[count * rows]
-        p50 = profile.p50s[count * rows]
-        price = price_of_time(prices, device, limit.length(p50, need))
-        needs.append(need)
-        nets.append(count * value - price * p50)
-    return Option(profile, sizes(most), needs, nets)
+    needs, p50s = profile.p99s[:: strand.rows], profile.p50s[:: strand.rows]
+    short = price_of_time(prices, device, Length.SHORT)
+    # Where no run is too long, which is nearly always, the price is one for all of them.
+    if needs[-1] <= limit.reach:
+        nets = [count * value - short * p50 for count, p50 in enumerate(p50s)]
+    else:
+        by_length = {length: price_of_time(prices, device, length) for length in Length}
+        nets = [
+            count * value
+            - (short if need <= limit.reach else by_length[limit.length(p50, need)]) * p50
+            for count, (p50, need) in enumerate(zip(p50s, needs, strict=True))
+        ]
+    return Option(profile, sizes(len(needs) - 1), needs, nets)

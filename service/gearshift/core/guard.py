@@ -27,6 +27,9 @@ BURST = 3.0
 HEADROOM = 1.3
 """Workers kept per worker that the tight strands keep busy."""
 
+ROOM = 0.5
+"""The share of another device's workers that a strand may need for none to be kept for it here."""
+
 SURE = 1.0
 """How far behind its p99 a run surely has ended, in distances from its p50 to its p99: one in a
 hundred ends later than its p99, and short budgets would pay for it."""
@@ -94,12 +97,13 @@ def guard(strands: Iterable[Strand], workers: Mapping[str, int], now: float) -> 
     """
     live = [s for s in strands if not s.lenient and s.budget and (s.rate > 0 or s.live(now))]
     limits = {}
+    longest = {device: _longest(device, live) for device in workers}
     for device in workers:
-        longest = _longest(device, live)
-        here = [strand for strand in live if strand.gears.get(device)]
         reach, load, toll, own = math.inf, 0.0, 0.0, 0.0
-        for strand in here:
-            if strand.tight >= longest:
+        for strand in live:
+            if not strand.gears.get(device) or strand.tight >= longest[device]:
+                continue
+            if any(_at_ease(strand, other, longest[other], workers[other]) for other in workers):
                 continue
             quickest = min(strand.gears[device], key=_cost_of_many)
             count = _crowd(strand, quickest)
@@ -129,6 +133,15 @@ def _longest(device: str, strands: Iterable[Strand]) -> float:
         ),
         default=0.0,
     )
+
+
+def _at_ease(strand: Strand, device: str, longest: float, workers: int) -> bool:
+    """Has this device room for all of the strand's tickets, and no run that is too long?"""
+    gears = strand.gears.get(device)
+    if not gears or min(gear.p99s[strand.rows] for gear in gears) + longest > strand.tight:
+        return False
+    load = strand.rate * strand.rows * min(gear.row_cost for gear in gears)
+    return load <= ROOM * workers
 
 
 def _cost_of_many(profile: Profile) -> float:

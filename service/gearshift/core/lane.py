@@ -49,7 +49,8 @@ class Lane:
         least = self._accuracies[below]
         gears: dict[str, list[Profile]] = {}
         for profile in self.runnable:
-            if profile.variant.accuracy >= least and pinned in (None, profile.variant.name):
+            fits = profile.variant.accuracy >= least and rows <= profile.max_batch
+            if fits and pinned in (None, profile.variant.name):
                 gears.setdefault(profile.device, []).append(profile)
         return Strand(self.model, gears, weight=weight, rows=rows, lenient=lenient)
 
@@ -59,7 +60,7 @@ class Lane:
         if found is None:
             accuracy = profile.variant.accuracy
             found = self._better[profile, rows] = min(
-                [p.p99s[rows] for p in self.runnable if p.variant.accuracy > accuracy],
+                [p.p99(rows) for p in self.runnable if p.variant.accuracy > accuracy],
                 default=math.inf,
             )
         return found

@@ -16,8 +16,9 @@ no room for chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gearshift.core.columns import Column
 from gearshift.core.guard import Length
@@ -120,6 +121,11 @@ def served_share(demand: Demand, prices: Prices) -> float:
     return served / (served + unserved)
 
 
+Result = TypeVar("Result")
+Steps = Generator[None, None, Result]
+"""What is found at the end of many short steps."""
+
+
 class Planner:
     """Finds prices, starting from those found before: they seldom move far."""
 
@@ -128,21 +134,31 @@ class Planner:
         self._prices: dict[bool, dict[str, float]] = {False: {}, True: {}}
 
     def prices(self, outlook: Outlook) -> dict[str, float]:
-        """The prices by resource at which the demands fit into the capacity.
+        """The prices by resource at which the demands fit into the capacity."""
+        steps = self.steps(outlook)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                found: dict[str, float] = done.value
+                return found
+
+    def steps(self, outlook: Outlook) -> Steps[dict[str, float]]:
+        """The same one short step after the other, for who has others to attend to.
 
         Runs are spread in time only where much is lost otherwise: while they are, nothing that
         is longer can begin, and who needs it waits.
         """
-        found = self._found(outlook, spreads=False)
+        found = yield from self._found(outlook, spreads=False)
         if any(
             any(column.length is Length.SPREAD for column in demand.columns)
             and served_share(demand, found) < MOST_SERVED
             for demand in outlook.demands
         ):
-            return self._found(outlook, spreads=True)
+            return (yield from self._found(outlook, spreads=True))
         return found
 
-    def _found(self, outlook: Outlook, *, spreads: bool) -> dict[str, float]:
+    def _found(self, outlook: Outlook, *, spreads: bool) -> Steps[dict[str, float]]:
         others = {
             device: outlook.capacity.get(blocking(device), 0.0) / seconds if spreads else 1.0
             for device, seconds in outlook.capacity.items()
@@ -152,7 +168,7 @@ class Planner:
         before = self._prices[spreads]
         found = [before.get(resource, 0.0) for resource in outlook.capacity]
         for factor in COOLING:
-            found = _minimise(dual, found, factor * TEMPERATURE)
+            found = yield from _minimise(dual, found, factor * TEMPERATURE)
         prices = dict(zip(outlook.capacity, found, strict=True))
         self._prices[spreads] = prices
         told = dict(prices)
@@ -281,10 +297,11 @@ def _kept(workers: float, run_in_budgets: float) -> float:
     return float(CHANCE * math.sqrt(run_in_budgets) / workers**EVENED)
 
 
-def _minimise(dual: _Dual, prices: list[float], temperature: float) -> list[float]:
+def _minimise(dual: _Dual, prices: list[float], temperature: float) -> Steps[list[float]]:
     """Projected Newton steps with backtracking (Bertsekas, 1982): prices stay at 0 or above."""
     value = dual.value(prices, temperature)
     for _ in range(STEPS):
+        yield
         gradient, curvature = dual.slopes(prices, temperature)
         free = [n for n, price in enumerate(prices) if price > 0.0 or gradient[n] < 0.0]
         if not free or dual.precise(gradient, free):

@@ -8,6 +8,7 @@ list index; what is learned online replaces the tables.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class LatencyPoint:
 
 
 class Profile:
-    """The latency of one variant on one device, in seconds, for 1 to `max_batch` rows.
+    """The latency of one variant on one device, in seconds, for 1 to `max_batch` rows: no more
+    are run there at once, which may be fewer than the model's `max_batch_size`.
 
     `points` are the offline measurement; `p50s` and `p99s`, by number of rows (index 0 is 0),
     begin as it says and follow what is observed.
@@ -83,13 +85,20 @@ class Profile:
 
     def fresh(self) -> Profile:
         """The same offline measurement with nothing learned."""
-        return Profile(self.variant, self.device, self.points, len(self.p50s) - 1)
+        return Profile(self.variant, self.device, self.points, self.max_batch)
+
+    @property
+    def max_batch(self) -> int:
+        """The most rows that are run at once."""
+        return len(self.p50s) - 1
 
     def p50(self, rows: int) -> float:
-        return self.p50s[rows]
+        """Seconds; infinite for more rows than are run at once."""
+        return self.p50s[rows] if rows <= self.max_batch else math.inf
 
     def p99(self, rows: int) -> float:
-        return self.p99s[rows]
+        """Seconds; infinite for more rows than are run at once."""
+        return self.p99s[rows] if rows <= self.max_batch else math.inf
 
     def rows_within(self, seconds: float) -> int:
         """The largest batch whose p99 fits into `seconds`; 0 when not even one row does."""

@@ -205,9 +205,10 @@ def _calm_batch(gears: Gears, standing: Standing) -> Calm:
         if bound < highest - TIE:
             break
         needs, flats = option.needs, gears.flat.scores[option.profile]
-        longest = max(longest, needs[waiting])
-        sizes = [size for size in option.sizes if size < waiting and flats[size] >= close]
-        for size in (*sizes, waiting):
+        most = min(waiting, len(needs) - 1)
+        longest = max(longest, needs[most])
+        sizes = [size for size in option.sizes if size < most and flats[size] >= close]
+        for size in (*sizes, most):
             score = flats[size]
             if not free and needs[size] > reach:
                 if toll == math.inf:

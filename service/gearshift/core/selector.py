@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from gearshift.core.columns import columns, worth
+from gearshift.core.columns import Column, columns, worth
 from gearshift.core.gears import Gears, gears
 from gearshift.core.guard import NO_LIMIT, Guard, Limit, guard
 from gearshift.core.harm import (
@@ -79,8 +79,11 @@ class Selector:
         self._told: Prices = {}
         self._trust = dict.fromkeys(workers.counts, 1.0)
         self._prices: Prices = {}
-        # Worked out from the present prices.
+        self._doubted = False
+        """Prices are believed more or less than when they were applied."""
+        # Worked out from the present prices, and from the guard's limits.
         self._gears: dict[Strand, Gears] = {}
+        self._columns: dict[Strand, list[Column]] = {}
 
     def strands(self) -> Iterator[Strand]:
         for lane in self._lanes.values():
@@ -95,7 +98,12 @@ class Selector:
     def doubt_prices(self, idle_shares: Mapping[str, float], *, lost: bool) -> None:
         """Believe a device's prices less if its workers idle while tickets are lost: they must
         be too high. Believe them again when that is over. Workers that the guard keeps from
-        long runs do not idle for the prices' sake."""
+        long runs do not idle for the prices' sake.
+
+        It tells with the next prices, which come at once where a planner is alive, or with the
+        next call."""
+        if self._doubted:
+            self._apply_prices()
         trust = {
             device: max(LEAST_TRUST, before / 2.0)
             if lost and 1.0 - idle_shares[device] < self.guard.on(device).others * (1.0 - IDLE)
@@ -104,9 +112,10 @@ class Selector:
         }
         if trust != self._trust:
             self._trust = trust
-            self._apply_prices()
+            self._doubted = True
 
     def _apply_prices(self) -> None:
+        self._doubted = False
         self._prices = {}
         for name, price in self._told.items():
             device = name.partition("/")[0]
@@ -137,6 +146,7 @@ class Selector:
     def set_guard(self, now: float) -> None:
         """Look anew whom long runs must not lock out."""
         self.guard = guard(self.strands(), self._workers.counts, now)
+        self._columns.clear()
         self._gears = {s: known for s, known in self._gears.items() if len(s) or s.live(now)}
         for known in self._gears.values():
             known.calm.clear()
@@ -147,6 +157,7 @@ class Selector:
         lane.relearn()
         for strand in lane.strands:
             self._gears.pop(strand, None)
+            self._columns.pop(strand, None)
 
     def outlook(self) -> Outlook:
         """What waits and what is expected, for the planner."""
@@ -155,7 +166,7 @@ class Selector:
             if strand.rate > 0.0 or len(strand):
                 backlog = max(0.0, len(strand) - QUEUE_SHARE * strand.budget * strand.rate)
                 count = backlog + strand.rate * HORIZON
-                found = columns(strand, self.guard, self._bonus)
+                found = self._columns[strand] = columns(strand, self.guard, self._bonus)
                 budget = strand.budget or math.inf
                 demands.append(Demand(count, strand.weight, budget, found))
         capacity: dict[str, float] = {}
@@ -171,7 +182,9 @@ class Selector:
         known = self._gears.get(strand)
         if known is not None:
             return known
-        found = columns(strand, self.guard, self._bonus)
+        found = self._columns.get(strand)
+        if found is None:
+            found = columns(strand, self.guard, self._bonus)
         fresh = gears(strand, found, self._prices, self.guard, self._workers.counts, self._bonus)
         wished = len(strand) / HORIZON + strand.rate
         served = served_share(Demand(0.0, strand.weight, math.inf, found), self._prices)
@@ -302,7 +315,7 @@ class Selector:
         value = worth(strand, profile, self._bonus) + INDIFFERENT * strand.weight
         price = self._prices.get(device, 0.0)
         limit = self.guard.limit(device)
-        most = strand.model.max_batch_size
+        most = profile.max_batch
         count = 0
         for key in strand.keys[strand.start : strand.start + (most - rows) // strand.rows]:
             more = rows + strand.rows

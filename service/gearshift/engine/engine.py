@@ -15,18 +15,15 @@ from itertools import count
 import structlog
 
 from gearshift.core.catalog import Catalog, Late, Variant
-from gearshift.core.prices import PLAN_EVERY, Planner
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.scheduler import Dispatch, Drop, Refused, Scheduler
 from gearshift.engine.batch import assemble, check_outputs, failed
 from gearshift.engine.flight import Answer, Flight, Guard, Reply
+from gearshift.engine.planning import Planning
 from gearshift.errors import Cancelled, DeadlineExpired, NotReady, Outcome, RequestError, ending_of
 from gearshift.ports import Clock, Executor, Ran, Settled, Telemetry, Tensors, Timer, Worker
 
 log = structlog.get_logger(__name__)
-
-PLAN_ON = 2.0
-"""Seconds for which planning goes on after the last request: prices must come down again."""
 
 
 class Engine:
@@ -54,9 +51,7 @@ class Engine:
         self._decide_planned = False
         self._wake: Timer | None = None
         self._wake_at = math.inf
-        self._planner = Planner()
-        self._plan: Timer | None = None
-        self._last_arrival = -math.inf
+        self._planning = Planning(scheduler, clock, lambda: bool(self._flights), self._decide)
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -82,9 +77,9 @@ class Engine:
         for flight in list(self._flights.values()):
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
             self._fail(flight, NotReady("the server is shutting down"))
-        for timer in (self._wake, self._plan):
-            if timer is not None:
-                timer.cancel()
+        self._planning.cancel()
+        if self._wake is not None:
+            self._wake.cancel()
         for run in self._runs:
             run.cancel()
 
@@ -113,9 +108,7 @@ class Engine:
         self._flights[ticket.id] = flight
         self._empty.clear()
         self.telemetry.admitted(ticket.model, ticket.service_class)
-        self._last_arrival = arrival
-        if self._plan is None:
-            self._plan = self.clock.call_at(self.clock.now() + PLAN_EVERY, self._replan)
+        self._planning.arrived(arrival)
         self._plan_decide()
         return flight
 
@@ -172,18 +165,6 @@ class Engine:
 
     def _woken(self) -> None:
         self._wake, self._wake_at = None, math.inf
-        self._decide()
-
-    def _replan(self) -> None:
-        """Let the planner beside the core look at what waits and set the prices anew."""
-        now = self.clock.now()
-        self._plan = None
-        if self._flights or now - self._last_arrival < PLAN_ON:
-            self._plan = self.clock.call_at(now + PLAN_EVERY, self._replan)
-        try:
-            self._scheduler.set_prices(self._planner.prices(self._scheduler.outlook(now)))
-        except Exception:
-            log.exception("planning failed, the old prices stay")
         self._decide()
 
     def _start(self, dispatch: Dispatch, now: float) -> None:
