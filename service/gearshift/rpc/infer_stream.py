@@ -111,15 +111,15 @@ class InferStream(Responder):
         self._wanted = wire.PREFIX
         return at
 
-    def settled(self, asker: _StreamAsker, *parts: bytes) -> None:
-        """A request of this stream has its answer, whose bytes are `parts`."""
+    def settled(self, asker: _StreamAsker, framed: bytes) -> None:
+        """A request of this stream has its answer."""
         self._under_way.pop(asker, None)
         stream = self._stream
         if not stream.open:
             return
         if not self._begun:
             self.begin()
-        stream.send(wire.framed(*parts))
+        stream.send(framed)
         if self._owed or self._ended:
             self._go_on()
 
@@ -132,7 +132,7 @@ class InferStream(Responder):
         response = pb.ModelStreamInferResponse(error_message=text)
         response.infer_response.id = request_id
         response.infer_response.parameters["triton_final_response"].bool_param = True
-        self.settled(asker, response.SerializeToString())
+        self.settled(asker, wire.framed(response.SerializeToString()))
 
     def _go_on(self) -> None:
         """Let the caller send more, or end when all is said."""
@@ -160,8 +160,10 @@ class _StreamAsker:
         self._stream = stream
 
     def answered(self, message: bytes) -> None:
-        size = varint(len(message) + len(_FINAL))
-        self._stream.settled(self, _RESPONSE, size, message, _FINAL)
+        size = len(message) + len(_FINAL)
+        told = varint(size)
+        prefix = wire.PREFIXED.pack(0, len(_RESPONSE) + len(told) + size)
+        self._stream.settled(self, b"".join((prefix, _RESPONSE, told, message, _FINAL)))
 
     def failed(self, error: Exception, request_id: str) -> None:
         self._stream.failed(self, error, request_id)

@@ -118,9 +118,9 @@ def size_of(data: bytes | bytearray, at: int = 0) -> int:
     return int.from_bytes(data[at + 1 : at + PREFIX], "big")
 
 
-def framed(*parts: bytes) -> bytes:
-    """A message, all its parts, as it travels: not compressed."""
-    return b"".join((PREFIXED.pack(0, sum(map(len, parts))), *parts))
+def framed(message: bytes) -> bytes:
+    """A message as it travels, not compressed."""
+    return PREFIXED.pack(0, len(message)) + message
 
 
 def decompressed(message: bytes, encoding: bytes, limit: int) -> bytes:
