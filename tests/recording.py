@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
-from gearshift.ports import Ran, Settled, VariantStatistics
+from gearshift.errors import Outcome
+from gearshift.ports import Answered, Ran, Settled, VariantStatistics
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one request ended, answered or not."""
+
+    model: str
+    service_class: str
+    variant: str
+    outcome: Outcome
+    status: str
+    slack: float | None
+    accuracy: float | None = None
+    deficit: float | None = None
 
 
 class RecordingTelemetry:
     def __init__(self) -> None:
         self.queued: Counter[tuple[str, str]] = Counter()
         self.rans: list[Ran] = []
-        self.settleds: list[Settled] = []
+        self.settleds: list[Ended] = []
 
     def admitted(self, model: str, service_class: str) -> None:
         self.queued[model, service_class] += 1
@@ -23,7 +39,15 @@ class RecordingTelemetry:
         self.rans.append(event)
 
     def settled(self, event: Settled) -> None:
-        self.settleds.append(event)
+        names = event.model, event.service_class, event.variant
+        self.settleds.append(Ended(*names, event.outcome, event.status, event.slack))
+
+    def answered(self, event: Answered) -> None:
+        for each in event.requests:
+            names = event.model, each.service_class, event.variant
+            outcome = Outcome.LATE if each.late else Outcome.SERVED
+            judged = event.accuracy, event.deficit
+            self.settleds.append(Ended(*names, outcome, "OK", each.slack, *judged))
 
     def statistics(self, model: str, version: int) -> VariantStatistics:
         return VariantStatistics()

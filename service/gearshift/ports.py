@@ -6,9 +6,9 @@ never in the core.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -81,12 +81,11 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """One request is over. Times in seconds.
+    """One request is over without an answer. Times in seconds.
 
     `model` and `service_class` are names from the catalog or "" (a caller's unknown name
-    never becomes a label). `variant` is who answered or was pinned, "" if none; `version`
-    its number, 0 if none. `queue` and `compute` are 0 where the request never ran; `slack`
-    is deadline minus settling time, None without a deadline.
+    never becomes a label). `variant` is who ran it or was pinned, "" if none; `version`
+    its number, 0 if none. `slack` is deadline minus settling time, None without a deadline.
     """
 
     model: str
@@ -96,12 +95,30 @@ class Settled:
     outcome: Outcome
     status: str
     duration: float
-    queue: float = 0.0
-    compute: float = 0.0
     slack: float | None = None
-    rows: int = 0
-    accuracy: float | None = None
-    deficit: float | None = None
+
+
+class Served(NamedTuple):
+    """One request that got its answer. Seconds; `slack` is infinite without a deadline."""
+
+    service_class: str
+    late: bool
+    duration: float
+    queue: float
+    slack: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The requests of one batch that got their answers. Names are the catalog's; `deficit` is
+    the model's best accuracy minus that of this variant."""
+
+    model: str
+    variant: str
+    version: int
+    accuracy: float
+    deficit: float
+    requests: Sequence[Served]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +196,8 @@ class Telemetry(Protocol):
         """`count` requests left the queue: dispatched, dropped or cancelled."""
 
     def ran(self, event: Ran) -> None: ...
+
+    def answered(self, event: Answered) -> None: ...
 
     def settled(self, event: Settled) -> None: ...
 

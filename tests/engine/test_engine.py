@@ -7,6 +7,7 @@ import functools
 import math
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,6 @@ from gearshift.errors import (
     ModelNotFound,
     NotReady,
     Overloaded,
-    RequestError,
 )
 from gearshift.executors.fake import FakeExecutor
 from gearshift.ports import Worker
@@ -40,15 +40,30 @@ CLASSES = (
 PREDICTED = {"large": (10 * MS, 0.0), "small": (1 * MS, 0.0)}
 
 
-async def infer(engine: Engine, request: Request, inputs, arrival: float) -> Answer:
+def told(answer: Answer) -> SimpleNamespace:
+    """What the caller of one request gets."""
+    run, ticket, reason, first = answer
+    return SimpleNamespace(
+        variant=run.variant,
+        outputs={name: whole[first : first + ticket.rows] for name, whole in run.outputs.items()},
+        reason=reason,
+        service_class=ticket.service_class,
+        batch_size=run.rows,
+        queue=answer.queue,
+        compute=answer.compute,
+        budget=answer.budget,
+    )
+
+
+async def infer(engine: Engine, request: Request, inputs, arrival: float) -> SimpleNamespace:
     """Submit and wait; a cancelled task is a caller who leaves."""
     future = asyncio.get_running_loop().create_future()
 
-    def reply(ending: Answer | RequestError) -> None:
+    def reply(ending: Answer | Exception) -> None:
         if future.cancelled():
             return  # only `abandon` is quicker than that
         if isinstance(ending, Answer):
-            future.set_result(ending)
+            future.set_result(told(ending))
         else:
             future.set_exception(ending)
 
@@ -329,6 +344,32 @@ async def test_a_failing_executor_fails_only_its_batch_and_hides_its_text(capsys
     logged = capsys.readouterr().out
     assert "secret path" in logged
     assert results[0].reference in logged
+
+
+@virtual
+async def test_an_answer_that_cannot_be_given_is_no_answer_and_its_neighbours_get_theirs():
+    """As one whose place in shared memory is gone by then."""
+    bench = Bench()
+    problem = InvalidInput("its place is gone")
+    replies: list[Answer | Exception] = []
+
+    def refuse(ending: Answer | Exception) -> Exception:
+        replies.append(ending)
+        return problem
+
+    request = Request(model="m", rows=1)
+    inputs = {"x": np.ones((1, 3), np.float32)}
+    bench.engine.submit(request, inputs, bench.loop.time(), refuse)
+    assert (await bench.ask(2.0)).outputs["y"].tolist() == [[6.0]]
+    assert len(replies) == 1
+    assert bench.telemetry.outcomes() == {"invalid": 1, "served": 1}
+    refused = bench.telemetry.settleds[0]
+    assert (refused.variant, refused.status, refused.accuracy) == (
+        "large",
+        "INVALID_ARGUMENT",
+        None,
+    )
+    await bench.engine.drain(1.0)
 
 
 @virtual

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_others_have_their_turn_between_two_slices():
 
     core, seen = run_virtual(plan())
     assert core.prices[0] == {"cpu": 1.0}
-    longest = max(after - before for before, after in zip(seen, seen[1:], strict=False))
+    longest = max(after - before for before, after in pairwise(seen))
     assert longest <= 2
 
 

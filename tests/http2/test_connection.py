@@ -67,9 +67,11 @@ class Echo:
         self.stream = stream
         self.path = path
         self.body = bytearray()
+        self.times = 0
         self.left = False
 
     def data(self, payload: bytes, *, ended: bool) -> None:
+        self.times += 1
         self.body += payload
         if ended:
             self.stream.taken(self.stream.held)
@@ -222,6 +224,22 @@ async def test_an_answer_waits_for_a_reader_and_holds_nobody_up():
     await pair.exchange()
     assert pair.answer_to(slow) == bytes(60_000)
     assert not pair.server.connection.blocked
+
+
+async def test_frames_of_one_stream_that_come_together_are_taken_together():
+    pair = Pair()
+    first, second = pair.ask(b"1", ended=False), pair.ask(b"a", ended=False)
+    for part in (b"2", b"", b"3"):
+        pair.client.send_data(first, part)
+    pair.client.send_data(second, b"b")
+    pair.client.send_data(first, b"4", pad_length=3)
+    pair.client.send_data(first, b"5")
+    pair.client.send_data(first, b"6", end_stream=True)
+    pair.client.send_data(second, b"c", end_stream=True)
+    await pair.exchange()
+    assert pair.answer_to(first) == b"123456"
+    assert pair.answer_to(second) == b"abc"
+    assert [call.times for call in pair.server.calls] == [4, 3]
 
 
 async def test_padding_counts_and_is_taken_off():

@@ -13,10 +13,11 @@ from tritonclient.utils import serialize_byte_tensor
 
 from builders import make_model
 from gearshift.core.catalog import Signature, TensorSpec
+from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
-from gearshift.engine import Answer
+from gearshift.engine import Answer, Run
 from gearshift.errors import InvalidInput
-from gearshift.rpc import codec
+from gearshift.rpc import answers, codec
 from gearshift.rpc.answers import AnswerWriter, Integer, varint
 from gearshift.rpc.datatypes import CONTENTS, DATATYPES, from_raw, from_typed, to_raw
 from gearshift.rpc.shared_memory import SharedMemory
@@ -31,8 +32,14 @@ TWO = make_model(
 NUMERIC = [name for name in DATATYPES if name != "BYTES"]
 
 
+def write(writer, message, answer, places=None):
+    wanted = tuple(output.name for output in message.outputs)
+    written = writer.write(message.id.encode(), wanted, answer, places or {})
+    return pb.ModelInferResponse.FromString(written)
+
+
 def encode(message, model, answer):
-    return pb.ModelInferResponse.FromString(AnswerWriter(model).write(message, answer, {}))
+    return write(AnswerWriter(model), message, answer)
 
 
 def message(rows=2, **changes):
@@ -173,21 +180,28 @@ def test_parameters_of_every_kind():
     assert codec.parameters_of(made) == {"b": True, "i": -5, "u": 5, "d": 0.5, "s": "x"}
 
 
-def answer(rows=2):
-    return Answer(
-        variant=TWO.variants[1],
+def answer(rows=2, budget=0.25, first=0, reason=Reason.LOAD, service_class="default"):
+    """The rows from `first` on of a batch of six."""
+    run = Run(
+        TWO.variants[1],
         outputs={
-            "y": np.arange(rows, dtype=np.float32).reshape(rows, 1),
-            "z": np.arange(10, 10 + rows, dtype=np.int64),
+            "y": np.arange(6, dtype=np.float32).reshape(6, 1),
+            "z": np.arange(10, 16, dtype=np.int64),
         },
-        service_class="default",
-        accuracy=0.8,
-        queue=0.0015,
-        compute=0.002,
-        budget=0.25,
-        batch_size=6,
-        reason=Reason.LOAD,
+        rows=6,
+        begun=7.0015,
+        finished=7.0035,
     )
+    ticket = Ticket(
+        id=1,
+        model="m",
+        service_class=service_class,
+        arrival=7.0,
+        deadline=7.0 + budget,
+        floor=0.0,
+        rows=rows,
+    )
+    return Answer(run, ticket, reason, first)
 
 
 def test_the_response_says_who_answered_and_why():
@@ -233,10 +247,23 @@ def test_every_response_has_an_id():
 
 
 def test_an_unlimited_budget_is_not_told():
-    from dataclasses import replace
+    assert "budget_us" not in encode(message(), TWO, answer(budget=math.inf)).parameters
 
-    unlimited = replace(answer(), budget=math.inf)
-    assert "budget_us" not in encode(message(), TWO, unlimited).parameters
+
+def test_each_member_of_a_batch_gets_its_own_rows():
+    writer, first = AnswerWriter(TWO), answer(rows=2)
+    for row, rows in ((0, 2), (2, 3), (5, 1)):
+        ticket = replace(first.ticket, rows=rows)
+        response = write(writer, message(), Answer(first.run, ticket, first.reason, row))
+        y, z = response.raw_output_contents
+        assert np.frombuffer(y, np.float32).tolist() == list(range(row, row + rows))
+        assert np.frombuffer(z, np.int64).tolist() == list(range(10 + row, 10 + row + rows))
+        assert [list(output.shape) for output in response.outputs] == [[rows, 1], [rows]]
+
+
+def test_large_outputs_are_those_of_their_rows_too(monkeypatch):
+    monkeypatch.setattr(answers, "LARGE", 1)
+    test_each_member_of_a_batch_gets_its_own_rows()
 
 
 @pytest.mark.parametrize("name", NUMERIC)
@@ -326,7 +353,8 @@ def test_a_varint_is_the_number_in_sevens(value):
 def test_one_writer_writes_different_answers():
     """What is kept from one answer must not show in the next."""
     writer = AnswerWriter(TWO)
-    for made in (answer(), replace(answer(), reason=Reason.PINNED, service_class="other")):
-        read = pb.ModelInferResponse.FromString(writer.write(message(), made, {}))
+    for made in (answer(), answer(reason=Reason.PINNED, service_class="other", rows=1)):
+        read = write(writer, message(), made)
         assert read.parameters["reason"].string_param == made.reason.value
-        assert read.parameters["service_class"].string_param == made.service_class
+        assert read.parameters["service_class"].string_param == made.ticket.service_class
+        assert list(read.outputs[0].shape) == [made.ticket.rows, 1]

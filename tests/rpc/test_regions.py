@@ -17,8 +17,9 @@ from tritonclient.grpc import service_pb2 as pb
 
 from builders import make_model
 from gearshift.core.catalog import Signature, TensorSpec
+from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
-from gearshift.engine import Answer
+from gearshift.engine import Answer, Run
 from gearshift.errors import (
     InvalidInput,
     RegionExists,
@@ -337,27 +338,25 @@ def test_an_inputs_size_is_that_of_its_shape(memory, byte_size):
 def test_outputs_in_memory_keep_their_entry_and_bytes_theirs(made):
     memory = SharedMemory()
     memory.register("r", made.name, 0, SIZE)
-    request = pb.ModelInferRequest(model_name="m")
-    for name in ("s", "y"):
-        request.outputs.add(name=name)
     places = {"s": memory.place(parameters(byte_size=20), "output 's'")}
     outputs = {
         "y": np.arange(4, dtype=np.float32).reshape(2, 2),
         "s": np.array([b"one", b""], dtype=object),
     }
-    answer = Answer(
-        variant=MIXED.variants[0],
-        outputs=outputs,
+    run = Run(MIXED.variants[0], outputs, rows=2, begun=1.0, finished=1.0)
+    ticket = Ticket(
+        id=1,
+        model="m",
         service_class="default",
-        accuracy=0.9,
-        queue=0.0,
-        compute=0.0,
-        budget=math.inf,
-        batch_size=2,
-        reason=Reason.MOST_ACCURATE,
+        arrival=1.0,
+        deadline=math.inf,
+        floor=0.0,
+        rows=2,
     )
+    answer = Answer(run, ticket, Reason.MOST_ACCURATE, 0)
+    wanted = ("s", "y")
     writer = AnswerWriter(MIXED)
-    response = pb.ModelInferResponse.FromString(writer.write(request, answer, places))
+    response = pb.ModelInferResponse.FromString(writer.write(b"7", wanted, answer, places))
     assert [output.name for output in response.outputs] == ["s", "y"]
     assert list(response.outputs[0].shape) == [2]
     assert response.raw_output_contents[0] == b""
@@ -366,5 +365,5 @@ def test_outputs_in_memory_keep_their_entry_and_bytes_theirs(made):
 
     short = {"s": memory.place(parameters(byte_size=10), "output 's'")}
     with pytest.raises(InvalidInput, match="output 's' takes 11 bytes, but its .* is 10"):
-        writer.write(request, answer, short)
+        writer.write(b"7", wanted, answer, short)
     made.buf[:] = bytes(range(SIZE))

@@ -171,6 +171,8 @@ def test_a_truncated_object_fails_its_requests_and_nothing_else(bench, client):
         status, message = status_of(client.infer, "m", [sent], outputs=[wanted(offset=8000)])
         assert (status, shorter in message) == ("INVALID_ARGUMENT", True)
         assert client.infer("m", [given()]).as_numpy("y").tolist() == [[0.0]]
+    outcomes = [ended.outcome for ended in bench.telemetry.settleds[-4:]]
+    assert outcomes == ["served", "invalid", "invalid", "served"]
 
 
 def test_on_a_stream(bench):

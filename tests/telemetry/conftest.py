@@ -10,7 +10,7 @@ import pytest
 from builders import make_catalog, make_model
 from gearshift.core.catalog import ServiceClass
 from gearshift.errors import Outcome
-from gearshift.ports import Ran, Settled
+from gearshift.ports import Answered, Ran, Served, Settled
 from gearshift.telemetry import PrometheusTelemetry
 
 NOW = 1_700_000_000.25
@@ -45,26 +45,18 @@ def triton(telemetry: PrometheusTelemetry) -> Callable[..., float | None]:
 
 
 @pytest.fixture
-def served() -> Callable[..., Settled]:
+def served() -> Callable[..., Answered]:
     """A request of `a` that `small` answered in 4 ms, with 6 ms to spare."""
 
-    def make(**changes: Any) -> Settled:
-        event: dict[str, Any] = {
-            "model": "a",
+    def make(**changes: Any) -> Answered:
+        request: dict[str, Any] = {
             "service_class": "fast",
-            "variant": "small",
-            "version": 2,
-            "outcome": Outcome.SERVED,
-            "status": "OK",
+            "late": False,
             "duration": 0.004,
             "queue": 0.001,
-            "compute": 0.003,
             "slack": 0.006,
-            "rows": 1,
-            "accuracy": 0.8,
-            "deficit": 0.15,
         }
-        return Settled(**(event | changes))
+        return Answered("a", "small", 2, 0.8, 0.15, [Served(**(request | changes))])
 
     return make
 

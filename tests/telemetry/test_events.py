@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -10,11 +11,12 @@ from builders import make_catalog, make_model
 from gearshift import __version__
 from gearshift.core.profile import LatencyPoint, Profile
 from gearshift.errors import Outcome
-from gearshift.ports import Ran, Settled, Telemetry
+from gearshift.ports import Answered, Ran, Served, Settled, Telemetry
 from gearshift.telemetry import PrometheusTelemetry
 
 Read = Callable[..., float | None]
 MakeSettled = Callable[..., Settled]
+MakeAnswered = Callable[..., Answered]
 MakeRan = Callable[..., Ran]
 FAST = {"model": "a", "service_class": "fast"}
 SMALL = {"model": "a", "variant": "small"}
@@ -26,8 +28,8 @@ def test_it_is_what_the_engine_expects(telemetry: PrometheusTelemetry) -> None:
     assert port.statistics("a", 1).executions == 0
 
 
-def test_an_answer(telemetry: PrometheusTelemetry, value: Read, served: MakeSettled) -> None:
-    telemetry.settled(served())
+def test_an_answer(telemetry: PrometheusTelemetry, value: Read, served: MakeAnswered) -> None:
+    telemetry.answered(served())
     assert value("gearshift_requests_total", **SMALL, service_class="fast", outcome="served") == 1
     assert value("gearshift_request_duration_seconds_count", **FAST) == 1
     assert value("gearshift_request_duration_seconds_sum", **FAST) == pytest.approx(0.004)
@@ -42,9 +44,9 @@ def test_an_answer(telemetry: PrometheusTelemetry, value: Read, served: MakeSett
 
 
 def test_a_late_answer_counts_its_accuracy_and_its_negative_slack(
-    telemetry: PrometheusTelemetry, value: Read, served: MakeSettled
+    telemetry: PrometheusTelemetry, value: Read, served: MakeAnswered
 ) -> None:
-    telemetry.settled(served(outcome=Outcome.LATE, slack=-0.02))
+    telemetry.answered(served(late=True, slack=-0.02))
     assert value("gearshift_requests_total", **SMALL, service_class="fast", outcome="late") == 1
     assert value("gearshift_served_accuracy_sum", **FAST) == pytest.approx(0.8)
     assert value("gearshift_slack_seconds_bucket", **FAST, le="-0.025") == 0
@@ -53,10 +55,44 @@ def test_a_late_answer_counts_its_accuracy_and_its_negative_slack(
     assert value("gearshift_slack_seconds_sum", **FAST) is None
 
 
-def test_a_late_request_without_an_answer_has_no_accuracy(
-    telemetry: PrometheusTelemetry, value: Read, served: MakeSettled
+def test_the_requests_of_one_batch_are_counted_each_in_its_class(
+    telemetry: PrometheusTelemetry, value: Read, triton: Read
 ) -> None:
-    telemetry.settled(served(outcome=Outcome.LATE, accuracy=None, deficit=None))
+    """As if each had been told alone, whatever they have in common."""
+    requests = [
+        Served("fast", late=False, duration=0.004, queue=0.001, slack=0.006),
+        Served("slow", late=False, duration=0.3, queue=0.2, slack=math.inf),
+        Served("fast", late=True, duration=0.02, queue=0.0, slack=-0.01),
+    ]
+    telemetry.answered(Answered("a", "small", 2, 0.8, 0.15, requests))
+    answered = {"model": "a", "variant": "small"}
+    for name, outcome, expected in (
+        ("fast", "served", 1),
+        ("fast", "late", 1),
+        ("slow", "served", 1),
+        ("slow", "late", 0),
+    ):
+        labels = {**answered, "service_class": name, "outcome": outcome}
+        assert value("gearshift_requests_total", **labels) == expected
+    slow = {"model": "a", "service_class": "slow"}
+    assert value("gearshift_request_duration_seconds_sum", **FAST) == pytest.approx(0.024)
+    assert value("gearshift_request_duration_seconds_bucket", **FAST, le="0.005") == 1
+    assert value("gearshift_request_duration_seconds_count", **slow) == 1
+    assert value("gearshift_queue_duration_seconds_bucket", **FAST, le="0.0005") == 1
+    assert value("gearshift_slack_seconds_count", **FAST) == 2
+    assert value("gearshift_slack_seconds_count", **slow) == 0
+    assert value("gearshift_served_accuracy_sum", **FAST) == pytest.approx(1.6)
+    assert value("gearshift_accuracy_deficit_sum", **slow) == pytest.approx(0.15)
+    assert triton("request_success", **V2) == 3
+    assert triton("request_duration_histogram_us_bucket", **V2, le="5000.0") == 1
+    assert triton("request_duration_histogram_us_sum", **V2) == pytest.approx(324_000)
+    assert triton("queue_duration_histogram_us_count", **V2) == 3
+
+
+def test_a_late_request_without_an_answer_has_no_accuracy(
+    telemetry: PrometheusTelemetry, value: Read, ended: MakeSettled
+) -> None:
+    telemetry.settled(ended(Outcome.LATE, variant="small", version=2))
     assert value("gearshift_requests_total", **SMALL, service_class="fast", outcome="late") == 1
     assert value("gearshift_served_accuracy_count", **FAST) == 0
 
@@ -130,9 +166,9 @@ def test_a_failed_batch_kept_its_worker_busy_and_executed_nothing(
 
 
 def test_triton_counts_success_and_failure_by_version(
-    telemetry: PrometheusTelemetry, triton: Read, served: MakeSettled, ended: MakeSettled
+    telemetry: PrometheusTelemetry, triton: Read, served: MakeAnswered, ended: MakeSettled
 ) -> None:
-    telemetry.settled(served())
+    telemetry.answered(served())
     telemetry.settled(ended(Outcome.FAILED, variant="small", version=2))
     telemetry.settled(ended(Outcome.SHED))
     telemetry.settled(ended(Outcome.CANCELLED))

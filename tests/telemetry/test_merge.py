@@ -15,8 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from builders import make_catalog, make_model
 from gearshift.core.profile import LatencyPoint, Profile
-from gearshift.errors import Outcome
-from gearshift.ports import Ran, Settled
+from gearshift.ports import Answered, Ran, Served
 from gearshift.telemetry import PrometheusTelemetry
 from gearshift.telemetry.merge import GREATEST, SUMMED, Fleet, Past, merge
 from prometheus_judge import judged
@@ -36,21 +35,8 @@ def worked(served: int, waiting: int, seconds: float = 0.004) -> PrometheusTelem
     """A process that has answered `served` requests and has `waiting` more."""
     telemetry = PrometheusTelemetry(make_catalog(make_model("a")))
     for _ in range(served):
-        telemetry.settled(
-            Settled(
-                model="a",
-                service_class="default",
-                variant="small",
-                version=2,
-                outcome=Outcome.SERVED,
-                status="OK",
-                duration=seconds,
-                queue=0.001,
-                slack=0.5,
-                accuracy=0.8,
-                deficit=0.1,
-            )
-        )
+        request = Served("default", late=False, duration=seconds, queue=0.001, slack=0.5)
+        telemetry.answered(Answered("a", "small", 2, 0.8, 0.1, [request]))
         telemetry.ran(
             Ran(
                 model="a",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from builders import make_catalog, make_model
 from gearshift.errors import Outcome
-from gearshift.ports import Ran, Settled
+from gearshift.ports import Answered, Ran, Served, Settled
 from gearshift.telemetry import PrometheusTelemetry
 
 models = st.sampled_from(["a", "b", "", "unknown", 'quo"te\n'])
@@ -21,7 +22,6 @@ variants = st.sampled_from([("large", 1), ("small", 2), ("", 0), ("ghost", 7)])
 @st.composite
 def settled(draw: st.DrawFn) -> Settled:
     variant, version = draw(variants)
-    accuracy = draw(st.none() | st.floats(0, 1))
     return Settled(
         model=draw(models),
         service_class=draw(classes),
@@ -30,11 +30,25 @@ def settled(draw: st.DrawFn) -> Settled:
         outcome=draw(st.sampled_from(Outcome)),
         status="X",
         duration=draw(st.floats(0, 20)),
-        queue=draw(st.floats(0, 20)),
         slack=draw(st.none() | st.floats(-20, 20)),
-        accuracy=accuracy,
-        deficit=accuracy,
     )
+
+
+@st.composite
+def answered(draw: st.DrawFn) -> Answered:
+    """By a variant that there is: nobody else answers."""
+    variant, version = draw(st.sampled_from([("large", 1), ("small", 2)]))
+    one = st.builds(
+        Served,
+        service_class=classes,
+        late=st.booleans(),
+        duration=st.floats(0, 20),
+        queue=st.floats(0, 20),
+        slack=st.floats(-20, 20) | st.just(math.inf),
+    )
+    requests = draw(st.lists(one, min_size=1, max_size=9))
+    model = draw(st.sampled_from(["a", "b"]))
+    return Answered(model, variant, version, draw(st.floats(0, 1)), draw(st.floats(0, 1)), requests)
 
 
 @st.composite
@@ -74,6 +88,8 @@ def fill(events: list[Any]) -> PrometheusTelemetry:
     for event in events:
         if isinstance(event, Settled):
             telemetry.settled(event)
+        elif isinstance(event, Answered):
+            telemetry.answered(event)
         elif isinstance(event, Ran):
             telemetry.ran(event)
         else:
@@ -83,7 +99,7 @@ def fill(events: list[Any]) -> PrometheusTelemetry:
     return telemetry
 
 
-events = st.lists(settled() | ran() | st.tuples(models, classes), max_size=40)
+events = st.lists(settled() | answered() | ran() | st.tuples(models, classes), max_size=40)
 quick = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -92,15 +108,12 @@ quick = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_every_request_is_counted_exactly_once(events: list[Any]) -> None:
     telemetry = fill(events)
     ended = [event for event in events if isinstance(event, Settled)]
-    assert total(telemetry, "gearshift_requests_total") == len(ended)
-    answered = [
-        event
-        for event in ended
-        if event.outcome in (Outcome.SERVED, Outcome.LATE) and event.accuracy is not None
-    ]
-    assert total(telemetry, "gearshift_served_accuracy_count") == len(answered)
+    served = [each for e in events if isinstance(e, Answered) for each in e.requests]
+    assert total(telemetry, "gearshift_requests_total") == len(ended) + len(served)
+    assert total(telemetry, "gearshift_served_accuracy_count") == len(served)
     slack = [event for event in ended if event.slack is not None]
-    assert total(telemetry, "gearshift_slack_seconds_count") == len(slack)
+    timed = [each for each in served if each.slack < math.inf]
+    assert total(telemetry, "gearshift_slack_seconds_count") == len(slack) + len(timed)
     assert total(telemetry, "gearshift_queue_depth") == 0
 
 

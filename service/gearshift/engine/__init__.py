@@ -2,6 +2,6 @@
 
 from gearshift.engine.clock import LoopClock
 from gearshift.engine.engine import Engine
-from gearshift.engine.flight import Answer
+from gearshift.engine.flight import Answer, Flight, Reply, Run
 
-__all__ = ["Answer", "Engine", "LoopClock"]
+__all__ = ["Answer", "Engine", "Flight", "LoopClock", "Reply", "Run"]

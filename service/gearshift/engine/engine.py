@@ -1,14 +1,15 @@
 """The asynchronous shell around the core: feeds it events, carries out what it decides.
 
 The engine holds what the core must not: the tensors in flight, who waits for their answers,
-the timers. It decides nothing. Every request that comes in is settled exactly once, in
-`_settle`, and counted there.
+the timers. It decides nothing. Every request that comes in is settled exactly once, in `_answer`
+or in `_fail`, and counted there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import count
 
@@ -18,10 +19,29 @@ from gearshift.core.catalog import Catalog, Late, Variant
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.scheduler import Dispatch, Drop, Refused, Scheduler
 from gearshift.engine.batch import assemble, check_outputs, failed
-from gearshift.engine.flight import Answer, Flight, Guard, Reply
+from gearshift.engine.flight import Answer, Flight, Guard, Reply, Run
 from gearshift.engine.planning import Planning
-from gearshift.errors import Cancelled, DeadlineExpired, NotReady, Outcome, RequestError, ending_of
-from gearshift.ports import Clock, Executor, Ran, Settled, Telemetry, Tensors, Timer, Worker
+from gearshift.errors import (
+    Cancelled,
+    DeadlineExpired,
+    Ending,
+    NotReady,
+    Outcome,
+    RequestError,
+    ending_of,
+)
+from gearshift.ports import (
+    Answered,
+    Clock,
+    Executor,
+    Ran,
+    Served,
+    Settled,
+    Telemetry,
+    Tensors,
+    Timer,
+    Worker,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -105,8 +125,9 @@ class Engine:
             self.refused(error, arrival, request.model, ticket)
             raise
         flight = Flight(ticket, model, inputs, reply)
+        if not self._flights:
+            self._empty.clear()
         self._flights[ticket.id] = flight
-        self._empty.clear()
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._planning.arrived(arrival)
         self._plan_decide()
@@ -171,7 +192,8 @@ class Engine:
         members = [self._flights[ticket.id] for ticket in dispatch.tickets]
         for member in members:
             member.dispatched_at = now
-            self.telemetry.dequeued(member.model.name, member.ticket.service_class, 1)
+        for name, leaving in Counter([m.ticket.service_class for m in members]).items():
+            self.telemetry.dequeued(dispatch.model.name, name, leaving)
         run = asyncio.get_running_loop().create_task(self._run(dispatch, members, now))
         self._runs.add(run)
         run.add_done_callback(self._runs.discard)
@@ -209,27 +231,12 @@ class Engine:
         # The worker first: it must not idle while answers are taken apart.
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         self._decide()
-        row = 0
-        for member in batch:
-            end = row + member.ticket.rows
-            if failure is not None:
+        if failure is None:
+            run = Run(variant, outputs, rows, begun, finished)
+            self._answer(dispatch, run, batch)
+        else:
+            for member in batch:
                 self._fail(member, failure, variant)
-            elif member.ticket.id in self._flights:
-                self._answer(
-                    member,
-                    Answer(
-                        variant=variant,
-                        outputs={name: array[row:end] for name, array in outputs.items()},
-                        service_class=member.ticket.service_class,
-                        accuracy=variant.accuracy,
-                        queue=begun - member.ticket.arrival,
-                        compute=finished - begun,
-                        budget=member.ticket.budget,
-                        batch_size=rows,
-                        reason=dispatch.reason(member.ticket),
-                    ),
-                )
-            row = end
         if batch:
             self.telemetry.ran(
                 Ran(
@@ -250,39 +257,57 @@ class Engine:
 
     # --- settling ----------------------------------------------------------------------
 
-    def _answer(self, flight: Flight, answer: Answer) -> None:
-        late = self.clock.now() > flight.ticket.deadline
-        if late and flight.ticket.late is Late.DROP:
-            self._fail(flight, _too_late(flight.ticket), answer.variant)
-            return
-        outcome = Outcome.LATE if late else Outcome.SERVED
-        self._settle(flight, outcome, "OK", answer.variant, answer)
-        flight.reply(answer)
+    def _answer(self, dispatch: Dispatch, run: Run, batch: Sequence[Flight]) -> None:
+        """Give each member its rows; the others of its batch are nothing to it."""
+        variant, flights, clock = run.variant, self._flights, self.clock
+        served: list[Served] = []
+        row = 0
+        for member in batch:
+            ticket = member.ticket
+            first, row = row, row + ticket.rows
+            if ticket.id not in flights:
+                continue
+            now = clock.now()
+            slack = ticket.deadline - now
+            late = slack < 0.0
+            if late and ticket.late is Late.DROP:
+                self._fail(member, _too_late(ticket), variant)
+                continue
+            self._forget(member)
+            problem = member.reply(Answer(run, ticket, dispatch.reason(ticket), first))
+            if problem is not None:
+                self._count(member, ending_of(problem), variant)
+                continue
+            arrival = ticket.arrival
+            served.append(
+                Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
+            )
+        if served:
+            deficit = dispatch.model.best_accuracy - variant.accuracy
+            names = dispatch.model.name, variant.name, variant.version
+            self.telemetry.answered(Answered(*names, variant.accuracy, deficit, served))
 
     def _fail(self, flight: Flight, error: RequestError, variant: Variant | None = None) -> None:
         """Settle with an error, unless settled already; `variant` is who ran it, if anyone."""
         if flight.ticket.id not in self._flights:
             return
-        outcome = ending_of(error).outcome
+        ending = ending_of(error)
         if flight.dispatched_at is None:
             self.telemetry.dequeued(flight.model.name, flight.ticket.service_class, 1)
         elif isinstance(error, DeadlineExpired):
-            outcome = Outcome.LATE
-        self._settle(flight, outcome, ending_of(error).status, variant, None)
+            ending = Ending(ending.status, Outcome.LATE)
+        self._forget(flight)
+        self._count(flight, ending, variant)
         flight.reply(error)
 
-    def _settle(
-        self,
-        flight: Flight,
-        outcome: Outcome,
-        status: str,
-        variant: Variant | None,
-        answer: Answer | None,
-    ) -> None:
-        ticket, now = flight.ticket, self.clock.now()
-        del self._flights[ticket.id]
+    def _forget(self, flight: Flight) -> None:
+        del self._flights[flight.ticket.id]
         if not self._flights:
             self._empty.set()
+
+    def _count(self, flight: Flight, ending: Ending, variant: Variant | None) -> None:
+        """Count a request that ended without an answer."""
+        ticket, now = flight.ticket, self.clock.now()
         if variant is None and ticket.variant is not None:
             variant = flight.model.by_name(ticket.variant)
         self.telemetry.settled(
@@ -291,21 +316,17 @@ class Engine:
                 service_class=ticket.service_class,
                 variant=variant.name if variant else "",
                 version=variant.version if variant else 0,
-                outcome=outcome,
-                status=status,
+                outcome=ending.outcome,
+                status=ending.status,
                 duration=now - ticket.arrival,
-                queue=answer.queue if answer else 0.0,
-                compute=answer.compute if answer else 0.0,
                 slack=ticket.deadline - now if ticket.deadline < math.inf else None,
-                rows=ticket.rows,
-                accuracy=answer.accuracy if answer else None,
-                deficit=flight.model.best_accuracy - answer.accuracy if answer else None,
             )
         )
 
 
-def _to_nobody(ending: Answer | RequestError) -> None:
+def _to_nobody(ending: Answer | Exception) -> Exception | None:
     """The reply to a caller who left."""
+    return None
 
 
 def _too_late(ticket: Ticket) -> DeadlineExpired:

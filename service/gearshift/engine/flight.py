@@ -5,34 +5,53 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from gearshift.core.catalog import Late, Model, Variant
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
-from gearshift.errors import RequestError
 from gearshift.ports import Clock, Tensors, Timer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the caller of one request gets. Times in seconds; `budget` inf when unlimited.
-
-    `outputs` holds every output of the model, each (rows, *shape). `reason` is one of
-    most_accurate, budget, load, pinned.
-    """
+@dataclass(slots=True, eq=False)
+class Run:
+    """What the answers of one batch have in common. Seconds on the engine's clock; `outputs`
+    holds every output of the model, each (rows, *shape). `kept` is for who writes the answers:
+    what it needs to make only once for all of them."""
 
     variant: Variant
     outputs: Tensors
-    service_class: str
-    accuracy: float
-    queue: float
-    compute: float
-    budget: float
-    batch_size: int
+    rows: int
+    begun: float
+    finished: float
+    kept: Any = None
+
+
+class Answer(NamedTuple):
+    """What the caller of one request gets: the rows of `run` from `row` on. Times in seconds;
+    `budget` inf when unlimited. `reason` is one of most_accurate, budget, load, pinned."""
+
+    run: Run
+    ticket: Ticket
     reason: Reason
+    row: int
+
+    @property
+    def queue(self) -> float:
+        return self.run.begun - self.ticket.arrival
+
+    @property
+    def compute(self) -> float:
+        return self.run.finished - self.run.begun
+
+    @property
+    def budget(self) -> float:
+        return self.ticket.budget
 
 
-Reply = Callable[[Answer | RequestError], None]
+Reply = Callable[[Answer | Exception], Exception | None]
+"""Tells the caller. Returns what kept the answer from being given, None if nothing did; the
+caller knows of it already."""
 
 
 @dataclass(slots=True, eq=False)

@@ -144,9 +144,13 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
                     return begin + self._on_rest_of_data(data[begin:])
                 self._wanted = end - at
                 return at
+            payload = data[begin:end]
+            if kind == frames.DATA and not flags and size - end >= head_size:
+                # What follows on the same stream is taken together with it.
+                flags, end, payload = frames.joined(data, number, payload, end)
             at = end
             try:
-                self._take(kind, flags, number & frames.LARGEST_STREAM, data[begin:end])
+                self._take(kind, flags, number & frames.LARGEST_STREAM, payload)
             except StreamFault as fault:
                 self._drop(fault)
         self._wanted = head_size

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from gearshift.http2 import limits
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What every client sends first."""
 
@@ -97,3 +99,20 @@ def unpadded(payload: bytes, flags: int) -> bytes:
     if not payload or payload[0] >= len(payload):
         raise ConnectionFault(PROTOCOL_ERROR, "padding as long as the frame")
     return payload[1 : len(payload) - payload[0]]
+
+
+def joined(data: bytes, number: int, first: bytes, at: int) -> tuple[int, int, bytes]:
+    """The payload of a DATA frame and of those that follow whole and plain from `at` on: their
+    flags, where they end, and their bytes. To the receiver it is one as well as several."""
+    parts, flags, size = [first], 0, len(data)
+    while not flags and size - at >= HEAD_SIZE:
+        high, low, kind, more, other = HEAD.unpack_from(data, at)
+        length = high << 8 | low
+        end = at + HEAD_SIZE + length
+        if kind != DATA or other != number or end > size or more & ~END_STREAM:
+            break
+        if length > limits.MAX_FRAME:
+            break
+        parts.append(data[at + HEAD_SIZE : end])
+        flags, at = more, end
+    return flags, at, b"".join(parts) if len(parts) > 1 else first

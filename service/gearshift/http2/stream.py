@@ -123,6 +123,13 @@ class Stream:
 
     def send(self, body: bytes) -> None:
         """The next bytes of the answer; kept until the peer has room for them."""
+        connection, size = self._connection, len(body)
+        if size <= min(self.window, connection.window, connection.peer_frame) and not self._queue:
+            # Almost always: one piece, which needs no queue.
+            self.window -= size
+            connection.window -= size
+            connection.send(frames.frame(frames.DATA, 0, self.id, body))
+            return
         self._queue.append(body)
         self._queued += len(body)
         self.flush()

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
-from gearshift.core.catalog import Model, TensorSpec
+from gearshift.core.catalog import Model
 from gearshift.engine import Answer
+from gearshift.ports import Array
 from gearshift.rpc.datatypes import DATATYPES, to_buffer, to_raw
 from gearshift.rpc.shared_memory import Place
 
@@ -40,70 +42,109 @@ MOST_KEPT = 1_024
 """Parts kept for each model: callers choose rows and classes, but not how much is kept."""
 
 
+LARGE = 64 * 1024
+"""Bytes of a batch's output."""
+
+
+@dataclass(slots=True)
+class Common:
+    """What the answers of one batch have in common: numbers as they are written, and each
+    output's raw bytes with how many of them a row has; of BYTES, which differ in length, the
+    array itself."""
+
+    numbers: bytes
+    raws: Mapping[str, tuple[bytes | memoryview, int]]
+    texts: Mapping[str, Array]
+
+
 class AnswerWriter:
     """Writes the answers of one model."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._outputs = {spec.name: spec for spec in model.signature.outputs}
-        self._told: dict[tuple[int, str, str], bytes] = {}
-        self._described: dict[tuple[str, int], bytes] = {}
+        self._all = tuple(self._outputs)
+        self._heads: dict[tuple[int, str, str, Sequence[str], int], bytes] = {}
+        # Requests that came together have waited alike.
+        self._queue, self._told_queue = 0, QUEUE(0)
         # Unique among processes and restarts, and cheaper than a random one for each answer.
-        self._prefix = uuid.uuid4().hex
+        self._prefix = uuid.uuid4().hex.encode()
         self._numbers = count(1)
 
-    def write(self, message: Any, answer: Answer, places: Mapping[str, Place]) -> bytes:
-        """The answer to the ModelInferRequest `message`: the wanted outputs raw, in the order
-        asked for. Those with a place are written there, and their raw contents are empty:
-        clients read output i from raw contents i."""
-        request_id = message.id.encode() or b"%s-%x" % (self._prefix.encode(), next(self._numbers))
-        parts = [
-            self._constant(answer),
-            ID,
-            varint(len(request_id)),
-            request_id,
-            QUEUE(round(answer.queue * 1e6)),
-            COMPUTE(round(answer.compute * 1e6)),
-            BATCH_SIZE(answer.batch_size),
-        ]
-        if answer.budget < math.inf:
+    def write(
+        self,
+        request_id: bytes,
+        wanted: Sequence[str],
+        answer: Answer,
+        places: Mapping[str, Place],
+    ) -> bytes:
+        """The answer to a request with this id: the wanted outputs raw, in the order asked for,
+        all of them if none is named. Those with a place are written there, and their raw contents
+        are empty: clients read output i from raw contents i."""
+        run, ticket, reason, first = answer
+        rows = ticket.rows
+        common: Common | None = run.kept
+        if common is None:
+            common = run.kept = self._common(answer)
+        head = self._heads.get((run.variant.version, ticket.service_class, reason, wanted, rows))
+        if head is None:
+            head = self._head(answer, wanted)
+        queue = round(answer.queue * 1e6)
+        if queue != self._queue:
+            self._queue, self._told_queue = queue, QUEUE(queue)
+        request_id = request_id or b"%s-%x" % (self._prefix, next(self._numbers))
+        parts: list[bytes | memoryview]
+        parts = [head, ID, varint(len(request_id)), request_id, self._told_queue, common.numbers]
+        if ticket.deadline < math.inf:
             parts.append(BUDGET(round(answer.budget * 1e6)))
-        wanted = [self._outputs[output.name] for output in message.outputs]
-        for spec in wanted or self._model.signature.outputs:
-            array = answer.outputs[spec.name]
-            place = places.get(spec.name)
-            if place is None:
-                raw = to_raw(array, DATATYPES[spec.datatype])
+        for name in wanted or self._all:
+            if name in common.raws:
+                whole, size = common.raws[name]
+                raw = whole[first * size : (first + rows) * size]
             else:
-                place.write(to_buffer(array, DATATYPES[spec.datatype]))
+                raw = to_raw(common.texts[name][first : first + rows], DATATYPES["BYTES"])
+            if name in places:
+                places[name].write(raw)
                 raw = b""
-            parts += (self._description(spec, len(array)), RAW, varint(len(raw)), raw)
+            parts += (RAW, varint(len(raw)), raw)
         return b"".join(parts)
 
-    def _constant(self, answer: Answer) -> bytes:
-        key = (answer.variant.version, answer.service_class, answer.reason.value)
-        known = self._told.get(key)
-        if known is None:
-            response = pb.ModelInferResponse(
-                model_name=self._model.name, model_version=str(answer.variant.version)
-            )
-            told = response.parameters
-            told["variant"].string_param = answer.variant.name
-            told["accuracy"].double_param = answer.accuracy
-            told["service_class"].string_param = answer.service_class
-            told["reason"].string_param = answer.reason.value
-            known = self._told[key] = response.SerializeToString()
-        return known
+    def _common(self, answer: Answer) -> Common:
+        run = answer.run
+        numbers = COMPUTE(round(answer.compute * 1e6)) + BATCH_SIZE(run.rows)
+        raws: dict[str, tuple[bytes | memoryview, int]] = {}
+        texts: dict[str, Array] = {}
+        for name, spec in self._outputs.items():
+            array, datatype = run.outputs[name], DATATYPES[spec.datatype]
+            if spec.datatype == "BYTES":
+                texts[name] = array
+            else:
+                # Small rows are quicker taken out of bytes, large ones not copied out of a view.
+                raw = (to_raw if array.nbytes < LARGE else to_buffer)(array, datatype)
+                raws[name] = raw, len(raw) // run.rows
+        return Common(numbers, raws, texts)
 
-    def _description(self, spec: TensorSpec, rows: int) -> bytes:
-        known = self._described.get((spec.name, rows))
-        if known is None:
-            response = pb.ModelInferResponse()
-            response.outputs.add(name=spec.name, datatype=spec.datatype, shape=(rows, *spec.shape))
-            known = response.SerializeToString()
-            if len(self._described) < MOST_KEPT:
-                self._described[spec.name, rows] = known
-        return known
+    def _head(self, answer: Answer, wanted: Sequence[str]) -> bytes:
+        """All of an answer that depends on nothing but who answers, why, and what is asked for."""
+        run, ticket, reason, _ = answer
+        variant = run.variant
+        response = pb.ModelInferResponse(
+            model_name=self._model.name, model_version=str(variant.version)
+        )
+        told = response.parameters
+        told["variant"].string_param = variant.name
+        told["accuracy"].double_param = variant.accuracy
+        told["service_class"].string_param = ticket.service_class
+        told["reason"].string_param = reason.value
+        for name in wanted or self._all:
+            spec = self._outputs[name]
+            shape = (ticket.rows, *spec.shape)
+            response.outputs.add(name=name, datatype=spec.datatype, shape=shape)
+        head = bytes(response.SerializeToString())
+        if len(self._heads) < MOST_KEPT:
+            key = (variant.version, ticket.service_class, reason.value, wanted, ticket.rows)
+            self._heads[key] = head
+        return head
 
 
 def varint(value: int) -> bytes:

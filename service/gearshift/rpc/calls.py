@@ -19,6 +19,7 @@ from gearshift.http2 import Stream
 from gearshift.rpc import wire
 from gearshift.rpc.context import Aborted, Context
 from gearshift.rpc.methods import Method
+from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.wire import Call, Metadata, WireError
 
 log = structlog.get_logger(__name__)
@@ -112,11 +113,13 @@ class Responder:
 class UnaryCall(Responder):
     """A call with one message in."""
 
-    __slots__ = ("_leave", "_method", "_parts", "_size", "_task", "_whole")
+    __slots__ = ("_leave", "_method", "_parts", "_size", "_task", "_whole", "shapes")
 
-    def __init__(self, stream: Stream, call: Call, method: Method) -> None:
+    def __init__(self, stream: Stream, call: Call, method: Method, shapes: Shapes) -> None:
+        """`shapes` are those of the connection."""
         super().__init__(stream, call)
         self._method = method
+        self.shapes = shapes
         # What has come in, put together only once: it may be many megabytes.
         self._parts: list[bytes] = []
         self._size = self._whole = 0

@@ -106,11 +106,10 @@ def to_raw(array: Array, datatype: Datatype) -> bytes:
     return np.ascontiguousarray(array, datatype.numpy).tobytes()
 
 
-def to_buffer(array: Array, datatype: Datatype) -> bytes | memoryview:
-    """Raw bytes of a tensor, row-major: where they are, if they lie like this already."""
-    if datatype.name == "BYTES":
-        return _join_bytes(array)
-    return np.ascontiguousarray(array, datatype.numpy).data
+def to_buffer(array: Array, datatype: Datatype) -> memoryview:
+    """Raw bytes of a tensor that is neither BYTES nor empty: where they are, if they lie
+    row-major already."""
+    return np.ascontiguousarray(array, datatype.numpy).data.cast("B")
 
 
 def _count(shape: tuple[int, ...]) -> int:

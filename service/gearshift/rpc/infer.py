@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
-from gearshift.core.request import LONGEST_BUDGET
-from gearshift.engine import Answer, Engine
+from gearshift.core.request import LONGEST_BUDGET, Request
+from gearshift.engine import Answer, Engine, Flight, Reply
 from gearshift.errors import InvalidInput, RequestError
+from gearshift.ports import Tensors
 from gearshift.rpc import codec
 from gearshift.rpc.answers import AnswerWriter
 from gearshift.rpc.calls import UnaryCall
-from gearshift.rpc.shared_memory import SharedMemory
+from gearshift.rpc.shapes import Shapes
+from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending
 
 
@@ -30,6 +32,10 @@ class Asker(Protocol):
     def failed(self, error: Exception, request_id: str) -> None: ...
 
 
+NOWHERE: Mapping[str, Place] = {}
+"""No output is wanted in shared memory."""
+
+
 class Inferences:
     """Takes requests for all models of one engine."""
 
@@ -39,54 +45,92 @@ class Inferences:
         self._writers = {name: AnswerWriter(model) for name, model in engine.catalog.models.items()}
 
     def begin(
-        self, message: bytes, arrival: float, remaining: float, asker: Asker
-    ) -> Callable[[], None] | None:
-        """Take one request in, whose caller waits for `remaining` seconds from `arrival` on.
+        self, message: bytes, arrival: float, remaining: float, shapes: Shapes, asker: Asker
+    ) -> Flight | None:
+        """Take one request in, whose caller waits for `remaining` seconds from `arrival` on;
+        `shapes` are those of its connection.
 
-        Returns what to do if the caller leaves; None if the request has failed already.
+        Returns what to abandon if the caller leaves; None if the request has failed already.
         """
+        if remaining > LONGEST_BUDGET:
+            remaining = math.inf
+        known = shapes.read(message, remaining)
+        if known is None:
+            return self._parse(message, arrival, remaining, shapes, asker)
+        model, request, wanted, request_id, inputs = known
+        writer = self._writers[model.name]
+        reply = _reply(asker, writer, request_id, wanted, NOWHERE)
+        return self._submit(request, inputs, arrival, reply)
+
+    def _parse(
+        self, message: bytes, arrival: float, remaining: float, shapes: Shapes, asker: Asker
+    ) -> Flight | None:
+        """The same for a request of which nothing is known."""
         engine = self._engine
         try:
-            request = pb.ModelInferRequest.FromString(message)
+            parsed = pb.ModelInferRequest.FromString(message)
         except DecodeError:
             error = InvalidInput("the message is not a ModelInferRequest")
             engine.refused(error, arrival)
             asker.failed(error, "")
             return None
         try:
-            try:
-                model = engine.catalog.model(request.model_name)
-                writer = self._writers[model.name]
-                decoded, inputs, places = codec.decode(
-                    request,
-                    model,
-                    remaining if remaining <= LONGEST_BUDGET else math.inf,
-                    self._memory,
-                )
-            except RequestError as error:
-                engine.refused(error, arrival, request.model_name)
-                raise
-
-            def reply(answer: Answer | RequestError) -> None:
-                if isinstance(answer, RequestError):
-                    asker.failed(answer, request.id)
-                    return
-                try:
-                    written = writer.write(request, answer, places)
-                except Exception as error:  # noqa: BLE001 - as below
-                    asker.failed(error, request.id)
-                else:
-                    asker.answered(written)
-
-            flight = engine.submit(decoded, inputs, arrival, reply)
+            model = engine.catalog.model(parsed.model_name)
+            request, inputs, places = codec.decode(parsed, model, remaining, self._memory)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-            asker.failed(error, request.id)
+            if isinstance(error, RequestError):
+                engine.refused(error, arrival, parsed.model_name)
+            asker.failed(error, parsed.id)
             return None
-        return partial(engine.abandon, flight)
+        shapes.learn(message, parsed, model, request, inputs)
+        wanted = tuple(output.name for output in parsed.outputs)
+        writer = self._writers[model.name]
+        reply = _reply(asker, writer, parsed.id.encode(), wanted, places)
+        return self._submit(request, inputs, arrival, reply)
+
+    def _submit(
+        self, request: Request, inputs: Tensors, arrival: float, reply: Reply
+    ) -> Flight | None:
+        try:
+            return self._engine.submit(request, inputs, arrival, reply)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+            reply(error)
+            return None
+
+    def abandon(self, flight: Flight) -> None:
+        """Its caller has left."""
+        self._engine.abandon(flight)
 
     def unary(self, call: UnaryCall, message: bytes) -> Callable[[], None] | None:
         """ModelInfer, without a task for each call."""
-        return self.begin(message, call.arrival, call.call.timeout, _UnaryAsker(call))
+        asker = _UnaryAsker(call)
+        flight = self.begin(message, call.arrival, call.call.timeout, call.shapes, asker)
+        return None if flight is None else partial(self._engine.abandon, flight)
+
+
+def _reply(
+    asker: Asker,
+    writer: AnswerWriter,
+    request_id: bytes,
+    wanted: Sequence[str],
+    places: Mapping[str, Place],
+) -> Reply:
+    def reply(ending: Answer | Exception) -> Exception | None:
+        problem: Exception
+        if isinstance(ending, Answer):
+            try:
+                written = writer.write(request_id, wanted, ending, places)
+            except Exception as error:  # noqa: BLE001 - as above
+                problem = error
+            else:
+                asker.answered(written)
+                return None
+        else:
+            problem = ending
+        asker.failed(problem, request_id.decode())
+        return problem
+
+    return reply
 
 
 class _UnaryAsker:

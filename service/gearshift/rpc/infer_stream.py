@@ -7,16 +7,17 @@ A request that fails is answered with `error_message` and the stream goes on; wi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
+from gearshift.engine import Flight
 from gearshift.http2 import Stream
 from gearshift.rpc import wire
 from gearshift.rpc.answers import varint
-from gearshift.rpc.calls import MAX_MESSAGE, Responder, only_message, split_messages
+from gearshift.rpc.calls import MAX_MESSAGE, Responder
 from gearshift.rpc.infer import Inferences
+from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.status import code_and_message, ending
 from gearshift.rpc.wire import Call, WireError
 
@@ -40,63 +41,98 @@ _FINAL = _final(True)
 class InferStream(Responder):
     """The receiver of one ModelStreamInfer call."""
 
-    __slots__ = ("_buffer", "_ended", "_inferences", "_numbers", "_owed", "_strict", "_under_way")
+    __slots__ = (
+        "_ended",
+        "_inferences",
+        "_owed",
+        "_rest",
+        "_shapes",
+        "_strict",
+        "_under_way",
+        "_wanted",
+    )
 
-    def __init__(self, stream: Stream, call: Call, inferences: Inferences) -> None:
+    def __init__(self, stream: Stream, call: Call, shapes: Shapes, inferences: Inferences) -> None:
         super().__init__(stream, call)
+        self._shapes = shapes
         self._inferences = inferences
-        self._buffer = bytearray()
+        self._rest = bytearray()
+        self._wanted = 0
+        """Bytes of the message that has begun in `_rest`, as far as is known."""
         self._ended = False
         self._owed = 0
-        self._numbers = 0
-        self._under_way: dict[int, Callable[[], None]] = {}
+        self._under_way: dict[_StreamAsker, Flight] = {}
         self._strict = ("triton_grpc_error", "true") in call.metadata
 
     def data(self, payload: bytes, *, ended: bool) -> None:
-        self._buffer += payload
         self._owed += len(payload)
         self._ended = ended
+        if self._rest:
+            self._rest += payload
+            payload = b""
+            if len(self._rest) >= self._wanted:
+                payload = bytes(self._rest)
+                self._rest.clear()
         try:
-            for whole in split_messages(self._buffer, MAX_MESSAGE):
-                self._stream.taken(min(len(whole), self._stream.held))
-                self._ask(only_message(self.call, whole))
-            if ended and self._buffer:
+            at = self._read(payload)
+            if at < len(payload):
+                self._rest += payload[at:]
+            if ended and self._rest:
                 raise WireError(grpc.StatusCode.INTERNAL, "the last message is cut short")
         except WireError as error:
             self._end(error.code, str(error))
             return
         self._go_on()
 
-    def _ask(self, message: bytes) -> None:
-        if not self._stream.open:
-            return
-        self._numbers += 1
-        number = self._numbers
-        asker = _StreamAsker(self, number)
+    def _read(self, data: bytes) -> int:
+        """Ask for the whole messages in `data`; how many bytes they were."""
+        at, size, stream = 0, len(data), self._stream
         arrival = time.monotonic()
-        left = self.call.timeout - (arrival - self.arrival)
-        leave = self._inferences.begin(message, arrival, max(0.0, left), asker)
-        if leave is not None and not asker.done:
-            self._under_way[number] = leave
+        left = max(0.0, self.call.timeout - (arrival - self.arrival))
+        while size - at >= wire.PREFIX:
+            compressed, length = wire.PREFIXED.unpack_from(data, at)
+            if length > MAX_MESSAGE:
+                raise wire.too_large(MAX_MESSAGE)
+            begin = at + wire.PREFIX
+            end = begin + length
+            if end > size:
+                self._wanted = end - at
+                return at
+            message = data[begin:end]
+            if compressed:
+                message = wire.decompressed(message, self.call.encoding, MAX_MESSAGE)
+            stream.taken(min(end - at, stream.held))
+            at = end
+            if stream.open:
+                asker = _StreamAsker(self)
+                flight = self._inferences.begin(message, arrival, left, self._shapes, asker)
+                if flight is not None:
+                    self._under_way[asker] = flight
+        self._wanted = wire.PREFIX
+        return at
 
-    def settled(self, number: int, body: bytes) -> None:
-        """The request `number` of this stream has its answer."""
-        self._under_way.pop(number, None)
-        if self._stream.open:
+    def settled(self, asker: _StreamAsker, framed: bytes) -> None:
+        """A request of this stream has its answer."""
+        self._under_way.pop(asker, None)
+        stream = self._stream
+        if not stream.open:
+            return
+        if not self._begun:
             self.begin()
-            self._stream.send(wire.framed(body))
+        stream.send(framed)
+        if self._owed or self._ended:
             self._go_on()
 
-    def failed(self, number: int, error: Exception, request_id: str) -> None:
+    def failed(self, asker: _StreamAsker, error: Exception, request_id: str) -> None:
         if self._strict:
-            self._under_way.pop(number, None)
+            self._under_way.pop(asker, None)
             self._end(*ending(error))
             return
         _, text = code_and_message(error)
         response = pb.ModelStreamInferResponse(error_message=text)
         response.infer_response.id = request_id
         response.infer_response.parameters["triton_final_response"].bool_param = True
-        self.settled(number, response.SerializeToString())
+        self.settled(asker, wire.framed(response.SerializeToString()))
 
     def _go_on(self) -> None:
         """Let the caller send more, or end when all is said."""
@@ -113,23 +149,21 @@ class InferStream(Responder):
 
     def cancelled(self) -> None:
         under_way, self._under_way = self._under_way, {}
-        for leave in under_way.values():
-            leave()
+        for flight in under_way.values():
+            self._inferences.abandon(flight)
 
 
 class _StreamAsker:
-    __slots__ = ("_number", "_stream", "done")
+    __slots__ = ("_stream",)
 
-    def __init__(self, stream: InferStream, number: int) -> None:
+    def __init__(self, stream: InferStream) -> None:
         self._stream = stream
-        self._number = number
-        self.done = False
 
     def answered(self, message: bytes) -> None:
-        self.done = True
-        size = varint(len(message) + len(_FINAL))
-        self._stream.settled(self._number, b"".join((_RESPONSE, size, message, _FINAL)))
+        size = len(message) + len(_FINAL)
+        told = varint(size)
+        prefix = wire.PREFIXED.pack(0, len(_RESPONSE) + len(told) + size)
+        self._stream.settled(self, b"".join((prefix, _RESPONSE, told, message, _FINAL)))
 
     def failed(self, error: Exception, request_id: str) -> None:
-        self.done = True
-        self._stream.failed(self._number, error, request_id)
+        self._stream.failed(self, error, request_id)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from gearshift.http2 import Receiver, Stream
+from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.wire import Call
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 Direct = Callable[["UnaryCall", bytes], Callable[[], None] | None]
 """Begins to answer a call, given its message; returns what to do if the caller leaves."""
 
+StreamMaker = Callable[[Stream, Call, Shapes], Receiver]
+"""Makes who takes all that comes in on one call; the shapes are those of its connection."""
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -29,7 +33,7 @@ class Method:
 
     handler: Any = None
     direct: Direct | None = None
-    stream: Callable[[Stream, Call], Receiver] | None = None
+    stream: StreamMaker | None = None
 
     @property
     def streams_in(self) -> bool:
@@ -62,8 +66,7 @@ class Methods:
     def add_direct(self, path: str, direct: Direct) -> None:
         self._known[path] = Method(direct=direct)
 
-    def add_stream(self, path: str, stream: Callable[[Stream, Call], Receiver]) -> None:
-        """`stream` makes who takes all that comes in on one call."""
+    def add_stream(self, path: str, stream: StreamMaker) -> None:
         self._known[path] = Method(stream=stream)
 
     def find(self, path: str) -> Method | None:

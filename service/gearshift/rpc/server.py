@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import grpc
@@ -23,6 +24,7 @@ from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import InferenceServicer
 from gearshift.rpc.methods import Methods
+from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.wire import Call, read_call
 
@@ -119,7 +121,7 @@ class RpcServer:
             if gone is not None:
                 gone()
 
-        connection = Connection(read_call, self._accept, over)
+        connection = Connection(read_call, partial(self._accept, Shapes()), over)
         self._connections.add(connection)
         self._empty.clear()
         return connection
@@ -129,7 +131,7 @@ class RpcServer:
         if not self._connections:
             self._empty.set()
 
-    def _accept(self, stream: Stream, call: Call) -> Receiver:
+    def _accept(self, shapes: Shapes, stream: Stream, call: Call) -> Receiver:
         if not call.grpc:
             stream.finish(wire.NOT_GRPC)
             return NOBODY
@@ -143,8 +145,10 @@ class RpcServer:
             )
             return NOBODY
         if method.stream is not None:
-            return method.stream(stream, call)
-        return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)
+            return method.stream(stream, call, shapes)
+        if method.streams_in:
+            return StreamCall(stream, call, method)
+        return UnaryCall(stream, call, method, shapes)
 
 
 async def make_server(engine: Engine, *, shared_memory: bool) -> RpcServer:
@@ -159,7 +163,7 @@ async def make_server(engine: Engine, *, shared_memory: bool) -> RpcServer:
     methods.add_direct(f"/{INFERENCE}/ModelInfer", inferences.unary)
     methods.add_stream(
         f"/{INFERENCE}/ModelStreamInfer",
-        lambda stream, call: InferStream(stream, call, inferences),
+        lambda stream, call, shapes: InferStream(stream, call, shapes, inferences),
     )
     checked = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
+import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from gearshift.http2.header_blocks import write
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
-PREFIX = 5
-"""Bytes before each message: is it compressed, and its length."""
+PREFIXED = struct.Struct(">BL")
+"""What is before each message: is it compressed, and its length."""
+PREFIX = PREFIXED.size
 
 UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -118,7 +120,7 @@ def size_of(data: bytes | bytearray, at: int = 0) -> int:
 
 def framed(message: bytes) -> bytes:
     """A message as it travels, not compressed."""
-    return b"\x00" + len(message).to_bytes(4, "big") + message
+    return PREFIXED.pack(0, len(message)) + message
 
 
 def decompressed(message: bytes, encoding: bytes, limit: int) -> bytes:

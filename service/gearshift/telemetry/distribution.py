@@ -44,6 +44,13 @@ class Distribution:
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
+    def add_all(self, values: Sequence[float]) -> None:
+        """Count each of `values`."""
+        bounds, counts = self.bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.total += sum(values)
+
     @property
     def count(self) -> int:
         """How many values were added."""
@@ -52,3 +59,16 @@ class Distribution:
     def cumulative(self) -> list[int]:
         """Values up to each bound, and last all of them."""
         return list(accumulate(tuple(self.counts)))
+
+
+def twins(seconds: Distribution, microseconds: Distribution, values: Sequence[float]) -> None:
+    """Count `values`, in seconds, into both: their bounds are the same durations, so that each
+    value is looked for once."""
+    bounds, counts, others = seconds.bounds, seconds.counts, microseconds.counts
+    for value in values:
+        place = bisect_left(bounds, value)
+        counts[place] += 1
+        others[place] += 1
+    total = sum(values)
+    seconds.total += total
+    microseconds.total += total * 1e6

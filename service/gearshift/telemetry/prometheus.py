@@ -7,6 +7,7 @@ thread, the pages are read from another.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -16,13 +17,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from gearshift.core.catalog import Catalog
 from gearshift.core.profile import Profile
 from gearshift.errors import Outcome
-from gearshift.ports import BatchStatistics, Ran, Settled, VariantStatistics
+from gearshift.ports import Answered, BatchStatistics, Ran, Settled, VariantStatistics
+from gearshift.telemetry.distribution import twins
 from gearshift.telemetry.families import GearshiftCollector
 from gearshift.telemetry.ledger import Ledger, VariantBook
 from gearshift.telemetry.triton import TritonCollector, reason_for
 
 _REFUSED = frozenset({Outcome.SHED, Outcome.INFEASIBLE, Outcome.INVALID})
-_ANSWERED = frozenset({Outcome.SERVED, Outcome.LATE})
 
 
 class PrometheusTelemetry:
@@ -117,42 +118,54 @@ class PrometheusTelemetry:
         batch.compute_infer.add(event.compute)
         batch.compute_output.add(event.output)
 
+    def answered(self, event: Answered) -> None:
+        """Requests of one batch got their answers; their books are looked up once for all."""
+        triton = self._ledger.versions[event.model, event.version]
+        for service_class in {served.service_class for served in event.requests}:
+            self._answered(event, service_class, triton)
+
+    def _answered(self, event: Answered, service_class: str, triton: VariantBook) -> None:
+        book = self._ledger.class_book(event.model, service_class)
+        requests = [each for each in event.requests if each.service_class == service_class]
+        counts, count = self._ledger.requests, len(requests)
+        late = sum([each.late for each in requests])
+        for outcome, times in ((Outcome.SERVED, count - late), (Outcome.LATE, late)):
+            if times:
+                key = (event.model, event.variant, book.service_class, outcome)
+                counts[key] = counts.get(key, 0) + times
+        book.answered += count
+        book.accuracy += event.accuracy * count
+        book.deficit += event.deficit * count
+        durations = [each.duration for each in requests]
+        triton.statistics.success.add(sum(durations), count)
+        twins(book.duration, triton.request_us, durations)
+        twins(book.queue, triton.queue_us, [each.queue for each in requests])
+        book.slack.add_all([each.slack for each in requests if each.slack < math.inf])
+
     def settled(self, event: Settled) -> None:
-        """One request is over."""
+        """One request is over without an answer."""
         ledger = self._ledger
         outcome = event.outcome
-        key = (event.model, event.variant, event.service_class, outcome)
-        counted = ledger.requests.get(key)
-        if counted is None:
-            key = ledger.request_key(*key)
-            counted = ledger.requests.get(key, 0)
-        ledger.requests[key] = counted + 1
+        key = ledger.request_key(event.model, event.variant, event.service_class, outcome)
+        ledger.requests[key] = ledger.requests.get(key, 0) + 1
 
         book = ledger.class_book(event.model, event.service_class)
-        answered = outcome in _ANSWERED and event.accuracy is not None
         if outcome not in _REFUSED:
             book.duration.add(event.duration)
         if event.slack is not None:
             book.slack.add(event.slack)
-        if answered:
-            book.queue.add(event.queue)
-            book.answered += 1
-            book.accuracy += event.accuracy or 0.0
-            book.deficit += event.deficit or 0.0
-        elif outcome is Outcome.EXPIRED:
+        if outcome is Outcome.EXPIRED:
             book.queue.add(event.duration)  # it did nothing but wait
-        self._count_for_triton(event, answered)
+        self._count_for_triton(event)
 
-    def _count_for_triton(self, event: Settled, answered: bool) -> None:
-        book = self._ledger.versions.get((event.model, event.version))
-        if answered and book is not None:
-            book.statistics.success.add(event.duration)
-            book.request_us.add(event.duration * 1e6)
-            book.queue_us.add(event.queue * 1e6)
-        elif not answered and event.model in self._ledger.catalog.models:
-            version = ""
-            if book is not None:
-                version = str(event.version)
-                book.statistics.fail.add(event.duration)
-            key = (event.model, version, reason_for(event.outcome))
-            self._ledger.failures[key] = self._ledger.failures.get(key, 0) + 1
+    def _count_for_triton(self, event: Settled) -> None:
+        ledger = self._ledger
+        if event.model not in ledger.catalog.models:
+            return
+        book = ledger.versions.get((event.model, event.version))
+        version = ""
+        if book is not None:
+            version = str(event.version)
+            book.statistics.fail.add(event.duration)
+        key = (event.model, version, reason_for(event.outcome))
+        ledger.failures[key] = ledger.failures.get(key, 0) + 1
