@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from gearshift.app.memory import give_back
 from gearshift.app.settings import Settings
 from gearshift.core.catalog import Catalog
 from gearshift.core.profile import Profile, Profiles
@@ -139,6 +140,7 @@ async def start_engine(
     # What was loaded stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
+    give_back()
     return engine
 
 
