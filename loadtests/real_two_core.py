@@ -42,8 +42,7 @@ from sample_request import request_for
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from gearshift.app.parts import SHORT
-from gearshift.ports import EXPRESS
+from gearshift.ports import EXPRESS, SHORT
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY, STATE = ROOT / "model_repo", ROOT / "build" / "state"

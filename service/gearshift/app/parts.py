@@ -16,7 +16,7 @@ from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.onnx import OnnxExecutor
-from gearshift.ports import EXPRESS, Executor, Worker
+from gearshift.ports import EXPRESS, SHORT, Executor, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
 from gearshift.repository import load
 from gearshift.rpc import RpcServer
@@ -26,11 +26,6 @@ log = structlog.get_logger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many of it are done, and how many there are."""
-
-
-SHORT = 0.001
-"""Seconds: the longest median, at the largest batch, of a variant that runs on the express
-worker."""
 
 EXPRESS_NUMBERS = 10_000
 """Where the express workers' numbers begin, one a process."""
