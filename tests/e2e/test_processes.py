@@ -10,11 +10,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from onnx_models import row_sum
@@ -171,6 +174,91 @@ def test_what_is_merged_is_what_was_asked_and_the_page_never_falls(
         assert served(server) == asked
         until(lambda: processes(server)["serving"] == 2)
     finally:
+        assert stop(server) == 0
+
+
+def counted_by(client: triton.InferenceServerClient) -> tuple[int, int]:
+    (stats,) = client.get_inference_statistics("sums").model_stats
+    return stats.inference_count, stats.inference_stats.success.count
+
+
+@two_cores
+def test_one_that_is_told_to_end_costs_nobody_anything(options: tuple[str, ...]) -> None:
+    """Its callers go on with the other, the statistics stay those of all, and health stays."""
+    server = start("--processes", "2", "--workers", "2", *options)
+    ending = threading.Event()
+    callers = [Caller(server.grpc, ending) for _ in range(4)]
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    clients = [triton.InferenceServerClient(server.grpc, channel_args=own) for _ in range(2)]
+    channels = [grpc.insecure_channel(server.grpc, own) for _ in range(2)]
+    said: list[int] = []
+
+    def watch(channel: grpc.Channel) -> None:
+        asked = health_pb2.HealthCheckRequest(service="sums")
+        with suppress(grpc.RpcError):
+            for answer in health_pb2_grpc.HealthStub(channel).Watch(asked, timeout=120):
+                said.append(answer.status)  # noqa: PERF401 - each as it comes
+
+    # One after the other, so that they are spread: each to the process with fewer connections.
+    for client in clients:
+        client.is_server_live()
+    watchers = [threading.Thread(target=watch, args=(channel,)) for channel in channels]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        until(lambda: len(said) == 2 and all(caller.seen["OK"] > 20 for caller in callers))
+        before = children(server.process)
+        for pid in before:
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: processes(server) == {"wanted": 2, "serving": 1})
+            until(lambda: processes(server) == {"wanted": 2, "serving": 2})
+        so_far = [caller.seen["OK"] for caller in callers]
+        until(lambda: all(c.seen["OK"] > n for c, n in zip(callers, so_far, strict=True)))
+        ending.set()
+        assert [set(caller.done()) for caller in callers] == [{"OK"}] * 4
+        assert set(said) == {health_pb2.HealthCheckResponse.SERVING}
+        told = [counted_by(client) for client in clients]
+        assert told[0] == told[1]
+        # What one that ended had counted after it was asked last is not known.
+        assert 0 < told[0][1] <= sum(caller.seen["OK"] for caller in callers)
+    finally:
+        ending.set()
+        for channel in channels:
+            channel.close()
+        for each in (*callers, *watchers):
+            each.done() if isinstance(each, Caller) else each.join(60)
+        for client in clients:
+            client.close()
+        assert stop(server) == 0
+
+
+@two_cores
+def test_statistics_are_those_of_all_on_every_connection(options: tuple[str, ...]) -> None:
+    server = start("--processes", "2", "--workers", "2", *options)
+    ending = threading.Event()
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    clients = [triton.InferenceServerClient(server.grpc, channel_args=own) for _ in range(2)]
+    try:
+        for client in clients:
+            assert counted_by(client) == (0, 0)
+        callers = [Caller(server.grpc, ending) for _ in range(4)]
+        until(lambda: all(caller.seen["OK"] > 20 for caller in callers))
+        ending.set()
+        asked = sum(caller.done()["OK"] for caller in callers)
+        assert [counted_by(client) for client in clients] == [(asked, asked)] * 2
+        pids = children(server.process)
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: processes(server) == {"wanted": 2, "serving": 1})
+        with triton.InferenceServerClient(server.grpc, channel_args=own) as client:
+            assert counted_by(client) == (asked, asked)
+        until(lambda: processes(server) == {"wanted": 2, "serving": 2})
+        for _ in range(3):
+            with triton.InferenceServerClient(server.grpc, channel_args=own) as client:
+                assert counted_by(client) == (asked, asked)
+    finally:
+        ending.set()
+        for client in clients:
+            client.close()
         assert stop(server) == 0
 
 

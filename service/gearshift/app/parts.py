@@ -142,6 +142,5 @@ async def start_engine(
 async def drain(settings: Settings, engine: Engine, rpc: RpcServer) -> None:
     """Take nothing new, finish what was taken in, and close the door."""
     log.info("draining")
-    await rpc.not_serving()
     await engine.drain(settings.drain_seconds)
     await rpc.stop(grace=LAST_ANSWERS)

@@ -47,6 +47,7 @@ async def serve(
         announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
         await stop.wait()
         serving = False
+        await rpc.not_serving()
         await drain(settings, engine, rpc)
     finally:
         http.stop()

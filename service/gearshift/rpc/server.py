@@ -21,7 +21,7 @@ from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
-from gearshift.rpc.inference import InferenceServicer
+from gearshift.rpc.inference import Everyone, InferenceServicer
 from gearshift.rpc.methods import Methods
 from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.wire import Call, read_call
@@ -81,15 +81,18 @@ class RpcServer:
         for service in self._services:
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
+    def leave(self) -> None:
+        """Let every caller go on over a new connection; what is open here is still answered."""
+        for connection in list(self._connections):
+            connection.leave()
+
     async def stop(self, grace: float) -> None:
         """Close the port; calls still open get `grace` seconds."""
-        await self.not_serving()
         if self._listener is not None:
             self._listener.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for connection in list(self._connections):
-            connection.leave()
+        self.leave()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._empty.wait()
@@ -147,13 +150,15 @@ class RpcServer:
         return (StreamCall if method.streams_in else UnaryCall)(stream, call, method)
 
 
-async def make_server(engine: Engine, *, shared_memory: bool) -> RpcServer:
+async def make_server(
+    engine: Engine, *, shared_memory: bool, everyone: Everyone | None = None
+) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
-    register it."""
+    register it; `everyone` tells the statistics of all, where other processes serve as well."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        InferenceServicer(engine, memory), methods
+        InferenceServicer(engine, memory, everyone), methods
     )
     inferences = Inferences(engine, memory)
     methods.add_direct(f"/{INFERENCE}/ModelInfer", inferences.unary)
