@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from onnx_models import row_sum
@@ -152,6 +154,88 @@ def test_two_serve_and_one_that_dies_takes_only_its_own_requests(options: tuple[
             caller.done()
         assert stop(server) == 0
     assert [pid for pid in (*before, *after) if Path(f"/proc/{pid}/stat").exists()] == []
+
+
+class StreamCaller:
+    """One ModelStreamInfer on a connection of its own: always some requests under way."""
+
+    def __init__(self, address: str, ending: threading.Event) -> None:
+        self.answers = 0
+        self.code: grpc.StatusCode | None = None
+        """How the stream ended; None as long as it has not."""
+        self._ending = ending
+        self._room = threading.Semaphore(8)
+        self._channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _requests(self) -> Iterator[pb.ModelInferRequest]:
+        request = pb.ModelInferRequest(model_name="sums")
+        request.inputs.add(name="x", datatype="FP32", shape=(1, 3))
+        request.raw_input_contents.append(np.ones((1, 3), np.float32).tobytes())
+        while not self._ending.is_set():
+            self._room.acquire()
+            yield request
+
+    def _ask(self) -> None:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        try:
+            for answer in stub.ModelStreamInfer(self._requests(), timeout=120):
+                assert not answer.error_message
+                self.answers += 1
+                self._room.release()
+            self.code = grpc.StatusCode.OK
+        except grpc.RpcError as error:
+            self.code = error.code()
+            self._room.release()
+
+    def done(self) -> grpc.StatusCode | None:
+        self._thread.join(60)
+        self._channel.close()
+        return self.code
+
+
+@two_cores
+def test_one_that_dies_in_the_middle_of_streams_ends_only_those_that_it_had(
+    options: tuple[str, ...],
+) -> None:
+    server = start("--processes", "2", "--workers", "2", *options)
+    ending = threading.Event()
+    streams = [StreamCaller(server.grpc, ending) for _ in range(4)]
+    try:
+        until(lambda: all(stream.answers > 20 for stream in streams))
+        os.kill(children(server.process)[0], signal.SIGKILL)
+        until(lambda: sum(stream.code is not None for stream in streams) == 2)
+        so_far = [stream.answers for stream in streams]
+        left = [stream for stream in streams if stream.code is None]
+        until(lambda: sum(s.answers > n for s, n in zip(streams, so_far, strict=True)) == 2)
+        ending.set()
+        assert [stream.done() for stream in left] == [grpc.StatusCode.OK] * 2
+        ended = [stream.done() for stream in streams if stream not in left]
+        assert ended == [grpc.StatusCode.UNAVAILABLE] * 2
+    finally:
+        ending.set()
+        for stream in streams:
+            stream.done()
+        assert stop(server) == 0
+
+
+@two_cores
+def test_no_process_takes_shared_memory_that_the_next_request_would_not_find(
+    options: tuple[str, ...],
+) -> None:
+    """So that there is none to lose with it. A client is told before it relies on it."""
+    server = start("--processes", "2", "--workers", "2", *options)
+    try:
+        with triton.InferenceServerClient(server.grpc) as client:
+            assert "system_shared_memory" not in client.get_server_metadata().extensions
+            with pytest.raises(InferenceServerException) as caught:
+                client.register_system_shared_memory("region", "/gearshift-none", 4)
+            assert caught.value.status() == "StatusCode.PERMISSION_DENIED"
+            # What perf_analyzer begins with is no mistake.
+            client.unregister_system_shared_memory()
+    finally:
+        assert stop(server) == 0
 
 
 @two_cores

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gearshift.engine import Engine
-from gearshift.errors import ConfigurationInvalid
+from gearshift.errors import CannotListen
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
 from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
@@ -56,17 +56,14 @@ class RpcServer:
         self.port = 0
 
     async def listen(self, host: str, port: int) -> None:
-        """ConfigurationInvalid if the port is taken."""
+        """CannotListen if the port is taken."""
         try:
             # Two servers on one port would each see half of the load, and neither know.
             self._listener = await asyncio.get_running_loop().create_server(
                 self._connect, host, port, reuse_port=False, backlog=BACKLOG
             )
         except OSError as error:
-            raise ConfigurationInvalid(
-                f"cannot listen on {host}:{port} for gRPC ({error.strerror or error}); stop what"
-                f" uses it or choose another with --grpc-port"
-            ) from None
+            raise CannotListen(host, port, "gRPC", error) from None
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def adopt(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
@@ -184,7 +181,7 @@ async def make_server(
 
 
 async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = True) -> RpcServer:
-    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken."""
+    """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
     server = await make_server(engine, shared_memory=shared_memory)
     await server.listen(host, port)
     return server
