@@ -36,10 +36,11 @@ models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their dat
 studies: $(MODELS_VENV)/.ready ## measure anew what each technique of compression is worth (an hour and a half)
 	$(MODELS_VENV)/bin/gearshift study all --cache build/compress --results docs/results
 
-bench: setup ## on this machine: what a decision costs, the server beside the simulator, how the rest scales
+bench: setup ## on this machine: what a decision costs, the server beside the simulator, how the rest scales, one process or several
 	$(BIN)/python loadtests/decision_cost.py --out docs/results
 	$(BIN)/python loadtests/real_two_core.py --out docs/results
 	$(BIN)/python -m loadtests.scale --out docs/results
+	$(BIN)/python -m loadtests.processes --out docs/results
 
 bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)
 	$(BIN)/python -m loadtests.peers.throughput

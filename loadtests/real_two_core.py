@@ -38,9 +38,8 @@ from loadtests.peers.peer import ROOT
 from loadtests.peers.throughput import build_client, real_time, write_plan
 from tritonclient.grpc import service_pb2 as pb
 
-from gearshift.app.parts import SHORT
 from gearshift.compress import evaluate
-from gearshift.ports import EXPRESS
+from gearshift.ports import EXPRESS, SHORT
 
 REPOSITORY, STATE = ROOT / "model_repo", ROOT / "build" / "state"
 APART = 0.004

@@ -1,10 +1,11 @@
-"""How the rest scales: variants, idle connections, large messages.
+"""How the rest scales: variants, models in memory, idle connections, large messages.
 
     python -m loadtests.scale --out docs/results
 
 Starts the server on repositories of 10, 100 and 1,000 variants of a tiny network (ten a model),
-once with nothing known about this machine and once with its profiles kept; holds thousands of
-idle HTTP/2 connections open; sends tensors of up to 60 MiB.
+once with nothing known about this machine and once with its profiles kept; weighs the three models
+of `loadtests.peers` and those that are shipped; holds thousands of idle HTTP/2 connections open;
+sends tensors of up to 60 MiB.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import tritonclient.grpc as triton
-from loadtests.peers.environment import described, environment
+from loadtests.peers.environment import command_line, described, environment
+from loadtests.peers.models import BIG, MODELS, make
+from loadtests.peers.peer import ROOT
+from loadtests.peers.plain import write_model
 from loadtests.peers.processes import Tree
 from onnx import TensorProto, helper, numpy_helper
 
@@ -38,11 +43,16 @@ CONNECTIONS = (1_000, 10_000)
 MEGABYTES = (1, 16, 60)
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 START_WITHIN = 1_800.0
+IDLE_SECONDS = 5.0
+CALLERS = 16
+"""Of each of the three models, all at the same time."""
+ASKED = {"tiny": 300, "mid": 100, "big": 15}
+"""Requests of each caller."""
 
 
-def network(path: Path, hidden: int) -> None:
+def network(path: Path, hidden: int, seed: int) -> None:
     """x FP32 [n, WIDTH] -> y FP32 [n, 1]."""
-    rng = np.random.default_rng(hidden)
+    rng = np.random.default_rng((hidden, seed))
     first = rng.normal(size=(WIDTH, hidden)).astype(np.float32)
     second = rng.normal(size=(hidden, 1)).astype(np.float32)
     _save(
@@ -85,7 +95,7 @@ def repository(folder: Path, variants: int) -> Path:
         model = folder / f"m{number:03}"
         text = 'metric = "top1"\nmax_batch_size = 16\ndefault_class = "d"\n\n[classes.d]\n'
         for version in range(1, VARIANTS_A_MODEL + 1):
-            network(model / f"v{version}" / "model.onnx", 8 * version)
+            network(model / f"v{version}" / "model.onnx", 8 * version, number)
             text += (
                 f'\n[[variants]]\nname = "v{version}"\nversion = {version}\n'
                 f'executor = "onnx"\naccuracy = {0.5 + 0.04 * version:.2f}\n'
@@ -142,21 +152,62 @@ def latency_ms(address: str, model: str, width: int, rounds: int) -> float:
 
 
 def by_variants(folder: Path, most: int) -> Iterator[str]:
-    yield "| variants | first start, s | next start, s | MB (PSS) | ms a request |"
-    yield "| ---: | ---: | ---: | ---: | ---: |"
+    yield (
+        "| variants | first start, s (CPU) | next start, s (CPU) | MB (PSS) | ms a request"
+        " | CPU while idle, of one core |"
+    )
+    yield "| ---: | ---: | ---: | ---: | ---: | ---: |"
     for count in VARIANTS:
         if count > most:
             continue
         place = folder / str(count)
         models = repository(place / "models", count)
         with served(models, place / "state") as server:
-            first = server.ready_after
+            first = f"{server.ready_after:.1f} ({server.tree.cpu_seconds():.1f})"
         with served(models, place / "state") as server:
+            next_ = f"{server.ready_after:.1f} ({server.tree.cpu_seconds():.1f})"
             took = latency_ms(server.address, "m000", WIDTH, 200)
             memory = server.tree.memory_bytes() / 1e6
-            row = f"| {count:,} | {first:.1f} | {server.ready_after:.1f} | {memory:.0f} |"
-            yield f"{row} {took:.2f} |"
+            before = server.tree.cpu_seconds()
+            time.sleep(IDLE_SECONDS)
+            idle = 100 * (server.tree.cpu_seconds() - before) / IDLE_SECONDS
+            row = f"| {count:,} | {first} | {next_} | {memory:.0f} | {took:.2f} | {idle:.1f} % |"
+            yield row
         print(row, flush=True)
+
+
+def by_models(folder: Path) -> Iterator[str]:
+    yield "| models | MB of artifacts | MB (PSS) when ready | after many requests at once |"
+    yield "| --- | ---: | ---: | ---: |"
+    three = folder / "models"
+    for model in MODELS:
+        write_model(three / model.name, make(model, folder / "made"))
+    with served(three, folder / "state") as server:
+        ready = server.tree.memory_bytes() / 1e6
+        with ThreadPoolExecutor(CALLERS * len(MODELS)) as callers:
+            for model in MODELS * CALLERS:
+                callers.submit(ask, server.address, model.name, model.shape, ASKED[model.name])
+        after = server.tree.memory_bytes() / 1e6
+        names = ", ".join(model.name for model in MODELS)
+        yield f"| {names} | {artifacts(three)} | {ready:.0f} | {after:.0f} |"
+        print(ready, after, flush=True)
+    with served(ROOT / "model_repo", folder / "state") as server:
+        ready = server.tree.memory_bytes() / 1e6
+        yield f"| the shipped ones | {artifacts(ROOT / 'model_repo')} | {ready:.0f} | |"
+        print(ready, flush=True)
+
+
+def artifacts(repository: Path) -> str:
+    return f"{sum(path.stat().st_size for path in repository.glob('*/*/model.onnx')) / 1e6:.0f}"
+
+
+def ask(address: str, model: str, shape: tuple[int, ...], requests: int) -> None:
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    with triton.InferenceServerClient(address, channel_args=own) as client:
+        tensor = triton.InferInput("x", [1, *shape], "FP32")
+        tensor.set_data_from_numpy(np.ones((1, *shape), np.float32))
+        for _ in range(requests):
+            client.infer(model, [tensor])
 
 
 def by_connections(folder: Path) -> Iterator[str]:
@@ -203,6 +254,7 @@ def main() -> None:
     try:
         parts = [
             ("Variants", by_variants(folder / "variants", arguments.most_variants)),
+            ("Models in memory", by_models(folder / "memory")),
             ("Idle connections", by_connections(folder / "connections")),
             ("Large messages", by_size(folder / "sizes")),
         ]
@@ -211,12 +263,14 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     (arguments.out / "scale.md").write_text(
         "# How the rest scales\n\n"
-        "Made by `python -m loadtests.scale --out docs/results` on"
+        f"Made by `{command_line('loadtests.scale')}` on"
         f" {described(environment())}, {platform.machine()}. Client and server share the cores;"
         " one run, so that only sizes of things are to be read from it, not their last digits."
-        " Variants are tiny networks, ten a model; the first start measures each of them on this"
-        " machine, the next one finds the profiles. PSS: what processes share is counted once.\n\n"
-        + "\n".join(told)
+        " Variants are tiny networks, ten a model, each another one; the first start measures each"
+        " of them on this machine, the next one finds the profiles. The models in memory are those"
+        f" of [peers](peers.md) ({BIG.name}: ResNet-50's layout) and those of `model_repo`, with"
+        f" all variants loaded; many requests: {CALLERS} callers of each model at once. PSS: what"
+        " processes share is counted once.\n\n" + "\n".join(told)
     )
 
 

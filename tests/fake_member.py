@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 
@@ -16,6 +17,7 @@ class FakeMember:
         self.killed = self.stopped = self.closed = False
         self.code: int | None = None
         self.handed = 0
+        self.told: list[bytes] = []
         self._asked: deque[bytes] = deque()
 
     # --- what the test does
@@ -41,6 +43,13 @@ class FakeMember:
         if self.full:
             raise BlockingIOError
         self.handed += 1
+
+    def tell(self, sum_: int) -> None:
+        if self.code is not None:
+            raise BrokenPipeError
+        if self.full:
+            raise BlockingIOError
+        self.told.append(os.pread(sum_, 1_000, 0))
 
     def stop(self) -> None:
         self.stopped = True

@@ -41,6 +41,21 @@ def row_sum(path: Path, scale: float = 1.0, width: int = 3) -> Path:
     )
 
 
+def wide_inside(path: Path, width: int) -> Path:
+    """x FP32 [n, 3] -> y FP32 [n, 1], by way of `width` numbers a row."""
+    weights = np.ones((3, width), np.float32)
+    return save(
+        path,
+        [
+            helper.make_node("MatMul", ["x", "weights"], ["inside"]),
+            helper.make_node("ReduceMax", ["inside"], ["y"], axes=[1], keepdims=1),
+        ],
+        [tensor("x", TensorProto.FLOAT, "n", 3)],
+        [tensor("y", TensorProto.FLOAT, "n", 1)],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+
+
 def identity(path: Path, kind: int, *shape: int | str) -> Path:
     """x -> y of any type and shape."""
     return save(

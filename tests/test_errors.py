@@ -1,10 +1,19 @@
+import errno
 import inspect
+import socket
 
 import grpc
 import pytest
 
 from gearshift import errors
-from gearshift.errors import ENDINGS, UNEXPECTED, RequestError, ending_of
+from gearshift.errors import (
+    ENDINGS,
+    UNEXPECTED,
+    CannotListen,
+    ConfigurationInvalid,
+    RequestError,
+    ending_of,
+)
 
 KINDS = [
     kind
@@ -28,3 +37,19 @@ def test_a_more_special_error_ends_like_its_parent():
         pass
 
     assert ending_of(Misspelt("x")) is ENDINGS[errors.InvalidInput]
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (OSError(errno.EADDRINUSE, "in use"), "another program uses it; .* --grpc-port"),
+        (OSError(errno.EACCES, "denied"), "ports below 1024 need privileges; .* --grpc-port"),
+        (OSError(errno.EADDRNOTAVAIL, "no"), "'here' is not an address of this machine; .* --host"),
+        (socket.gaierror(-2, "not known"), "'here' is not an address of this machine; .* --host"),
+        (OSError(errno.ENOBUFS, "no buffers"), "no buffers; choose another port with --grpc-port"),
+        (OSError("odd"), "odd; choose another"),
+    ],
+)
+def test_a_port_that_cannot_be_had_says_why_and_what_to_do(error, part):
+    with pytest.raises(ConfigurationInvalid, match=f"^cannot listen on here:80 for gRPC: {part}"):
+        raise CannotListen("here", 80, "gRPC", error)

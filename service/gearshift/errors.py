@@ -7,6 +7,8 @@ and the log has the cause.
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -177,3 +179,19 @@ class ProcessFailed(GearshiftError):
 
 class ConfigurationInvalid(GearshiftError):
     """A setting, an option, a port or a file given on the command line is wrong."""
+
+
+class CannotListen(ConfigurationInvalid):
+    """A port cannot be had. `protocol` is what should be spoken on it: gRPC or HTTP."""
+
+    def __init__(self, host: str, port: int, protocol: str, error: OSError) -> None:
+        option = f"--{protocol.lower()}-port"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            reason = f"{host!r} is not an address of this machine; give one with --host"
+        elif error.errno == errno.EADDRINUSE:
+            reason = f"another program uses it; stop that or choose another port with {option}"
+        elif error.errno == errno.EACCES:
+            reason = f"ports below 1024 need privileges; choose a higher one with {option}"
+        else:
+            reason = f"{error.strerror or error}; choose another port with {option}"
+        super().__init__(f"cannot listen on {host}:{port} for {protocol}: {reason}")

@@ -43,6 +43,9 @@ EXPRESS = "express"
 millisecond. They fit in between, on whichever core the caller is: an executor makes them at once,
 where it is called, and nobody with a budget of ten has to wait for a longer run to end."""
 
+SHORT = 0.001
+"""Seconds: the longest median of a batch that runs on the express worker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from builders import make_catalog, make_model, make_profiles
-from gearshift.app.parts import EXPRESS_NUMBERS, SHORT, with_express
-from gearshift.ports import EXPRESS, Worker
+from gearshift.app.parts import EXPRESS_NUMBERS, with_express
+from gearshift.ports import EXPRESS, SHORT, Worker
 
 WORKERS = (Worker(0, "cpu"), Worker(1, "cpu"))
 

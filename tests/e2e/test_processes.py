@@ -9,12 +9,17 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from onnx_models import row_sum
@@ -151,6 +156,88 @@ def test_two_serve_and_one_that_dies_takes_only_its_own_requests(options: tuple[
     assert [pid for pid in (*before, *after) if Path(f"/proc/{pid}/stat").exists()] == []
 
 
+class StreamCaller:
+    """One ModelStreamInfer on a connection of its own: always some requests under way."""
+
+    def __init__(self, address: str, ending: threading.Event) -> None:
+        self.answers = 0
+        self.code: grpc.StatusCode | None = None
+        """How the stream ended; None as long as it has not."""
+        self._ending = ending
+        self._room = threading.Semaphore(8)
+        self._channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _requests(self) -> Iterator[pb.ModelInferRequest]:
+        request = pb.ModelInferRequest(model_name="sums")
+        request.inputs.add(name="x", datatype="FP32", shape=(1, 3))
+        request.raw_input_contents.append(np.ones((1, 3), np.float32).tobytes())
+        while not self._ending.is_set():
+            self._room.acquire()
+            yield request
+
+    def _ask(self) -> None:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        try:
+            for answer in stub.ModelStreamInfer(self._requests(), timeout=120):
+                assert not answer.error_message
+                self.answers += 1
+                self._room.release()
+            self.code = grpc.StatusCode.OK
+        except grpc.RpcError as error:
+            self.code = error.code()
+            self._room.release()
+
+    def done(self) -> grpc.StatusCode | None:
+        self._thread.join(60)
+        self._channel.close()
+        return self.code
+
+
+@two_cores
+def test_one_that_dies_in_the_middle_of_streams_ends_only_those_that_it_had(
+    options: tuple[str, ...],
+) -> None:
+    server = start("--processes", "2", "--workers", "2", *options)
+    ending = threading.Event()
+    streams = [StreamCaller(server.grpc, ending) for _ in range(4)]
+    try:
+        until(lambda: all(stream.answers > 20 for stream in streams))
+        os.kill(children(server.process)[0], signal.SIGKILL)
+        until(lambda: sum(stream.code is not None for stream in streams) == 2)
+        so_far = [stream.answers for stream in streams]
+        left = [stream for stream in streams if stream.code is None]
+        until(lambda: sum(s.answers > n for s, n in zip(streams, so_far, strict=True)) == 2)
+        ending.set()
+        assert [stream.done() for stream in left] == [grpc.StatusCode.OK] * 2
+        ended = [stream.done() for stream in streams if stream not in left]
+        assert ended == [grpc.StatusCode.UNAVAILABLE] * 2
+    finally:
+        ending.set()
+        for stream in streams:
+            stream.done()
+        assert stop(server) == 0
+
+
+@two_cores
+def test_no_process_takes_shared_memory_that_the_next_request_would_not_find(
+    options: tuple[str, ...],
+) -> None:
+    """So that there is none to lose with it. A client is told before it relies on it."""
+    server = start("--processes", "2", "--workers", "2", *options)
+    try:
+        with triton.InferenceServerClient(server.grpc) as client:
+            assert "system_shared_memory" not in client.get_server_metadata().extensions
+            with pytest.raises(InferenceServerException) as caught:
+                client.register_system_shared_memory("region", "/gearshift-none", 4)
+            assert caught.value.status() == "StatusCode.PERMISSION_DENIED"
+            # What perf_analyzer begins with is no mistake.
+            client.unregister_system_shared_memory()
+    finally:
+        assert stop(server) == 0
+
+
 @two_cores
 def test_what_is_merged_is_what_was_asked_and_the_page_never_falls(
     options: tuple[str, ...],
@@ -171,6 +258,91 @@ def test_what_is_merged_is_what_was_asked_and_the_page_never_falls(
         assert served(server) == asked
         until(lambda: processes(server)["serving"] == 2)
     finally:
+        assert stop(server) == 0
+
+
+def counted_by(client: triton.InferenceServerClient) -> tuple[int, int]:
+    (stats,) = client.get_inference_statistics("sums").model_stats
+    return stats.inference_count, stats.inference_stats.success.count
+
+
+@two_cores
+def test_one_that_is_told_to_end_costs_nobody_anything(options: tuple[str, ...]) -> None:
+    """Its callers go on with the other, the statistics stay those of all, and health stays."""
+    server = start("--processes", "2", "--workers", "2", *options)
+    ending = threading.Event()
+    callers = [Caller(server.grpc, ending) for _ in range(4)]
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    clients = [triton.InferenceServerClient(server.grpc, channel_args=own) for _ in range(2)]
+    channels = [grpc.insecure_channel(server.grpc, own) for _ in range(2)]
+    said: list[int] = []
+
+    def watch(channel: grpc.Channel) -> None:
+        asked = health_pb2.HealthCheckRequest(service="sums")
+        with suppress(grpc.RpcError):
+            for answer in health_pb2_grpc.HealthStub(channel).Watch(asked, timeout=120):
+                said.append(answer.status)  # noqa: PERF401 - each as it comes
+
+    # One after the other, so that they are spread: each to the process with fewer connections.
+    for client in clients:
+        client.is_server_live()
+    watchers = [threading.Thread(target=watch, args=(channel,)) for channel in channels]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        until(lambda: len(said) == 2 and all(caller.seen["OK"] > 20 for caller in callers))
+        before = children(server.process)
+        for pid in before:
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: processes(server) == {"wanted": 2, "serving": 1})
+            until(lambda: processes(server) == {"wanted": 2, "serving": 2})
+        so_far = [caller.seen["OK"] for caller in callers]
+        until(lambda: all(c.seen["OK"] > n for c, n in zip(callers, so_far, strict=True)))
+        ending.set()
+        assert [set(caller.done()) for caller in callers] == [{"OK"}] * 4
+        assert set(said) == {health_pb2.HealthCheckResponse.SERVING}
+        told = [counted_by(client) for client in clients]
+        assert told[0] == told[1]
+        # What one that ended had counted after it was asked last is not known.
+        assert 0 < told[0][1] <= sum(caller.seen["OK"] for caller in callers)
+    finally:
+        ending.set()
+        for channel in channels:
+            channel.close()
+        for each in (*callers, *watchers):
+            each.done() if isinstance(each, Caller) else each.join(60)
+        for client in clients:
+            client.close()
+        assert stop(server) == 0
+
+
+@two_cores
+def test_statistics_are_those_of_all_on_every_connection(options: tuple[str, ...]) -> None:
+    server = start("--processes", "2", "--workers", "2", *options)
+    ending = threading.Event()
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    clients = [triton.InferenceServerClient(server.grpc, channel_args=own) for _ in range(2)]
+    try:
+        for client in clients:
+            assert counted_by(client) == (0, 0)
+        callers = [Caller(server.grpc, ending) for _ in range(4)]
+        until(lambda: all(caller.seen["OK"] > 20 for caller in callers))
+        ending.set()
+        asked = sum(caller.done()["OK"] for caller in callers)
+        assert [counted_by(client) for client in clients] == [(asked, asked)] * 2
+        pids = children(server.process)
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: processes(server) == {"wanted": 2, "serving": 1})
+        with triton.InferenceServerClient(server.grpc, channel_args=own) as client:
+            assert counted_by(client) == (asked, asked)
+        until(lambda: processes(server) == {"wanted": 2, "serving": 2})
+        for _ in range(3):
+            with triton.InferenceServerClient(server.grpc, channel_args=own) as client:
+                assert counted_by(client) == (asked, asked)
+    finally:
+        ending.set()
+        for client in clients:
+            client.close()
         assert stop(server) == 0
 
 

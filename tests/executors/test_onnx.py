@@ -12,7 +12,7 @@ from builders import make_model
 from gearshift.core.catalog import TensorSpec
 from gearshift.executors.onnx import DATATYPES, OnnxExecutor
 from gearshift.ports import Worker
-from onnx_models import identity, row_sum
+from onnx_models import identity, row_sum, wide_inside
 
 GARMENT = Path(__file__).parents[2] / "model_repo" / "garment"
 
@@ -105,3 +105,22 @@ async def test_int8_is_as_accurate_as_its_card_on_every_processor(executor):
     card = json.loads((GARMENT / "teacher-int8" / "card.json").read_text())
     right = (answer["probabilities"].argmax(axis=1) == labels).mean()
     assert right == pytest.approx(card["accuracy"]["value"], abs=0.03)
+
+
+def resident() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux's /proc")
+async def test_what_runs_need_does_not_grow_with_what_is_loaded(executor, tmp_path):
+    """Each of ten variants needs 16 MB on its way; an arena of its own would keep them."""
+    names = [f"v{number}" for number in range(10)]
+    model = make_model(accuracies=dict.fromkeys(names, 0.5))
+    path = str(wide_inside(tmp_path / "model.onnx", 256 * 1024))
+    for variant in model.variants:
+        executor.load(model, replace(variant, artifact=path))
+    before = resident()
+    for name in names:
+        await executor.run(Worker(0, "cpu"), "m", name, {"x": np.ones((16, 3), np.float32)})
+    assert resident() - before < 80e6

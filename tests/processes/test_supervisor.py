@@ -10,8 +10,8 @@ import pytest
 
 from fake_member import FakeMember
 from gearshift.errors import ProcessFailed
-from gearshift.processes import Fleet, Orders, Pages, Supervisor
-from gearshift.processes.messages import ALIVE, CLOSED, DRAINING, READY
+from gearshift.processes import Fleet, Orders, Pages, Supervisor, Total
+from gearshift.processes.messages import ALIVE, ASK, CLOSED, DRAINING, READY, STATISTICS
 
 
 class Bench:
@@ -19,7 +19,9 @@ class Bench:
         self.lives: list[tuple[int, FakeMember]] = []
         self.broken = False
         orders = [Orders(index, (), index, {}) for index in range(count)]
-        self.supervisor = Supervisor(orders, Fleet([1] * count), Pages(), self.launch)
+        pages = Pages()
+        self.total = Total(pages, STATISTICS, lambda parts: b"+".join(filter(None, parts)))
+        self.supervisor = Supervisor(orders, Fleet([1] * count), pages, self.total, self.launch)
 
     def launch(self, orders: Orders) -> FakeMember:
         if self.broken:
@@ -133,6 +135,64 @@ async def test_connections_are_spread_evenly_and_kept_where_all_are_full() -> No
     assert bench.last(1).handed == 9
     bench.last(1).full = True
     assert not bench.give()
+    bench.supervisor.close()
+
+
+async def test_whoever_asks_is_told_what_all_have_counted() -> None:
+    bench = Bench(2)
+    await bench.serve()
+    for index in (0, 1):
+        bench.last(index).pages[STATISTICS] = b"of %d" % index
+    bench.last(1).say(ASK + ASK)
+    await bench.until(lambda: len(bench.last(1).told) == 2)
+    assert bench.last(1).told == [b"of 0+of 1"] * 2
+    assert bench.last(0).told == []
+    # What one had told that has ended stays.
+    bench.last(0).end()
+    await bench.until(lambda: len(bench.lives) == 3)
+    bench.last(1).pages[STATISTICS] = b"more of 1"
+    for _ in range(2):
+        bench.last(1).say(ASK)
+        await bench.until(lambda: bench.supervisor._telling is None and not bench.last(1).told[2:])
+        await bench.until(lambda: len(bench.last(1).told) == 3)
+        assert bench.last(1).told.pop() == b"of 0+more of 1"
+    bench.supervisor.close()
+
+
+async def test_a_question_is_answered_later_where_there_is_no_room_and_not_where_nobody_is() -> (
+    None
+):
+    bench = Bench(2)
+    await bench.serve()
+    for index in (0, 1):
+        bench.last(index).pages[STATISTICS] = b"of %d" % index
+    bench.last(0).full = True
+    bench.last(0).say(ASK)
+    bench.last(1).say(ASK)
+    await bench.until(lambda: bench.last(1).told == [b"of 0+of 1"])
+    assert bench.last(0).told == []
+    bench.last(0).full = False
+    await bench.until(lambda: bench.last(0).told == [b"of 0+of 1"])
+    bench.last(0).say(ASK)
+    bench.last(0).end()
+    await bench.until(lambda: len(bench.lives) == 3)
+    bench.last(1).say(ASK)
+    await bench.until(lambda: len(bench.last(1).told) == 2)
+    bench.supervisor.close()
+
+
+async def test_a_total_that_cannot_be_made_is_none_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(1)
+    await bench.serve()
+    bench.last(0).pages[STATISTICS] = b"of 0"
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.total, "_add", lambda parts: 1 // 0)
+        bench.last(0).say(ASK)
+        await bench.until(lambda: bench.last(0).told == [b""])
+    bench.last(0).say(ASK)
+    await bench.until(lambda: bench.last(0).told == [b"", b"of 0"])
     bench.supervisor.close()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +15,9 @@ from typing import Any
 import pytest
 
 from gearshift.processes import Orders, Parent
+from gearshift.processes import parent as parent_module
 from gearshift.processes.member import Member
-from gearshift.processes.messages import METRICS, TRITON
+from gearshift.processes.messages import ASK, METRICS, STATISTICS, TRITON
 
 ORDERS = Orders(3, (1, 2), 4, {"workers": 2, "repository": "/models"})
 
@@ -135,6 +138,55 @@ async def test_one_who_left_before_it_was_served_is_told_as_over(
         await asyncio.wait_for(tried.wait(), 5)
     await asyncio.sleep(0)
     assert member.signs() == b"rc"
+
+
+def tell(member: Member, total: bytes) -> None:
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(total)
+        member.tell(file.fileno())
+
+
+async def test_the_sum_of_all_is_asked_for_and_told_in_order(both: tuple[Member, Parent]) -> None:
+    member, parent = both
+    parent.show_statistics(lambda: b"mine")
+    assert await asyncio.to_thread(ask, member, STATISTICS) == b"mine"
+    parent.ready(nobody)
+    assert member.signs() == b"r"
+    asked = [asyncio.ensure_future(parent.sum()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert member.signs() == ASK * 3
+    asked[1].cancel()
+    for total in (b"first" * 100_000, b"second", b"third"):
+        tell(member, total)
+    assert await asyncio.wait_for(asked[0], 5) == b"first" * 100_000
+    assert await asyncio.wait_for(asked[2], 5) == b"third"
+    descriptors = len(os.listdir("/dev/fd"))
+    asked = [asyncio.ensure_future(parent.sum())]
+    await asyncio.sleep(0)
+    tell(member, b"")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asked[0], 5)
+    assert len(os.listdir("/dev/fd")) == descriptors
+
+
+async def test_a_sum_that_is_not_told_is_not_waited_for_and_not_taken_for_the_next(
+    both: tuple[Member, Parent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member, parent = both
+    parent.ready(nobody)
+    with monkeypatch.context() as hasty:
+        hasty.setattr(parent_module, "SUM_WITHIN", 0.01)
+        with pytest.raises(TimeoutError):
+            await parent.sum()
+    asked = asyncio.ensure_future(parent.sum())
+    await asyncio.sleep(0)
+    tell(member, b"late")
+    tell(member, b"right")
+    assert await asyncio.wait_for(asked, 5) == b"right"
+
+
+async def nobody(accepted: socket.socket, gone: Any) -> None:
+    raise AssertionError("no connection was handed over")
 
 
 async def test_stop_is_heard_on_the_loop(both: tuple[Member, Parent]) -> None:

@@ -21,6 +21,7 @@ class TimedExecutor:
     identity: str = "timed 1.0"
     now: float = 0.0
     runs: list[tuple[int, str, int]] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     inputs: list[Tensors] = field(default_factory=list)
     busy: set[int] = field(default_factory=set)
 
@@ -38,6 +39,7 @@ class TimedExecutor:
         self.busy.add(worker.id)
         rows = len(next(iter(inputs.values())))
         self.runs.append((worker.id, variant, rows))
+        self.places.append(worker.device)
         self.inputs.append(inputs)
         same = sum(1 for run in self.runs if run[1:] == (variant, rows))
         self.now += self.seconds(variant, rows, same)

@@ -13,7 +13,7 @@ from builders import make_catalog, make_model
 from gearshift.core.catalog import Catalog
 from gearshift.core.profile import Profiles
 from gearshift.errors import ExecutorFailed
-from gearshift.ports import Worker
+from gearshift.ports import EXPRESS, SHORT, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
 
 WORKERS = [Worker(0, "cpu"), Worker(1, "cpu"), Worker(2, "gpu")]
@@ -59,6 +59,37 @@ async def test_every_variant_is_measured_on_the_first_worker(executor: Any) -> N
     assert (large.variant.name, small.variant.name) == ("large", "small")
     assert large.p99(2) == pytest.approx(0.012)
     assert profiles.on("a", "gpu") == ()
+
+
+async def test_short_runs_are_measured_as_they_will_be_made(executor: Any) -> None:
+    """On the spot; with the way to a worker's thread they would look many times as long."""
+    executor.seconds = lambda variant, rows, run: 2e-5 if variant == "small" else 2e-3
+    profiles = await profile(executor, Progress())
+    small = {
+        place for place, run in zip(executor.places, executor.runs, strict=True) if "small" in run
+    }
+    assert small == {EXPRESS}
+    assert "cpu" in executor.places
+    assert [p.device for p in profiles.everywhere("a")] == ["cpu", "cpu"]
+
+
+@pytest.mark.parametrize("median", [0.9 * SHORT, 1.1 * SHORT])
+async def test_what_is_short_only_now_and_then_is_measured_on_a_worker(
+    executor: Any, median: float
+) -> None:
+    executor.seconds = lambda variant, rows, run: 0.5 * SHORT if run == 1 else median
+    await profile(executor, Progress(), catalog=make_catalog(make_model("a", max_batch_size=1)))
+    assert executor.places[0] == EXPRESS
+    assert executor.places[-1] == (EXPRESS if median <= SHORT else "cpu")
+
+
+async def test_a_variant_whose_largest_batch_is_long_is_measured_on_a_worker(
+    executor: Any,
+) -> None:
+    executor.seconds = lambda variant, rows, run: 0.6 * SHORT * rows
+    profiles = await profile(executor, Progress())
+    assert executor.places.count("cpu") > executor.places.count(EXPRESS) / 2
+    assert profiles.on("a", "cpu")[0].p50(2) == pytest.approx(1.2 * SHORT)
 
 
 async def test_every_device_that_the_executor_has_is_measured(executor: Any) -> None:

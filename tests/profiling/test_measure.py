@@ -13,7 +13,7 @@ from builders import make_model
 from gearshift.core.catalog import Model, Signature, TensorSpec
 from gearshift.ports import Worker
 from gearshift.profiling import measure
-from gearshift.profiling.measure import batch_sizes, point
+from gearshift.profiling.measure import ENOUGH, TURN, batch_sizes, certain, point, unknown
 
 CPU = Worker(0, "cpu")
 
@@ -43,7 +43,9 @@ async def test_runs_that_warm_up_are_not_counted(executor: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "repeats"), [(1.0, 5), (0.0101, 10), (1e-6, 200)], ids=["slow", "middle", "fast"]
+    ("seconds", "repeats"),
+    [(1.0, 5), (0.0101, 10), (1e-6, ENOUGH)],
+    ids=["slow", "middle", "fast"],
 )
 async def test_repeats_follow_the_budget(executor: Any, seconds: float, repeats: int) -> None:
     executor.seconds = lambda variant, rows, run: seconds
@@ -51,6 +53,54 @@ async def test_repeats_follow_the_budget(executor: Any, seconds: float, repeats:
     await measure(executor, CPU, model, model.variants[0], clock=executor.clock)
     warm_ups = 1 if seconds == 1.0 else 3
     assert len(executor.runs) == warm_ups + repeats
+
+
+async def test_a_median_that_is_not_certain_is_measured_on_up_to_a_limit(executor: Any) -> None:
+    executor.seconds = lambda variant, rows, run: 1e-6 * (1 + run % 7)
+    model = make_model(max_batch_size=1)
+    await measure(executor, CPU, model, model.variants[0], clock=executor.clock)
+    assert len(executor.runs) == 3 + 200
+
+
+def test_a_median_is_certain_when_most_runs_are_alike_however_slow_the_others() -> None:
+    assert certain([1.0, 1.05] * 12 + [9.0] * 12 + [0.2] * 12)
+    assert not certain([1.0] * 24 + [2.0] * 24)
+    assert not certain([1.0, 1.2] * 24)
+
+
+async def test_sizes_take_turns(executor: Any) -> None:
+    """So that whatever disturbs the machine for a moment does not meet one size alone."""
+    executor.seconds = lambda variant, rows, run: 1e-6
+    model = make_model(max_batch_size=2)
+    await measure(executor, CPU, model, model.variants[0], clock=executor.clock)
+    rows = [rows for _, _, rows in executor.runs]
+    assert rows == [1] * 3 + [2] * 3 + ([1] * TURN + [2] * TURN) * (ENOUGH // TURN)
+
+
+def settled(seconds: Any, largest: int) -> list[int]:
+    """The sizes that are measured if a batch takes `seconds(rows)`."""
+    sizes, p50s = batch_sizes(largest), {}
+    while wanted := unknown(sizes, p50s):
+        assert not p50s.keys() & set(wanted)
+        p50s |= {batch: seconds(batch) for batch in wanted}
+    return sorted(p50s)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "largest", "measured"),
+    [
+        (lambda rows: 1.0, 1, [1]),
+        (lambda rows: rows, 2, [1, 2]),
+        (lambda rows: 3 + rows, 64, [1, 8, 32, 64]),
+        (lambda rows: max(8, rows), 64, [1, 2, 4, 8, 16, 32, 64]),
+        (lambda rows: max(64, rows), 128, [1, 2, 4, 8, 16, 32, 64, 128]),
+        (lambda rows: -(-rows // 16), 100, [1, 2, 4, 8, 16, 32, 64, 100]),
+    ],
+)
+def test_a_size_between_two_is_left_out_where_a_line_says_the_same(
+    seconds: Any, largest: int, measured: list[int]
+) -> None:
+    assert settled(seconds, largest) == measured
 
 
 def test_quantiles_of_many_and_of_few_runs() -> None:

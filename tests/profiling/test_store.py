@@ -40,6 +40,19 @@ def test_what_was_saved_is_loaded(store: ProfileStore, file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["large.json"]
 
 
+@pytest.mark.parametrize(
+    ("batches", "enough"),
+    [((1, 8), True), ((1, 4, 8), True), ((1, 4), False), ((2, 8), False), ((1, 3, 8), False)],
+)
+def test_the_smallest_and_the_largest_batch_are_enough(
+    store: ProfileStore, batches: tuple[int, ...], enough: bool
+) -> None:
+    model = replace(MODEL, max_batch_size=8)
+    points = [LatencyPoint(batch, 0.001, 0.002) for batch in batches]
+    store.save(HERE, model, LARGE, "cpu", points)
+    assert store.load(HERE, model, LARGE, "cpu") == (points if enough else None)
+
+
 def test_devices_live_side_by_side(store: ProfileStore) -> None:
     store.save(HERE, MODEL, LARGE, "cpu", POINTS)
     store.save(HERE, MODEL, LARGE, "cuda:0", [POINTS[0], LatencyPoint(2, 1.0, 1.0)])

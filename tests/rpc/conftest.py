@@ -16,7 +16,7 @@ from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
 from gearshift.executors.fake import FakeExecutor
 from gearshift.ports import Worker
-from gearshift.rpc import serve
+from gearshift.rpc import make_server
 from recording import RecordingTelemetry
 
 CLASSES = (
@@ -35,6 +35,7 @@ class GrpcBench:
         workers: int = 2,
         max_batch_size: int = 8,
         shared_memory: bool = True,
+        everyone=None,
     ) -> None:
         model = make_model(classes=CLASSES, max_batch_size=max_batch_size)
         self.catalog = make_catalog(model, make_model("other", classes=CLASSES))
@@ -61,7 +62,10 @@ class GrpcBench:
             self.engine.start()
             self.loop = asyncio.get_running_loop()
             self._end = asyncio.Event()
-            self.server = await serve(self.engine, "127.0.0.1", 0, shared_memory=shared_memory)
+            self.server = await make_server(
+                self.engine, shared_memory=shared_memory, everyone=everyone
+            )
+            await self.server.listen("127.0.0.1", 0)
             self._ready.set()
             await self._end.wait()
             await self.engine.drain(1.0)

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import gzip
 import math
+import socket
+import threading
 import zlib
 from contextlib import suppress
 
@@ -276,6 +278,99 @@ async def test_a_request_that_is_never_complete_is_ended(make_bench, monkeypatch
         await in_its_loop(bench, bench.server.sweep)
         headers = await asked
     assert headers["grpc-status"] == str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
+
+
+class Adopted:
+    """A server without a port, as in one of several processes: it looks after its connections
+    in every turn of its loop. `caller` is the other end of the one it was given."""
+
+    def __init__(self, bench) -> None:
+        self.bench = bench
+        self.over = threading.Event()
+
+    async def __aenter__(self) -> Adopted:
+        self.caller, its_end = socket.socketpair()
+        self.caller.settimeout(10)
+        its_end.setblocking(False)
+
+        async def begin() -> server.RpcServer:
+            made = await server.make_server(self.bench.engine, shared_memory=False)
+            await made.adopt(its_end, self.over.set)
+            return made
+
+        self.server = await self._there(begin())
+        return self
+
+    async def __aexit__(self, *raised) -> None:
+        self.caller.close()
+        await self._there(self.server.stop(1.0))
+
+    async def turns(self, count: int) -> None:
+        async def pass_by() -> None:
+            for _ in range(count):
+                await asyncio.sleep(0)
+
+        await self._there(pass_by())
+
+    async def _there(self, work):
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.bench.loop))
+
+    def rest(self) -> bytes:
+        """All that comes until the connection ends; TimeoutError if it does not end."""
+        parts = []
+        with suppress(ConnectionResetError):
+            while part := self.caller.recv(65_536):
+                parts.append(part)
+        return b"".join(parts)
+
+
+async def test_an_adopted_connection_that_says_nothing_is_sent_away(make_bench, monkeypatch):
+    monkeypatch.setattr(server, "SWEEP_EVERY", 0.0)
+    async with Adopted(make_bench()) as adopted:
+        await asyncio.to_thread(adopted.rest)
+        # So that the parent counts it no longer.
+        assert await asyncio.to_thread(adopted.over.wait, 10)
+
+
+async def test_an_adopted_connection_that_has_greeted_stays(make_bench, monkeypatch):
+    async with Adopted(make_bench()) as adopted:
+        client = h2.connection.H2Connection()
+        client.initiate_connection()
+        adopted.caller.sendall(client.data_to_send())
+        # The acknowledgement of the client's settings: the greeting has been read.
+        while not any(
+            isinstance(event, h2.events.SettingsAcknowledged)
+            for event in client.receive_data(await asyncio.to_thread(adopted.caller.recv, 65_536))
+        ):
+            pass
+        monkeypatch.setattr(server, "SWEEP_EVERY", 0.0)
+        await in_its_loop(adopted.bench, adopted.server.sweep)
+        await adopted.turns(20)
+        assert not adopted.over.is_set()
+
+
+async def test_a_request_on_an_adopted_connection_that_is_never_complete_is_ended(
+    make_bench, monkeypatch
+):
+    async with Adopted(make_bench()) as adopted:
+        client = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+        )
+        client.initiate_connection()
+        headers = [(":method", "POST"), (":scheme", "http"), (":path", PATH), (":authority", "x")]
+        client.send_headers(1, [*headers, ("content-type", "application/grpc"), ("te", "trailers")])
+        client.send_data(1, FRAMED[:10])
+        adopted.caller.sendall(client.data_to_send())
+        while not any(each.streams for each in adopted.server._connections):
+            await adopted.turns(1)
+        monkeypatch.setattr(server, "UNFINISHED", 0.0)
+        await in_its_loop(adopted.bench, adopted.server.sweep)
+        told: list[dict[str, str]] = []
+        while not told:
+            came = await asyncio.to_thread(adopted.caller.recv, 65_536)
+            kinds = (h2.events.ResponseReceived, h2.events.TrailersReceived)
+            told += [dict(e.headers) for e in client.receive_data(came) if isinstance(e, kinds)]
+        assert told[-1]["grpc-status"] == str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 
 
 @pytest.mark.parametrize("pieces", [(FRAMED,), (FRAMED[:9], FRAMED[9:]), (FRAMED[:-1],)])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from gearshift.app.memory import give_back
 from gearshift.app.settings import Settings
 from gearshift.core.catalog import Catalog
 from gearshift.core.profile import Profile, Profiles
@@ -16,7 +17,7 @@ from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.onnx import OnnxExecutor
-from gearshift.ports import EXPRESS, Executor, Worker
+from gearshift.ports import EXPRESS, SHORT, Executor, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
 from gearshift.repository import load
 from gearshift.rpc import RpcServer
@@ -26,10 +27,6 @@ log = structlog.get_logger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many of it are done, and how many there are."""
-
-
-SHORT = 0.001
-"""Seconds: the longest median of a batch that runs on the express worker."""
 
 EXPRESS_NUMBERS = 10_000
 """Where the express workers' numbers begin, one a process."""
@@ -146,12 +143,12 @@ async def start_engine(
     # What was loaded stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
+    give_back()
     return engine
 
 
 async def drain(settings: Settings, engine: Engine, rpc: RpcServer) -> None:
     """Take nothing new, finish what was taken in, and close the door."""
     log.info("draining")
-    await rpc.not_serving()
     await engine.drain(settings.drain_seconds)
     await rpc.stop(grace=LAST_ANSWERS)

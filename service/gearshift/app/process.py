@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
 from gearshift.processes import Orders, Parent
-from gearshift.rpc import make_server
+from gearshift.rpc import RpcServer, make_server, statistics
 from gearshift.telemetry import PrometheusTelemetry
+
+ANSWER_WITHIN = 2.0
+"""Seconds until the loop must have made its statistics; the parent waits a little longer."""
 
 
 async def serve_behind(
@@ -24,24 +28,48 @@ async def serve_behind(
     executors = make_executors(settings)
     catalog = load_catalog(settings, executors)
     telemetry = PrometheusTelemetry(catalog)
+    loop = asyncio.get_running_loop()
     parent.show(lambda: telemetry.exposition()[0], lambda: telemetry.triton_exposition()[0])
     try:
         engine = await start_engine(
             settings, catalog, executors, telemetry, get_on, orders.first_worker
         )
+        parent.show_statistics(lambda: _on(loop, lambda: statistics.of_process(engine)))
         # A region is registered with one process, and the next request may reach another.
-        rpc = await make_server(engine, shared_memory=False)
+        rpc = await make_server(engine, shared_memory=False, everyone=parent.sum)
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
         # The parent may say it, and whoever ends a whole group of processes says it to each: a
         # second word changes nothing here, it is the parent whose end ends all at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        parent.on_stop(stop.set, loop)
+        all_stop = asyncio.Event()
+        parent.on_stop(all_stop.set, loop)
         parent.ready(rpc.adopt)
+        farewell = asyncio.create_task(_all_end(all_stop, stop, rpc))
         await stop.wait()
         parent.draining()
+        # The server as a whole goes on if this process alone was told to end. Its callers go on
+        # with the others; that they should look elsewhere, as NOT_SERVING says, would be wrong.
+        rpc.leave()
         await drain(settings, engine, rpc)
+        farewell.cancel()
     finally:
         for executor in executors.values():
             executor.close()
+
+
+async def _all_end(all_stop: asyncio.Event, stop: asyncio.Event, rpc: RpcServer) -> None:
+    """Once the whole server stops, its health says so; then this process drains."""
+    await all_stop.wait()
+    await rpc.not_serving()
+    stop.set()
+
+
+def _on(loop: asyncio.AbstractEventLoop, make: Callable[[], bytes]) -> bytes:
+    """Called on another thread. Between two events all figures of a request are there, or none:
+    who reads them from outside may find some missing."""
+
+    async def made() -> bytes:
+        return make()
+
+    return asyncio.run_coroutine_threadsafe(made(), loop).result(ANSWER_WITHIN)

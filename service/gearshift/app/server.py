@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
-from gearshift.errors import ConfigurationInvalid
 from gearshift.http import HttpServer, create_app
+from gearshift.processes import bound, release
 from gearshift.rpc import serve as serve_rpc
 from gearshift.telemetry import PrometheusTelemetry
 
@@ -22,7 +21,8 @@ async def serve(
 
     `announce` gets the gRPC and the HTTP address once every variant has answered.
     """
-    check_port(settings.host, settings.grpc_port)
+    # A taken port is told at once: the real one opens only after loading and warm-up.
+    release(bound(settings.host, settings.grpc_port))
     executors = make_executors(settings)
     catalog = load_catalog(settings, executors)
     telemetry = PrometheusTelemetry(catalog)
@@ -47,22 +47,9 @@ async def serve(
         announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
         await stop.wait()
         serving = False
+        await rpc.not_serving()
         await drain(settings, engine, rpc)
     finally:
         http.stop()
         for executor in executors.values():
             executor.close()
-
-
-def check_port(host: str, port: int) -> None:
-    """Find a taken gRPC port at once: the real one opens only after loading and warm-up."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigurationInvalid(
-                f"cannot listen on {host}:{port} for gRPC: {error.strerror}; stop what uses it"
-                f" or choose another with --grpc-port"
-            ) from None

@@ -17,12 +17,14 @@ from gearshift.processes import (
     Orders,
     Pages,
     Supervisor,
+    Total,
     bound,
     divide,
     release,
     usable_cores,
 )
-from gearshift.processes.messages import METRICS, TRITON
+from gearshift.processes.messages import METRICS, STATISTICS, TRITON
+from gearshift.rpc import statistics
 
 MARGIN = 10.0
 """Seconds beyond `drain_seconds` until processes that have not ended are ended."""
@@ -49,7 +51,8 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     ]
     listeners = bound(settings.host, settings.grpc_port)
     pages = Pages()
-    supervisor = Supervisor(orders, Fleet([len(share.cores) for share in shares]), pages)
+    fleet = Fleet([len(share.cores) for share in shares])
+    supervisor = Supervisor(orders, fleet, pages, Total(pages, STATISTICS, statistics.summed))
     door = Door(listeners, supervisor.give)
     http: HttpServer | None = None
     try:

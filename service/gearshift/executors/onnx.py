@@ -3,7 +3,8 @@
 A session runs concurrently from several threads, so workers share it and memory does not
 grow with them. Each run uses one thread: with as many workers as cores, batches run side
 by side instead of fighting over the same cores. Short runs are made at once, on the event
-loop's own thread: to hand them over would take longer.
+loop's own thread: to hand them over would take longer. What a run needs on its way comes from
+one arena for all sessions: it grows with what runs at the same time, not with what is loaded.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import onnxruntime as ort
@@ -53,6 +55,7 @@ EXACT_INT8 = ("session.x64quantprecision", "1")
 """x86 processors without VNNI add products of int8 in 16 bits, which overflow: the same file is
 then another model, up to seven points worse than its card. With this entry ONNX Runtime turns
 the weights to uint8 there, whose sums are exact; on processors with VNNI it changes nothing."""
+SHARED_ARENA = ("session.use_env_allocators", "1")
 
 
 class OnnxExecutor:
@@ -76,6 +79,7 @@ class OnnxExecutor:
                 missing=missing,
                 using=self._providers,
             )
+        _register_arena()
         self._sessions: dict[tuple[str, str], tuple[Any, list[str]]] = {}
         self._threads: dict[int, ThreadPoolExecutor] = {}
 
@@ -149,6 +153,15 @@ def _behind_the_loop() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
 
 
+@cache
+def _register_arena() -> None:
+    """The one arena of this process for the sessions with SHARED_ARENA."""
+    place = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(place, ort.OrtArenaCfg({}))
+
+
 def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
     if not os.path.isfile(artifact):
         raise ValueError(f"no such file: {artifact}")
@@ -156,6 +169,9 @@ def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry(*EXACT_INT8)
+    options.add_session_config_entry(*SHARED_ARENA)
+    # A plan of the memory for every number of rows would be kept, and not make a run faster.
+    options.enable_mem_pattern = False
     options.log_severity_level = ERRORS_ONLY
     options.graph_optimization_level = (
         ort.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -6,7 +6,6 @@ they would be somebody's budget.
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 import time
@@ -14,7 +13,7 @@ import time
 import uvicorn
 from starlette.types import ASGIApp
 
-from gearshift.errors import ConfigurationInvalid
+from gearshift.errors import CannotListen, ConfigurationInvalid
 
 STARTED_WITHIN = 10.0
 """Seconds until the thread must serve."""
@@ -81,16 +80,4 @@ def _bound(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        raise ConfigurationInvalid(
-            f"cannot listen on {host}:{port} for HTTP: {_reason(error, host)}"
-        ) from error
-
-
-def _reason(error: OSError, host: str) -> str:
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f"{host!r} is not an address of this machine; give one with --host"
-    if error.errno == errno.EADDRINUSE:
-        return "another program uses it; stop that or choose another port with --http-port"
-    if error.errno == errno.EACCES:
-        return "ports below 1024 need privileges; choose a higher one with --http-port"
-    return str(error)
+        raise CannotListen(host, port, "HTTP", error) from error

@@ -11,6 +11,7 @@ from gearshift.processes.pages import Pages
 from gearshift.processes.parent import Parent
 from gearshift.processes.shares import Share, bind, divide, usable_cores
 from gearshift.processes.supervisor import Supervisor
+from gearshift.processes.total import Total
 
 __all__ = [
     "Door",
@@ -20,6 +21,7 @@ __all__ = [
     "Parent",
     "Share",
     "Supervisor",
+    "Total",
     "bind",
     "bound",
     "divide",

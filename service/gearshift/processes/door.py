@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from gearshift.errors import ConfigurationInvalid
+from gearshift.errors import CannotListen
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ BROKEN_PAUSE = 1.0
 
 def bound(host: str, port: int) -> list[socket.socket]:
     """A socket for each address of `host`, bound but not listening: the port is ours, and who
-    tries to connect is refused. ConfigurationInvalid if it is taken."""
+    tries to connect is refused. CannotListen if it is taken."""
     found: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in socket.getaddrinfo(
@@ -44,7 +44,7 @@ def bound(host: str, port: int) -> list[socket.socket]:
             made.bind((address[0], chosen, *address[2:]))
     except OSError as error:
         release(found)
-        raise _taken(host, port, error) from None
+        raise CannotListen(host, port, "gRPC", error) from None
     return found
 
 
@@ -67,13 +67,13 @@ class Door:
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """From now on. ConfigurationInvalid if another program was quicker."""
+        """From now on. CannotListen if another program was quicker."""
         for listener in self._listeners:
             try:
                 listener.listen(BACKLOG)
             except OSError as error:
                 host, port = listener.getsockname()[:2]
-                raise _taken(host, port, error) from None
+                raise CannotListen(host, port, "gRPC", error) from None
         self._resume()
 
     def shut(self) -> None:
@@ -120,10 +120,3 @@ class Door:
                 self._held = accepted
                 self._pause(FULL_PAUSE)
                 return
-
-
-def _taken(host: str, port: int, error: OSError) -> ConfigurationInvalid:
-    return ConfigurationInvalid(
-        f"cannot listen on {host}:{port} for gRPC: {error.strerror or error}; stop what uses it or"
-        f" choose another with --grpc-port"
-    )

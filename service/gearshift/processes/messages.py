@@ -1,7 +1,8 @@
 """What parent and process say to each other.
 
 Two pairs of sockets connect them. On the first, connections go to the process, each as a file
-descriptor with one byte, and single signs come back. On the second, the parent asks, and a thread
+descriptor with one byte, and single signs come back; a process may ask there for the sum of all
+statistics, and gets it as a file. On the second, the parent asks, and a thread
 of its own answers in the process: a page of metrics must not take the time of those that are
 served. The end of the second one is the end of the parent, and with it of the process.
 """
@@ -18,15 +19,20 @@ ALIVE = b"a"
 READY = b"r"
 DRAINING = b"d"
 CLOSED = b"c"
-"""Signs: the start has got on, requests are taken, no more are, a connection is over."""
+ASK = b"q"
+"""Signs: the start has got on, requests are taken, no more are, a connection is over; and the
+question for the sum of all."""
 
 CONNECTION = b"n"
-"""The byte that goes with a connection."""
+SUM = b"u"
+"""The byte that goes with a connection, and that with the file that answers an ASK, in order."""
 
 STOP = b"s"
 METRICS = b"m"
 TRITON = b"t"
-"""Questions: finish and end; give the page of metrics; the one under Triton's names."""
+STATISTICS = b"i"
+"""Questions: finish and end; give the page of metrics; the one under Triton's names; what
+ModelStatistics says of this process alone."""
 
 QUESTION = struct.Struct("!cI")
 """What is asked, and a number that the answer repeats."""

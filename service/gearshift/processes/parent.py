@@ -6,7 +6,8 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -24,6 +25,10 @@ TAKEN_AT_ONCE = 64
 
 RETRY = 0.05
 """Seconds until signs that did not fit are sent again."""
+
+SUM_WITHIN = 10.0
+"""Seconds for the sum of all: the parent waits a few for a process that does not answer, and may
+be at another page."""
 
 Adopt = Callable[[socket.socket, Callable[[], None]], Awaitable[None]]
 """Serves a connection, and calls back once when it is over."""
@@ -45,6 +50,7 @@ class Parent:
         self._end = end
         self._stop: Callable[[], object] = lambda: end(0)
         self._opening: set[asyncio.Task[None]] = set()
+        self._asked: deque[asyncio.Future[bytes]] = deque()
 
     def orders(self) -> Orders:
         """What to do. From then on a thread listens: when the parent ends, so does this process,
@@ -60,6 +66,10 @@ class Parent:
     def show(self, metrics: Page, triton: Page) -> None:
         """Answer with these pages from now on; they are made on the listening thread."""
         self._pages = {messages.METRICS: metrics, messages.TRITON: triton}
+
+    def show_statistics(self, statistics: Page) -> None:
+        """Answer with this one as well."""
+        self._pages[messages.STATISTICS] = statistics
 
     def on_stop(self, stop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         """Call `stop` on `loop` when the parent says so. Before this is set, a process that is
@@ -79,6 +89,15 @@ class Parent:
         """Nothing new is taken any more."""
         self._say(messages.DRAINING)
 
+    async def sum(self) -> bytes:
+        """What the statistics of all processes add up to, asked from now on. TimeoutError if it
+        is not told in time."""
+        asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self._say(messages.ASK)
+        async with asyncio.timeout(SUM_WITHIN):
+            return await asked
+
     # --- connections and signs: on the loop -----------------------------------------------
 
     def _take(self, adopt: Adopt) -> None:
@@ -92,12 +111,29 @@ class Parent:
             if not said:
                 asyncio.get_running_loop().remove_reader(self._connections)
                 return
+            if said == messages.SUM:
+                self._told(descriptors)
+                continue
             for descriptor in descriptors:
                 accepted = socket.socket(fileno=descriptor)
                 accepted.setblocking(False)
                 task = asyncio.ensure_future(self._open(accepted, adopt))
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
+
+    def _told(self, descriptors: Sequence[int]) -> None:
+        """Answers come in the order of the questions, also to those who wait no longer."""
+        asked = self._asked.popleft()
+        for descriptor in descriptors:
+            # From its beginning: who else gets the file shares its place in it.
+            told = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            os.close(descriptor)
+            if asked.done():
+                continue
+            if told:
+                asked.set_result(told)
+            else:
+                asked.set_exception(TimeoutError("nothing was told"))
 
     async def _open(self, accepted: socket.socket, adopt: Adopt) -> None:
         try:

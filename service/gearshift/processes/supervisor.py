@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -15,10 +17,12 @@ import structlog
 
 from gearshift.errors import ProcessFailed
 from gearshift.processes import messages
+from gearshift.processes.door import FULL_PAUSE
 from gearshift.processes.fleet import Fleet, State
 from gearshift.processes.member import Member
 from gearshift.processes.messages import Orders
 from gearshift.processes.pages import Pages
+from gearshift.processes.total import Total
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +38,15 @@ class Supervisor:
         orders: Sequence[Orders],
         fleet: Fleet,
         pages: Pages,
+        total: Total,
         launch: Callable[[Orders], Member] = Member.launch,
     ) -> None:
         self.fleet = fleet
         self._orders = orders
         self._pages = pages
+        self._total = total
+        self._asking: deque[Member] = deque()
+        self._telling: asyncio.Task[None] | None = None
         self._launch = launch
         self._members: dict[int, Member] = {}
         self._loop = asyncio.get_running_loop()
@@ -106,6 +114,8 @@ class Supervisor:
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
         for task in self._reaping.values():
             task.cancel()
         for member in self._members.values():
@@ -160,9 +170,35 @@ class Supervisor:
         if messages.DRAINING in signs:
             self.fleet.draining(index)
         self.fleet.disconnected(index, signs.count(messages.CLOSED))
+        self._asking.extend([member] * signs.count(messages.ASK))
+        if self._asking and self._telling is None:
+            self._telling = self._loop.create_task(self._tell())
         if self.fleet.complete and not self._complete.done():
             self._complete.set_result(None)
         self._step()
+
+    async def _tell(self) -> None:
+        """Answer those who asked for the total, with one that was begun after they had asked."""
+        while self._asking:
+            asked, self._asking = self._asking, deque()
+            try:
+                total = await asyncio.to_thread(self._total.collect)
+            except Exception:
+                # No total for those who wait now; that must not end who serves, nor the next one.
+                log.exception("the statistics of all processes cannot be added up")
+                total = b""
+            with tempfile.TemporaryFile(buffering=0) as file:
+                file.write(total)
+                for member in asked:
+                    try:
+                        member.tell(file.fileno())
+                    except BlockingIOError:
+                        self._asking.append(member)  # Each question needs its answer, in order.
+                    except OSError:
+                        pass  # It has ended.
+            if self._asking:
+                await asyncio.sleep(FULL_PAUSE)
+        self._telling = None
 
     async def _reap(self, index: int, member: Member) -> None:
         """The process has closed its sockets: see it end, and make room for the next."""

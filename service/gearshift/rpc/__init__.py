@@ -1,5 +1,6 @@
 """gRPC: the Open Inference Protocol, health and reflection, in front of the engine."""
 
+from gearshift.rpc import statistics
 from gearshift.rpc.server import RpcServer, make_server, serve
 
-__all__ = ["RpcServer", "make_server", "serve"]
+__all__ = ["RpcServer", "make_server", "serve", "statistics"]

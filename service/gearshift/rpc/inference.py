@@ -3,6 +3,7 @@ its own (`gearshift.rpc.infer`)."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -11,8 +12,8 @@ from tritonclient.grpc import service_pb2_grpc
 
 from gearshift import __version__
 from gearshift.engine import Engine
-from gearshift.errors import InvalidInput, RegionNotFound, RequestError
-from gearshift.rpc import describe
+from gearshift.errors import InvalidInput, NotReady, RegionNotFound, RequestError
+from gearshift.rpc import describe, statistics
 from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.status import abort
 
@@ -32,12 +33,18 @@ UNSERVED = (
 )
 
 
+Everyone = Callable[[], Awaitable[bytes]]
+"""What all processes of this server have counted (`statistics.summed`); TimeoutError if one has
+not told in time."""
+
+
 class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Says what is served. Every error leaves through `status.abort`."""
 
-    def __init__(self, engine: Engine, memory: SharedMemory) -> None:
+    def __init__(self, engine: Engine, memory: SharedMemory, everyone: Everyone | None) -> None:
         self._engine = engine
         self._memory = memory
+        self._everyone = everyone
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.ServerLiveResponse(live=True)
@@ -97,6 +104,14 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
                 await abort(context, error)
                 raise error
             models = [named]
+        told: dict[tuple[str, str], Any] = {}
+        if self._everyone is not None:
+            try:
+                told = statistics.by_version(await self._everyone())
+            except TimeoutError:
+                late = NotReady("the other processes did not tell their statistics; try again")
+                await abort(context, late)
+                raise late from None
         response = pb.ModelStatisticsResponse()
         for model in models:
             try:
@@ -106,8 +121,11 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
                 raise
             for variant in sorted(model.variants, key=lambda v: v.version):
                 if only in (None, variant):
-                    counted = self._engine.telemetry.statistics(model.name, variant.version)
-                    response.model_stats.append(describe.statistics(model, variant, counted))
+                    stats = told.get((model.name, str(variant.version)))
+                    if stats is None:
+                        counted = self._engine.telemetry.statistics(model.name, variant.version)
+                        stats = describe.statistics(model, variant, counted)
+                    response.model_stats.append(stats)
         return response
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802

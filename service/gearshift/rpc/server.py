@@ -16,13 +16,13 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gearshift.engine import Engine
-from gearshift.errors import ConfigurationInvalid
+from gearshift.errors import CannotListen
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
 from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
-from gearshift.rpc.inference import InferenceServicer
+from gearshift.rpc.inference import Everyone, InferenceServicer
 from gearshift.rpc.methods import Methods
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import SharedMemory
@@ -58,17 +58,14 @@ class RpcServer:
         self.port = 0
 
     async def listen(self, host: str, port: int) -> None:
-        """ConfigurationInvalid if the port is taken."""
+        """CannotListen if the port is taken."""
         try:
             # Two servers on one port would each see half of the load, and neither know.
             self._listener = await asyncio.get_running_loop().create_server(
                 self._connect, host, port, reuse_port=False, backlog=BACKLOG
             )
         except OSError as error:
-            raise ConfigurationInvalid(
-                f"cannot listen on {host}:{port} for gRPC ({error.strerror or error}); stop what"
-                f" uses it or choose another with --grpc-port"
-            ) from None
+            raise CannotListen(host, port, "gRPC", error) from None
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def adopt(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
@@ -83,15 +80,18 @@ class RpcServer:
         for service in self._services:
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
+    def leave(self) -> None:
+        """Let every caller go on over a new connection; what is open here is still answered."""
+        for connection in list(self._connections):
+            connection.leave()
+
     async def stop(self, grace: float) -> None:
         """Close the port; calls still open get `grace` seconds."""
-        await self.not_serving()
         if self._listener is not None:
             self._listener.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for connection in list(self._connections):
-            connection.leave()
+        self.leave()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._empty.wait()
@@ -151,13 +151,15 @@ class RpcServer:
         return UnaryCall(stream, call, method, shapes)
 
 
-async def make_server(engine: Engine, *, shared_memory: bool) -> RpcServer:
+async def make_server(
+    engine: Engine, *, shared_memory: bool, everyone: Everyone | None = None
+) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
-    register it."""
+    register it; `everyone` tells the statistics of all, where other processes serve as well."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        InferenceServicer(engine, memory), methods
+        InferenceServicer(engine, memory, everyone), methods
     )
     inferences = Inferences(engine, memory)
     methods.add_direct(f"/{INFERENCE}/ModelInfer", inferences.unary)
@@ -183,7 +185,7 @@ async def make_server(engine: Engine, *, shared_memory: bool) -> RpcServer:
 
 
 async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = True) -> RpcServer:
-    """Listen on `host:port` (0 takes a free port). ConfigurationInvalid if it is taken."""
+    """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
     server = await make_server(engine, shared_memory=shared_memory)
     await server.listen(host, port)
     return server
