@@ -40,8 +40,8 @@ class Clock(Protocol):
 
 EXPRESS = "express"
 """The device of a worker beside those that have a core each, for runs of less than about a
-millisecond. They fit in between, on whichever core the caller is: an executor makes them at once,
-where it is called, and nobody with a budget of ten has to wait for a longer run to end."""
+millisecond. They fit in between, on whichever core the caller is (`Executor.run_here`), and nobody
+with a budget of ten has to wait for a longer run to end."""
 
 SHORT = 0.001
 """Seconds: the longest median of a batch that runs on the express worker."""
@@ -77,6 +77,9 @@ class Executor(Protocol):
 
     async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
         """Run one batch. Raises ExecutorUnavailable if the backend is down, or whatever broke."""
+
+    def run_here(self, model: str, variant: str, inputs: Tensors) -> Tensors:
+        """The same at once, on the caller's thread, for the express worker."""
 
     def close(self) -> None:
         """Give everything back; `run` is not called again."""

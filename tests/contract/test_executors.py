@@ -11,7 +11,7 @@ import pytest
 from builders import ONE_VECTOR, make_model
 from gearshift.executors.fake import FakeExecutor
 from gearshift.executors.onnx import OnnxExecutor
-from gearshift.ports import EXPRESS, Worker
+from gearshift.ports import Worker
 from onnx_models import row_sum
 
 WORKERS = [Worker(0, "cpu"), Worker(1, "cpu")]
@@ -91,11 +91,8 @@ async def test_after_close_nothing_is_loaded(executor, model):
 
 
 async def test_an_express_run_is_over_when_it_is_called(executor, model):
-    """It waits for no thread: the first step of the coroutine is its last."""
     executor.load(model, model.variants[0])
-    if isinstance(executor, FakeExecutor):
-        return  # it only ever sleeps as it is told to
-    run = executor.run(Worker(9, EXPRESS), model.name, model.variants[0].name, rows(1.0, 2.0))
-    with pytest.raises(StopIteration) as ended:
-        run.send(None)
-    assert ended.value.value["y"].tolist() == [[3.0], [6.0]]
+    outputs = executor.run_here(model.name, model.variants[0].name, rows(1.0, 2.0))
+    assert outputs["y"].tolist() == [[3.0], [6.0]]
+    with pytest.raises(Exception, match="not loaded"):
+        executor.run_here(model.name, "other", rows(1.0))

@@ -31,6 +31,7 @@ from gearshift.errors import (
     ending_of,
 )
 from gearshift.ports import (
+    EXPRESS,
     Answered,
     Clock,
     Executor,
@@ -171,11 +172,14 @@ class Engine:
         self._decide_planned = False
         now = self.clock.now()
         decisions = self._scheduler.decide(now)
+        here: list[tuple[Dispatch, list[Flight]]] = []
         for action in decisions.actions:
             if isinstance(action, Drop):
                 self._fail(self._flights[action.ticket.id], action.error)
+            elif action.profile.device == EXPRESS:
+                here.append((action, self._dequeue(action, now)))
             else:
-                self._start(action, now)
+                self._start(action, self._dequeue(action, now), now)
         if decisions.wake_at != self._wake_at:
             if self._wake is not None:
                 self._wake.cancel()
@@ -183,17 +187,22 @@ class Engine:
             self._wake = (
                 self.clock.call_at(self._wake_at, self._woken) if self._wake_at < math.inf else None
             )
+        for dispatch, members in here:
+            self._run_here(dispatch, members)
 
     def _woken(self) -> None:
         self._wake, self._wake_at = None, math.inf
         self._decide()
 
-    def _start(self, dispatch: Dispatch, now: float) -> None:
+    def _dequeue(self, dispatch: Dispatch, now: float) -> list[Flight]:
         members = [self._flights[ticket.id] for ticket in dispatch.tickets]
         for member in members:
             member.dispatched_at = now
         for name, leaving in Counter([m.ticket.service_class for m in members]).items():
             self.telemetry.dequeued(dispatch.model.name, name, leaving)
+        return members
+
+    def _start(self, dispatch: Dispatch, members: list[Flight], now: float) -> None:
         run = asyncio.get_running_loop().create_task(self._run(dispatch, members, now))
         self._runs.add(run)
         run.add_done_callback(self._runs.discard)
@@ -231,6 +240,44 @@ class Engine:
         # The worker first: it must not idle while answers are taken apart.
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         self._decide()
+        self._end(dispatch, batch, outputs, failure, begun, assembled, finished)
+
+    def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
+        """Run one batch on the spot and settle its members: nobody can leave meanwhile."""
+        variant = dispatch.profile.variant
+        begun = assembled = self.clock.now()
+        outputs: Tensors = {}
+        failure: RequestError | None = None
+        try:
+            inputs = assemble(dispatch.model, batch)
+            assembled = self.clock.now()
+            outputs = self._executors[variant.executor].run_here(
+                dispatch.model.name, variant.name, inputs
+            )
+            check_outputs(dispatch.model, outputs, dispatch.rows)
+        except RequestError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
+            failure = failed(dispatch.model, variant, error)
+        finished = self.clock.now()
+        self._scheduler.finished(dispatch.id, finished, finished - begun)
+        # In a later turn: what has come in meanwhile takes part in it.
+        self._plan_decide()
+        self._end(dispatch, batch, outputs, failure, begun, assembled, finished)
+
+    def _end(
+        self,
+        dispatch: Dispatch,
+        batch: Sequence[Flight],
+        outputs: Tensors,
+        failure: RequestError | None,
+        begun: float,
+        assembled: float,
+        finished: float,
+    ) -> None:
+        """Settle the members of a batch that has run."""
+        variant, worker = dispatch.profile.variant, self._workers[dispatch.worker]
+        rows = sum(member.ticket.rows for member in batch)
         if failure is None:
             run = Run(variant, outputs, rows, begun, finished)
             self._answer(dispatch, run, batch)

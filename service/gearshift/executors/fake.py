@@ -51,11 +51,17 @@ class FakeExecutor:
         self._loaded.add((model.name, variant.name))
 
     async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
+        rows = len(next(iter(inputs.values())))
+        outputs = self.run_here(model, variant, inputs)
+        await self._sleep(self._duration(variant, rows))
+        return outputs
+
+    def run_here(self, model: str, variant: str, inputs: Tensors) -> Tensors:
+        """No time passes."""
         if (model, variant) not in self._loaded:
             raise KeyError(f"variant {variant!r} of model {model!r} is not loaded")
         rows = len(next(iter(inputs.values())))
         self.runs.append((variant, rows))
-        await self._sleep(self._duration(variant, rows))
         total = np.zeros(rows)
         for array in inputs.values():
             if array.dtype != object:

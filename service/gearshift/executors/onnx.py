@@ -23,7 +23,7 @@ import structlog
 
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.errors import ExecutorUnavailable
-from gearshift.ports import EXPRESS, Tensors, Worker
+from gearshift.ports import Tensors, Worker
 
 log = structlog.get_logger(__name__)
 
@@ -113,19 +113,7 @@ class OnnxExecutor:
         self._sessions[model.name, variant.name] = (session, names)
 
     async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
-        loaded = self._sessions.get((model, variant))
-        if loaded is None:
-            raise ExecutorUnavailable(f"variant {variant!r} of model {model!r} is not loaded")
-        session, names = loaded
-        if worker.device == EXPRESS:
-            outputs = session.run(names, inputs)
-        else:
-            outputs = await self._in_thread(worker, session, names, inputs)
-        return dict(zip(names, outputs, strict=True))
-
-    async def _in_thread(
-        self, worker: Worker, session: Any, names: list[str], inputs: Tensors
-    ) -> list[Any]:
+        session, names = self._loaded(model, variant)
         thread = self._threads.get(worker.id)
         if thread is None:
             thread = ThreadPoolExecutor(
@@ -133,7 +121,18 @@ class OnnxExecutor:
             )
             self._threads[worker.id] = thread
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(thread, session.run, names, inputs)
+        outputs = await loop.run_in_executor(thread, session.run, names, inputs)
+        return dict(zip(names, outputs, strict=True))
+
+    def run_here(self, model: str, variant: str, inputs: Tensors) -> Tensors:
+        session, names = self._loaded(model, variant)
+        return dict(zip(names, session.run(names, inputs), strict=True))
+
+    def _loaded(self, model: str, variant: str) -> tuple[Any, list[str]]:
+        loaded = self._sessions.get((model, variant))
+        if loaded is None:
+            raise ExecutorUnavailable(f"variant {variant!r} of model {model!r} is not loaded")
+        return loaded
 
     def close(self) -> None:
         for thread in self._threads.values():

@@ -15,7 +15,7 @@ import numpy as np
 
 from gearshift.core.catalog import Model, Variant
 from gearshift.core.profile import LatencyPoint
-from gearshift.ports import SHORT, Executor, Tensors, Worker
+from gearshift.ports import EXPRESS, SHORT, Executor, Tensors, Worker
 from gearshift.profiling.inputs import InputMaker
 
 MOST_WARM_UPS = 3
@@ -37,27 +37,30 @@ STRAIGHT = 0.10
 TRIES = 4
 
 
-async def is_short(
+async def short_up_to(
     executor: Executor,
     worker: Worker,
     model: Model,
     variant: Variant,
     *,
     clock: Callable[[], float] = time.perf_counter,
-) -> bool:
-    """Whether one run in a few is short at the smallest and at the largest batch: enough to try
-    and measure the variant as one of the express worker. Raises what the executor raises."""
+) -> int:
+    """The largest of the measured batch sizes at which one run in a few is short, 0 if none is:
+    so far it is worth measuring the variant on the express worker. Raises what the executor
+    raises."""
     maker = InputMaker(model)
-    for batch in (1, model.max_batch_size):
+    largest = 0
+    for batch in batch_sizes(model.max_batch_size):
         inputs = maker.batch(batch)
         for _ in range(TRIES):
             begun = clock()
-            await executor.run(worker, model.name, variant.name, inputs)
+            await _run(executor, worker, model, variant, inputs)
             if clock() - begun <= SHORT:
                 break
         else:
-            return False
-    return True
+            break
+        largest = batch
+    return largest
 
 
 async def measure(
@@ -66,24 +69,25 @@ async def measure(
     model: Model,
     variant: Variant,
     *,
+    largest: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
     budget_s: float = 0.1,
     min_repeats: int = 5,
     max_repeats: int = 200,
 ) -> list[LatencyPoint]:
-    """Latency at batch 1, at the model's largest, and at as many of the powers of two between
-    them as are needed to read the others from lines, in seconds.
+    """Latency at batch 1, at the `largest` (the model's own where none is given), and at as many
+    of the powers of two between them as are needed to read the others from lines, in seconds.
 
     Timed is the whole `executor.run`, with its way to the worker and back, because a request
     waits for that too. A point takes at most about `budget_s` and `max_repeats` runs, but at
     least `min_repeats`, after some to warm up. Raises what the executor raises.
     """
     maker = InputMaker(model)
-    sizes = batch_sizes(model.max_batch_size)
+    sizes = batch_sizes(largest or model.max_batch_size)
 
     async def run(inputs: Tensors) -> float:
         begun = clock()
-        await executor.run(worker, model.name, variant.name, inputs)
+        await _run(executor, worker, model, variant, inputs)
         return clock() - begun
 
     def done(seconds: Sequence[float], spent: float) -> bool:
@@ -102,6 +106,15 @@ async def measure(
         for batch, seconds in (await _in_turns(run, inputs, done)).items():
             points[batch] = point(batch, seconds)
     return [points[batch] for batch in sorted(points)]
+
+
+async def _run(
+    executor: Executor, worker: Worker, model: Model, variant: Variant, inputs: Tensors
+) -> None:
+    if worker.device == EXPRESS:
+        executor.run_here(model.name, variant.name, inputs)
+    else:
+        await executor.run(worker, model.name, variant.name, inputs)
 
 
 async def _warmed(

@@ -15,7 +15,7 @@ from gearshift.errors import ExecutorFailed
 from gearshift.ports import EXPRESS, SHORT, Executor, Worker
 from gearshift.profiling.hardware import Hardware
 from gearshift.profiling.inputs import InputMaker
-from gearshift.profiling.measure import is_short, measure
+from gearshift.profiling.measure import measure, short_up_to
 from gearshift.profiling.store import ProfileStore
 
 log = structlog.get_logger(__name__)
@@ -135,13 +135,19 @@ def _profile(job: _Job, points: Sequence[LatencyPoint]) -> Profile:
 
 async def _measured(job: _Job, clock: Callable[[], float]) -> list[LatencyPoint]:
     """Short runs as they will be made: at once, without a way to the worker and back."""
-    what = (job.executor, Worker(job.worker.id, EXPRESS), job.model, job.variant)
+    near = (job.executor, Worker(job.worker.id, EXPRESS), job.model, job.variant)
+    short: list[LatencyPoint] = []
     try:
-        if job.worker.device == "cpu" and await is_short(*what, clock=clock):
-            points = await measure(*what, clock=clock)
-            if points[-1].p50 <= SHORT:
-                return points
-        return await measure(job.executor, job.worker, job.model, job.variant, clock=clock)
+        if job.worker.device == "cpu":
+            largest = await short_up_to(*near, clock=clock)
+            if largest:
+                points = await measure(*near, largest=largest, clock=clock)
+                short = [point for point in points if point.p50 <= SHORT]
+        if short and short[-1].batch == job.model.max_batch_size:
+            return short
+        points = await measure(job.executor, job.worker, job.model, job.variant, clock=clock)
+        known = short[-1].batch if short else 0
+        return [*short, *(point for point in points if point.batch > known)]
     except Exception as error:
         raise _unable(job, error) from error
 
