@@ -351,7 +351,14 @@ def raw(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 BLOCK = hpack.Encoder().encode(HEADERS)
-REQUEST = raw(frames.HEADERS, frames.END_HEADERS, 1, BLOCK)
+REQUEST, REQUEST_ON_3, REQUEST_ON_5 = (
+    raw(frames.HEADERS, frames.END_HEADERS, number, BLOCK) for number in (1, 3, 5)
+)
+
+
+TRAILERS = raw(
+    frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, hpack.Encoder().encode([("x", "y")])
+)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +378,23 @@ REQUEST = raw(frames.HEADERS, frames.END_HEADERS, 1, BLOCK)
         (raw(frames.SETTINGS, 0, 3), frames.PROTOCOL_ERROR),
         (raw(frames.SETTINGS, 0, 0, struct.pack(">HL", 4, 2**31)), frames.FLOW_CONTROL_ERROR),
         (raw(frames.SETTINGS, 0, 0, struct.pack(">HL", 5, 1)), frames.PROTOCOL_ERROR),
-        (raw(frames.WINDOW_UPDATE, 0, 0, bytes(4)), frames.FLOW_CONTROL_ERROR),
+        (raw(frames.WINDOW_UPDATE, 0, 0, bytes(4)), frames.PROTOCOL_ERROR),
+        (raw(frames.WINDOW_UPDATE, 0, 0, bytes(3)), frames.FRAME_SIZE_ERROR),
+        (raw(frames.WINDOW_UPDATE, 0, 9, b"\0\0\0\1"), frames.PROTOCOL_ERROR),
+        (raw(frames.HEADERS, frames.END_HEADERS, 0, BLOCK), frames.PROTOCOL_ERROR),
+        (raw(frames.HEADERS, frames.END_HEADERS | frames.PADDED, 1, b"\xff" + BLOCK), 1),
+        (raw(frames.HEADERS, frames.END_HEADERS | frames.PRIORITISED, 1, b"\0"), 6),
+        (REQUEST + REQUEST_ON_5 + REQUEST_ON_3, frames.PROTOCOL_ERROR),
+        (raw(frames.HEADERS, 0, 1, BLOCK) + raw(0x42, 0, 1), frames.PROTOCOL_ERROR),
+        (REQUEST + raw(frames.CONTINUATION, frames.END_HEADERS, 1, BLOCK), frames.PROTOCOL_ERROR),
+        (raw(frames.CONTINUATION, 0, 0, b"x"), frames.PROTOCOL_ERROR),
+        (raw(frames.RST_STREAM, 0, 0, bytes(4)), frames.PROTOCOL_ERROR),
+        (raw(frames.PRIORITY, 0, 0, bytes(5)), frames.PROTOCOL_ERROR),
+        (raw(frames.PING, 0, 1, bytes(8)), frames.PROTOCOL_ERROR),
+        (raw(frames.GOAWAY, 0, 1, bytes(8)), frames.PROTOCOL_ERROR),
+        (raw(frames.SETTINGS, frames.ACK, 0, bytes(6)), frames.FRAME_SIZE_ERROR),
+        (raw(frames.SETTINGS, 0, 0, struct.pack(">HL", 2, 2)), frames.PROTOCOL_ERROR),
+        (raw(frames.SETTINGS, 0, 0, struct.pack(">HL", 5, 2**24)), frames.PROTOCOL_ERROR),
         (2 * raw(frames.WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"), frames.FLOW_CONTROL_ERROR),
         (raw(frames.PUSH_PROMISE, 0, 1, bytes(4)), frames.PROTOCOL_ERROR),
         (REQUEST + raw(frames.DATA, frames.PADDED, 1, b"\x09x"), frames.PROTOCOL_ERROR),
@@ -390,6 +413,70 @@ async def test_a_broken_protocol_ends_the_connection_and_says_why(sent, code, mo
     )
 
 
+async def test_what_nobody_knows_is_ignored():
+    pair = Pair()
+    await pair.exchange()
+    for sent in (
+        raw(0x42, 0xFF, 0, b"?"),
+        raw(0x42, 0, 7),
+        raw(frames.SETTINGS, 0, 0, struct.pack(">HL", 0x99, 2**32 - 1)),
+        raw(frames.PRIORITY, 0, 9, bytes(5)),
+        raw(frames.PING, frames.ACK | 0x40, 0, bytes(8)),
+    ):
+        pair.server.connection.data_received(sent)
+    number = pair.ask(b"x")
+    await pair.exchange()
+    assert pair.answer_to(number) == b"x"
+    assert not of_kind(pair.events, h2.events.PingAckReceived)
+
+
+REST = [field for field in HEADERS if not field[0].startswith(":")]
+PSEUDO = [field for field in HEADERS if field[0].startswith(":")]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(
+            [each for each in HEADERS if each[0] != name]
+            for name in (":method", ":scheme", ":path")
+        ),
+        [*PSEUDO, (":method", "POST"), *REST],
+        [*PSEUDO, (":status", "200"), *REST],
+        [*PSEUDO, (":protocol", "x"), *REST],
+        [*PSEUDO, *REST, ("x", "y"), (":authority", "late")],
+        [(name, "" if name == ":path" else value) for name, value in HEADERS],
+        [*HEADERS, ("X-Upper", "y")],
+        [*HEADERS, ("", "y")],
+        [*HEADERS, ("a:b", "y")],
+        [*HEADERS, ("a b", "y")],
+        [*HEADERS, ("x", "a\nb")],
+        [*HEADERS, ("x", "a\0b")],
+        [*HEADERS, ("x", " y")],
+        [*HEADERS, ("connection", "keep-alive")],
+        [*HEADERS, ("transfer-encoding", "chunked")],
+        [*HEADERS, ("te", "gzip")],
+    ],
+)
+async def test_a_malformed_request_reaches_nobody_and_the_others_are_served(fields):
+    pair = Pair()
+    number = pair.ask(b"good")
+    await pair.exchange()
+    encoder = hpack.Encoder()
+    for stream in (3, 5):  # the second time it is remembered
+        block = encoder.encode(
+            [hpack.NeverIndexedHeaderTuple(name.encode(), value.encode()) for name, value in fields]
+        )
+        sent = raw(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream, block)
+        pair.server.connection.data_received(sent)
+        await asyncio.sleep(0)
+        reset = raw(frames.RST_STREAM, 0, stream, struct.pack(">L", frames.PROTOCOL_ERROR))
+        assert reset in bytes(pair.server.wire.sent)
+    assert len(pair.server.calls) == 1
+    assert not pair.server.wire.closed
+    assert pair.answer_to(number) == b"good"
+
+
 async def test_what_is_not_http2_is_sent_away():
     server = Server()
     server.connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -400,8 +487,13 @@ async def test_what_is_not_http2_is_sent_away():
     ("sent", "code"),
     [
         (raw(frames.DATA, frames.END_STREAM, 1, b"x") + raw(frames.DATA, 0, 1, b"x"), 5),
-        (raw(frames.WINDOW_UPDATE, 0, 1, bytes(4)), frames.FLOW_CONTROL_ERROR),
+        (raw(frames.WINDOW_UPDATE, 0, 1, bytes(4)), frames.PROTOCOL_ERROR),
+        (2 * raw(frames.WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff"), frames.FLOW_CONTROL_ERROR),
+        (raw(frames.PRIORITY, 0, 1, bytes(4)), frames.FRAME_SIZE_ERROR),
         (raw(frames.HEADERS, frames.END_HEADERS, 1, BLOCK), frames.PROTOCOL_ERROR),
+        (raw(frames.DATA, frames.END_STREAM, 1) + TRAILERS, frames.STREAM_CLOSED),
+        (raw(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, BLOCK), 1),
+        (raw(frames.HEADERS, frames.END_HEADERS, 1, END), frames.PROTOCOL_ERROR),
         (raw(frames.DATA, 0, 1, bytes(2_000)), frames.FLOW_CONTROL_ERROR),
     ],
 )
@@ -424,7 +516,8 @@ async def test_what_arrives_for_a_stream_that_ended_here_is_no_fault():
     server.connection.data_received(
         raw(frames.DATA, 0, 1, b"late")
         + raw(frames.WINDOW_UPDATE, 0, 1, b"\x00\x00\x00\x01")
-        + raw(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, BLOCK)
+        + TRAILERS
+        + raw(frames.PRIORITY, 0, 1, bytes(5))
         + raw(frames.RST_STREAM, 0, 1, bytes(4))
     )
     await asyncio.sleep(0)
@@ -504,7 +597,12 @@ def test_a_remembered_block_means_what_it_meant(lists, table):
     encoder, reader = hpack.Encoder(), HeaderReader(list)
     encoder.header_table_size = table
     for fields in lists:
-        assert reader.read(encoder.encode(fields)) == fields
+        whole = [(name.encode(), value.encode()) for name, value in HEADERS] + fields
+        read = reader.read(encoder.encode(whole))
+        twice = any(name == b":path" for name, _ in fields)
+        assert read.meaning == (None if twice else whole)
+        assert bool(read.request_fault) == twice
+        assert read.trailers_fault
 
 
 @given(st.lists(FIELDS, min_size=1, max_size=30), st.sampled_from([4096, 100, 0]))

@@ -181,21 +181,26 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
             self._on_data(flags, number, payload)
         elif kind == frames.HEADERS:
             self._on_headers(flags, number, payload)
-        elif kind == frames.WINDOW_UPDATE:
+        else:
+            frames.check(kind, flags, number, payload)
+            self._on_other(kind, flags, number, payload)
+
+    def _on_other(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if kind == frames.WINDOW_UPDATE:
             self._on_window_update(number, payload)
         elif kind == frames.RST_STREAM:
             self._on_reset(number, payload)
         elif kind == frames.SETTINGS:
-            self._on_settings(flags, number, payload)
+            if not flags & frames.ACK:
+                self._on_settings(payload)
         elif kind == frames.PING:
-            self._on_ping(flags, number, payload)
+            if not flags & frames.ACK:
+                self.send(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif kind == frames.CONTINUATION:
             self._on_continuation(flags, number, payload)
         elif kind == frames.GOAWAY:
             self._leaving = True
             self._close_if_done()
-        elif kind == frames.PUSH_PROMISE:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "clients do not push")
         # PRIORITY and frames that nobody knows are ignored (RFC 9113, sections 5.3.2 and 5.5).
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
@@ -233,7 +238,9 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
         payload = frames.unpadded(payload, flags)
         if flags & frames.PRIORITISED:
-            payload = payload[5:]
+            if len(payload) < frames.PRIORITY_SIZE:
+                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "HEADERS without their priority")
+            payload = payload[frames.PRIORITY_SIZE :]
         if flags & frames.END_HEADERS:
             self._on_block(flags, number, payload)
         else:
@@ -253,20 +260,27 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
 
     def _on_block(self, flags: int, number: int, block: bytes) -> None:
         # Even that of a refused stream is read: both sides' tables must stay the same.
-        meaning = self._headers.read(block)
+        meaning, fault, trailers_fault = self._headers.read(block)
         ended = bool(flags & frames.END_STREAM)
         stream = self.streams.get(number)
         if stream is not None:
-            if not ended or stream.ended:
-                raise StreamFault(number, frames.PROTOCOL_ERROR, "headers in the middle")
+            if stream.ended:
+                raise StreamFault(number, frames.STREAM_CLOSED, "HEADERS behind the end")
+            if not ended or trailers_fault:
+                why = trailers_fault or "headers in the middle"
+                raise StreamFault(number, frames.PROTOCOL_ERROR, why)
             stream.ended = True
             stream.receiver.data(b"", ended=True)
             return
-        if number <= self._last_stream and number % 2:
-            return  # trailers of a stream that ended here
         if number % 2 == 0:
             raise ConnectionFault(frames.PROTOCOL_ERROR, f"clients have no stream {number}")
+        if number <= self._last_stream:
+            if meaning is None:
+                return  # trailers of a stream that ended here
+            raise ConnectionFault(frames.PROTOCOL_ERROR, f"stream {number} begins again")
         self._last_stream = number
+        if meaning is None:
+            raise StreamFault(number, frames.PROTOCOL_ERROR, fault)
         if len(self.streams) >= self._max_streams or self._leaving:
             raise StreamFault(number, frames.REFUSED_STREAM, "no room for another stream")
         stream = Stream(self, number, self.stream_window, self._peer_window)
@@ -280,52 +294,44 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
 
     def _on_reset(self, number: int, payload: bytes) -> None:
         frames.read_word(payload, "RST_STREAM")
-        if number == 0 or number > self._last_stream:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, f"RST_STREAM of idle stream {number}")
-        stream = self.streams.get(number)
+        stream = self._opened(number, "RST_STREAM")
         if stream is not None:
             self._cancel(stream)
+
+    def _opened(self, number: int, what: str) -> Stream | None:
+        """The stream, None if it is over; one that never began is a fault."""
+        if number == 0 or number > self._last_stream:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, f"{what} of idle stream {number}")
+        return self.streams.get(number)
 
     def _on_window_update(self, number: int, payload: bytes) -> None:
         more = frames.read_word(payload, "WINDOW_UPDATE") & frames.LARGEST_WINDOW
         if number == 0:
             self.window += more
             if not more or self.window > frames.LARGEST_WINDOW:
-                raise ConnectionFault(frames.FLOW_CONTROL_ERROR, f"a window grows by {more}")
+                code = frames.FLOW_CONTROL_ERROR if more else frames.PROTOCOL_ERROR
+                raise ConnectionFault(code, f"a window grows by {more}")
             self._unblock()
             return
-        stream = self.streams.get(number)
+        stream = self._opened(number, "WINDOW_UPDATE")
         if stream is None:
             return
         stream.window += more
         if not more or stream.window > frames.LARGEST_WINDOW:
-            raise StreamFault(number, frames.FLOW_CONTROL_ERROR, f"a window grows by {more}")
+            code = frames.FLOW_CONTROL_ERROR if more else frames.PROTOCOL_ERROR
+            raise StreamFault(number, code, f"a window grows by {more}")
         stream.flush()
 
-    def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
-        if number or (flags & frames.ACK and payload):
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "SETTINGS of a stream")
-        if flags & frames.ACK:
-            return
+    def _on_settings(self, payload: bytes) -> None:
         for name, value in frames.read_settings(payload):
             if name == frames.INITIAL_WINDOW_SIZE:
-                if value > frames.LARGEST_WINDOW:
-                    raise ConnectionFault(frames.FLOW_CONTROL_ERROR, f"a window of {value}")
                 for stream in self.streams.values():
                     stream.window += value - self._peer_window
                 self._peer_window = value
             elif name == frames.MAX_FRAME_SIZE:
-                if not frames.DEFAULT_FRAME <= value < 2**24:
-                    raise ConnectionFault(frames.PROTOCOL_ERROR, f"frames of {value} bytes")
                 self.peer_frame = min(value, limits.MAX_FRAME)
         self.send(frames.frame(frames.SETTINGS, frames.ACK, 0))
         self._unblock()
-
-    def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
-        if number or len(payload) != 8:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes")
-        if not flags & frames.ACK:
-            self.send(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     # --- our side ----------------------------------------------------------------------
 

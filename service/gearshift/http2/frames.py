@@ -17,8 +17,10 @@ END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
 PRIORITISED = 0x20
+PRIORITY_SIZE = 5
 
-MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 3, 4, 5, 6
+ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 2, 3, 4
+MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 5, 6
 
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR = 0, 1, 2, 3
 STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR = 5, 6, 7, 8, 9
@@ -69,7 +71,36 @@ def settings(values: Iterable[tuple[int, int]]) -> bytes:
 def read_settings(payload: bytes) -> list[tuple[int, int]]:
     if len(payload) % _SETTING.size:
         raise ConnectionFault(FRAME_SIZE_ERROR, f"SETTINGS of {len(payload)} bytes")
-    return [(number, value) for number, value in _SETTING.iter_unpack(payload)]
+    found = [(number, value) for number, value in _SETTING.iter_unpack(payload)]
+    for name, value in found:
+        if name == ENABLE_PUSH and value > 1:
+            raise ConnectionFault(PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
+        if name == INITIAL_WINDOW_SIZE and value > LARGEST_WINDOW:
+            raise ConnectionFault(FLOW_CONTROL_ERROR, f"a window of {value}")
+        if name == MAX_FRAME_SIZE and not DEFAULT_FRAME <= value < 2**24:
+            raise ConnectionFault(PROTOCOL_ERROR, f"frames of {value} bytes")
+    return found
+
+
+OF_THE_CONNECTION = {SETTINGS: "SETTINGS", PING: "PING", GOAWAY: "GOAWAY"}
+
+
+def check(kind: int, flags: int, stream: int, payload: bytes) -> None:
+    """What frames other than DATA and HEADERS must be, whatever came before (section 6)."""
+    told = OF_THE_CONNECTION.get(kind)
+    if told and stream:
+        raise ConnectionFault(PROTOCOL_ERROR, f"{told} of a stream")
+    if kind == SETTINGS and flags & ACK and payload:
+        raise ConnectionFault(FRAME_SIZE_ERROR, "an ACK with SETTINGS")
+    if kind == PING and len(payload) != 8:
+        raise ConnectionFault(FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes")
+    if kind == PUSH_PROMISE:
+        raise ConnectionFault(PROTOCOL_ERROR, "clients do not push")
+    if kind == PRIORITY:
+        if not stream:
+            raise ConnectionFault(PROTOCOL_ERROR, "PRIORITY of no stream")
+        if len(payload) != PRIORITY_SIZE:
+            raise StreamFault(stream, FRAME_SIZE_ERROR, f"PRIORITY of {len(payload)} bytes")
 
 
 def window_update(stream: int, more: int) -> bytes:

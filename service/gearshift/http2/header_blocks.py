@@ -8,11 +8,12 @@ block means is remembered for as long as the table stays as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import hpack
 
 from gearshift.http2 import limits
+from gearshift.http2.fields import fault_of_request, fault_of_trailers
 from gearshift.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionFault
 
 MOST_REMEMBERED = 64
@@ -21,33 +22,45 @@ Fields = list[tuple[bytes, bytes]]
 Meaning = TypeVar("Meaning")
 
 
+class Block(NamedTuple, Generic[Meaning]):
+    """What a block says if a request begins with it, None where none can; and what is wrong with
+    it for a request and for trailers."""
+
+    meaning: Meaning | None
+    request_fault: str
+    trailers_fault: str
+
+
 class HeaderReader(Generic[Meaning]):
-    """One connection's incoming blocks. `interpret` says what the fields mean."""
+    """One connection's incoming blocks. `interpret` says what the fields of a request mean."""
 
     def __init__(self, interpret: Callable[[Fields], Meaning]) -> None:
         self._interpret = interpret
         self._decoder = hpack.Decoder(max_header_list_size=limits.MAX_LIST)
-        self._known: dict[bytes, Meaning] = {}
+        self._known: dict[bytes, Block[Meaning]] = {}
 
-    def read(self, block: bytes) -> Meaning:
+    def read(self, block: bytes) -> Block[Meaning]:
         known = self._known.get(block)
         if known is not None:
             return known
         try:
-            fields = self._decoder.decode(block, raw=True)
+            decoded = self._decoder.decode(block, raw=True)
         except hpack.OversizedHeaderListError:
             raise ConnectionFault(
                 ENHANCE_YOUR_CALM, f"the headers of a request are above {limits.MAX_LIST} bytes"
             ) from None
         except hpack.HPACKError as error:
             raise ConnectionFault(COMPRESSION_ERROR, f"header block: {error}") from None
-        meaning = self._interpret([(bytes(name), bytes(value)) for name, value in fields])
+        fields = [(bytes(name), bytes(value)) for name, value in decoded]
+        fault = fault_of_request(fields)
+        meaning = None if fault else self._interpret(fields)
+        read = Block(meaning, fault, fault_of_trailers(fields))
         if changes_table(block):
             # What indices mean is no longer what it was.
             self._known.clear()
         elif len(self._known) < MOST_REMEMBERED:
-            self._known[block] = meaning
-        return meaning
+            self._known[block] = read
+        return read
 
 
 def changes_table(block: bytes) -> bool:
