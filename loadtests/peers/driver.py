@@ -80,9 +80,15 @@ class Client:
     def __init__(self, program: Path, first: Sequence[str] = ()) -> None:
         self._command = [*first, str(program)]
 
-    def closed(self, port: int, asked: Asked, callers: int, seconds: float) -> Run:
-        connections = min(callers, MOST_CONNECTIONS)
-        mode = ["closed", str(callers), str(seconds), str(connections)]
+    def closed(
+        self,
+        port: int,
+        asked: Asked,
+        callers: int,
+        seconds: float,
+        connections: int = MOST_CONNECTIONS,
+    ) -> Run:
+        mode = ["closed", str(callers), str(seconds), str(min(callers, connections))]
         return self._run(port, mode, [kind(asked, 0.0)])
 
     def open(self, port: int, plan: Path, deadlines: Sequence[tuple[Asked, float]]) -> Run:
