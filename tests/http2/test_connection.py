@@ -234,12 +234,14 @@ async def test_frames_of_one_stream_that_come_together_are_taken_together():
     pair.client.send_data(second, b"b")
     pair.client.send_data(first, b"4", pad_length=3)
     pair.client.send_data(first, b"5")
-    pair.client.send_data(first, b"6", end_stream=True)
+    pair.client.send_data(first, b"6", pad_length=1)
+    pair.client.send_data(first, b"7")
+    pair.client.send_data(first, b"8", end_stream=True)
     pair.client.send_data(second, b"c", end_stream=True)
     await pair.exchange()
-    assert pair.answer_to(first) == b"123456"
+    assert pair.answer_to(first) == b"12345678"
     assert pair.answer_to(second) == b"abc"
-    assert [call.times for call in pair.server.calls] == [4, 3]
+    assert [call.times for call in pair.server.calls] == [6, 3]
 
 
 async def test_padding_counts_and_is_taken_off():

@@ -89,6 +89,17 @@ def test_another_id_and_other_numbers_are_read_without_parsing(first, request_id
         assert found == parsed(again, remaining)
 
 
+def test_no_single_byte_is_overlooked():
+    known = Shapes()
+    data = learn(known, made("id", outputs=("z",), min_accuracy=0.5))
+    for at in range(len(data)):
+        for value in (0, 1, 0x7F, 0xFF, data[at] ^ 1):
+            other = data[:at] + bytes((value,)) + data[at + 1 :]
+            found = read(known, other)
+            if found is not None:
+                assert found == parsed(other)
+
+
 @st.composite
 def changed(draw):
     """The bytes of a request with some of them changed, left out or put in."""
