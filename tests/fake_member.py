@@ -10,6 +10,7 @@ from collections import deque
 class FakeMember:
     def __init__(self, pages: dict[bytes, bytes] | None = None) -> None:
         self._here, self.there = socket.socketpair()
+        self._here.setblocking(False)
         self.pid = 0
         self.pages = pages or {}
         self.late = False

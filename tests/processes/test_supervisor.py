@@ -196,6 +196,21 @@ async def test_a_total_that_cannot_be_made_is_none_and_ends_nothing(
     bench.supervisor.close()
 
 
+async def test_what_a_process_has_said_counts_for_the_next_connection() -> None:
+    """Whom it sent away comes at once, perhaps before the loop has looked at what it said."""
+    bench = Bench(2)
+    await bench.serve()
+    bench.last(0).say(DRAINING)
+    assert bench.give()
+    assert [bench.last(index).handed for index in (0, 1)] == [0, 1]
+    # One that has ended is heard of once, however often somebody comes until it is gone.
+    bench.last(1).end()
+    for _ in range(3):
+        assert bench.give()
+    await bench.until(lambda: len(bench.lives) == 3)
+    bench.supervisor.close()
+
+
 async def test_drain_asks_those_that_serve_and_ends_those_that_start() -> None:
     bench = Bench(3)
     await bench.serve()

@@ -284,8 +284,9 @@ class Adopted:
     """A server without a port, as in one of several processes: it looks after its connections
     in every turn of its loop. `caller` is the other end of the one it was given."""
 
-    def __init__(self, bench) -> None:
+    def __init__(self, bench, made: server.RpcServer | None = None) -> None:
         self.bench = bench
+        self.made = made
         self.over = threading.Event()
 
     async def __aenter__(self) -> Adopted:
@@ -294,7 +295,7 @@ class Adopted:
         its_end.setblocking(False)
 
         async def begin() -> server.RpcServer:
-            made = await server.make_server(self.bench.engine, shared_memory=False)
+            made = self.made or await server.make_server(self.bench.engine, shared_memory=False)
             await made.adopt(its_end, self.over.set)
             return made
 
@@ -303,7 +304,8 @@ class Adopted:
 
     async def __aexit__(self, *raised) -> None:
         self.caller.close()
-        await self._there(self.server.stop(1.0))
+        if self.made is None:
+            await self._there(self.server.stop(1.0))
 
     async def turns(self, count: int) -> None:
         async def pass_by() -> None:
@@ -330,6 +332,24 @@ async def test_an_adopted_connection_that_says_nothing_is_sent_away(make_bench, 
         await asyncio.to_thread(adopted.rest)
         # So that the parent counts it no longer.
         assert await asyncio.to_thread(adopted.over.wait, 10)
+
+
+async def test_a_connection_that_comes_to_a_process_that_leaves_is_sent_on(make_bench):
+    """The parent had handed it over before it heard that the process drains."""
+    bench = make_bench()
+    bench.loop.call_soon_threadsafe(bench.server.leave)
+    async with Adopted(bench, bench.server) as adopted:
+        client = h2.connection.H2Connection()
+        events = client.receive_data(await asyncio.to_thread(adopted.rest))
+        assert [
+            e.last_stream_id for e in events if isinstance(e, h2.events.ConnectionTerminated)
+        ] == [0]
+    await asyncio.wrap_future(
+        asyncio.run_coroutine_threadsafe(bench.server.not_serving(), bench.loop)
+    )
+    async with Adopted(bench, bench.server) as adopted:
+        await adopted.turns(5)
+        assert not adopted.over.is_set()
 
 
 async def test_an_adopted_connection_that_has_greeted_stays(make_bench, monkeypatch):

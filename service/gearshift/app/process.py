@@ -50,7 +50,8 @@ async def serve_behind(
         parent.draining()
         # The server as a whole goes on if this process alone was told to end. Its callers go on
         # with the others; that they should look elsewhere, as NOT_SERVING says, would be wrong.
-        rpc.leave()
+        if not all_stop.is_set():
+            rpc.leave()
         await drain(settings, engine, rpc)
         farewell.cancel()
     finally:

@@ -74,6 +74,12 @@ class Supervisor:
         UNAVAILABLE."""
         full = False
         for index in self.fleet.order():
+            if index in self._reaping:
+                continue
+            # A caller that was sent away by one that drains is here as soon as that is said.
+            self._hear(index, self._members[index])
+            if self.fleet.state(index) is State.DRAINING and self.fleet.serving > 0:
+                continue
             try:
                 self._members[index].hand(accepted)
             except (BrokenPipeError, ConnectionResetError):
@@ -157,7 +163,10 @@ class Supervisor:
         self._loop.add_reader(member, self._hear, index, member)
 
     def _hear(self, index: int, member: Member) -> None:
-        signs = member.signs()
+        try:
+            signs = member.signs()
+        except BlockingIOError:
+            return
         if not signs:
             self._loop.remove_reader(member)
             self._reaping[index] = self._loop.create_task(self._reap(index, member))

@@ -54,6 +54,7 @@ class RpcServer:
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
+        self._elsewhere = False
         self._listener: asyncio.Server | None = None
         self.port = 0
 
@@ -71,17 +72,23 @@ class RpcServer:
     async def adopt(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
         """Serve a connection that somebody else has accepted; `gone` is called when it is over.
         OSError if it is over already, and then `gone` is not called."""
-        await asyncio.get_running_loop().connect_accepted_socket(
+        _, connection = await asyncio.get_running_loop().connect_accepted_socket(
             lambda: self._connect(gone), accepted
         )
+        if self._elsewhere:
+            connection.leave()
 
     async def not_serving(self) -> None:
-        """Tell health checks that this server takes nothing new; it stays live."""
+        """Tell health checks that this server takes nothing new; it stays live. Nobody else
+        does either: from now on callers are not sent away but told."""
+        self._elsewhere = False
         for service in self._services:
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
     def leave(self) -> None:
-        """Let every caller go on over a new connection; what is open here is still answered."""
+        """Let every caller go on over a new connection, to a process that serves; what is open
+        here is still answered."""
+        self._elsewhere = True
         for connection in list(self._connections):
             connection.leave()
 
@@ -91,7 +98,8 @@ class RpcServer:
             self._listener.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        self.leave()
+        for connection in list(self._connections):
+            connection.leave()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._empty.wait()
