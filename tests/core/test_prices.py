@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -89,7 +89,16 @@ def outlooks(draw) -> Outlook:
     return outlook(demands, capacity)
 
 
+LONG_AND_SHORT = [
+    column(1.0, 0.1, "cpu", Length.SPREAD),
+    column(0.65625, 0.001),
+    column(0.71875, 0.005623413251903491, "cpu", Length.SPREAD),
+]
+"""At these a step that was cut short at a price of 0 led nowhere."""
+
+
 @given(outlooks())
+@example(outlook([(210.0, LONG_AND_SHORT)], {"cpu": 6.0, blocking("cpu"): 3.0}))
 @settings(max_examples=150)
 def test_the_prices_are_those_of_the_exact_program(view):
     """Near the exact dual's value: farther off only by the softmax, and by the part of the

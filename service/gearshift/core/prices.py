@@ -280,12 +280,16 @@ class _Dual:
                         curvature[number][other] -= count / heat * one * two
         return gradient, curvature
 
+    def is_low(self, number: int, price: float) -> bool:
+        """Next to nothing, as prices of this resource go."""
+        return price <= self._dearest[number] / 1e3
+
     def share(self, number: int, price: float, change: float) -> float:
         """The part of a step that the curvature can be believed for: where all or none are
         served it is nearly nil, and a Newton step would fly off."""
         if change > 0.0:
             return min(1.0, (3.0 * price + self._dearest[number]) / change)
-        if price > self._dearest[number] / 1e3:
+        if not self.is_low(number, price):
             return min(1.0, 0.75 * price / -change) if change < 0.0 else 1.0
         return 1.0
 
@@ -303,13 +307,17 @@ def _minimise(dual: _Dual, prices: list[float], temperature: float) -> Steps[lis
     for _ in range(STEPS):
         yield
         gradient, curvature = dual.slopes(prices, temperature)
-        free = [n for n, price in enumerate(prices) if price > 0.0 or gradient[n] < 0.0]
+        # A price that is as good as 0 and should fall goes there and takes no part in the step:
+        # with its fall cut short at 0, the rest of a step may lead up.
+        free = [
+            n for n, price in enumerate(prices) if gradient[n] < 0.0 or not dual.is_low(n, price)
+        ]
         if not free or dual.precise(gradient, free):
             break
         step = _solve([[curvature[n][m] for m in free] for n in free], [-gradient[n] for n in free])
         # All of it or none: cut one price by one, a step along a valley leaves the valley.
         share = min(dual.share(n, prices[n], change) for n, change in zip(free, step, strict=True))
-        target = list(prices)
+        target = [0.0] * len(prices)
         for number, change in zip(free, step, strict=True):
             target[number] = max(0.0, prices[number] + share * change)
         length = 1.0
