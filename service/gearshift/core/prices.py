@@ -313,7 +313,7 @@ def _minimise(dual: _Dual, prices: list[float], temperature: float) -> Steps[lis
             n for n, price in enumerate(prices) if gradient[n] < 0.0 or not dual.is_low(n, price)
         ]
         if not free or dual.precise(gradient, free):
-            break
+            return [price if n in free else 0.0 for n, price in enumerate(prices)]
         step = _solve([[curvature[n][m] for m in free] for n in free], [-gradient[n] for n in free])
         # All of it or none: cut one price by one, a step along a valley leaves the valley.
         share = min(dual.share(n, prices[n], change) for n, change in zip(free, step, strict=True))
