@@ -90,7 +90,7 @@ async def test_after_close_nothing_is_loaded(executor, model):
         await executor.run(WORKERS[0], "m", "large", rows(1))
 
 
-async def test_an_express_run_is_over_when_it_is_called(executor, model):
+def test_a_run_on_the_callers_thread(executor, model):
     executor.load(model, model.variants[0])
     outputs = executor.run_here(model.name, model.variants[0].name, rows(1.0, 2.0))
     assert outputs["y"].tolist() == [[3.0], [6.0]]
