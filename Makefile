@@ -38,7 +38,7 @@ studies: $(MODELS_VENV)/.ready ## measure anew what each technique of compressio
 
 bench: setup ## on this machine: what a decision costs, the server beside the simulator, how the rest scales, one process or several
 	$(BIN)/python loadtests/decision_cost.py --out docs/results
-	$(BIN)/python loadtests/real_two_core.py --out docs/results
+	$(BIN)/python -m loadtests.real_two_core --out docs/results
 	$(BIN)/python -m loadtests.scale --out docs/results
 	$(BIN)/python -m loadtests.processes --out docs/results
 
