@@ -22,7 +22,7 @@ BATCHES = (1, 64)
 ROWS = 1_024
 FINE = "finer entropy"
 BINS = 512
-MODELS = ("teacher", "pruned", "tiny")
+MODELS = ("pruned", "student", "tiny")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
