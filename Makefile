@@ -28,7 +28,7 @@ lint: setup ## format, lint, types and the layers of the design
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their data (three hours with AVX512-BF16, ten without)
+models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their data (`garment` needs a GPU: half an hour there, weeks without)
 	$(MODELS_VENV)/bin/python -m pytest -q tests/training
 	$(MODELS_VENV)/bin/gearshift compress model_repo/*/recipe.toml --repository model_repo \
 		--cache build/compress --results docs/results

@@ -14,6 +14,7 @@ import pytest
 
 from gearshift.compress import metrics
 from gearshift.compress.evaluate import predict
+from gearshift.compress.intent import WITHDRAWN
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
 BUDGET = 22_000_000
@@ -98,8 +99,8 @@ def test_the_samples_reproduce_the_accuracy_of_the_card(model: str, variant: str
     inputs, labels, weights = samples_of(model)
     card = card_of(model, variant)
     accuracy = card["accuracy"]
-    if model == "garment" and variant == "ensemble":
-        # The slowest variant: every tenth row is enough, with the wider tolerance it needs.
+    if model == "garment" and variant in ("teacher", "teacher-int8"):
+        # The slowest variants: every tenth row is enough, with the wider tolerance it needs.
         inputs, labels, weights = inputs[::10], labels[::10], weights[::10]
     outputs = predict(REPOSITORY / model / variant / "model.onnx", {INPUTS[model][0]: inputs})
     scores = outputs if model == "garment" else outputs[:, 0]
@@ -124,7 +125,9 @@ def test_the_samples_reproduce_the_accuracy_of_the_card(model: str, variant: str
 def test_the_most_accurate_is_listed_first_and_no_number_is_left_out(model: str) -> None:
     entries = intent(model)["variants"]
     # A later addition has a higher number, however accurate it is: numbers never change.
-    assert sorted(entry["version"] for entry in entries) == list(range(1, len(entries) + 1))
+    withdrawn = WITHDRAWN.findall((REPOSITORY / model / "model.toml").read_text())
+    numbers = sorted([*(entry["version"] for entry in entries), *map(int, withdrawn)])
+    assert numbers == list(range(1, len(numbers) + 1))
     values = [card_of(model, entry["name"])["accuracy"]["value"] for entry in entries]
     assert values[0] == max(values)
     assert values[-1] == min(values)

@@ -28,7 +28,7 @@ DRAFT = publish.Draft(
         training_sha256="a" * 64,
         evaluation_sha256="b" * 64,
     ),
-    tools=("numpy",),
+    tools={"numpy": np.__version__},
     command="gearshift compress fraud.toml",
     recipe_sha256="c" * 64,
 )

@@ -142,7 +142,7 @@ SAID = {
         "`entropy, tensor` is byte for byte the file of `minmax, tensor` for `net`.",
         "| entropy, tensor (= minmax, tensor) |",
         "`net`, dynamic, tensor cannot be served: ConvInteger is not there.",
-        "imitated, a step of training the teacher was measured 9.0 times as long",
+        "imitated, a step of training a small residual net was measured 9.0 times as long",
     ],
     "sparsity": [
         "Without 50% of the weights: channels removed, -2.00 points, 0.50 of the bytes and 2.00 "

@@ -79,7 +79,10 @@ def test_the_rate_rises_once_and_falls_to_zero() -> None:
     assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
-@pytest.mark.parametrize("change", [garment.changed, garment.changed_less, garment.changed_least])
+@pytest.mark.parametrize(
+    "change",
+    [garment.changed, garment.changed_more, garment.changed_less, garment.changed_least],
+)
 def test_augmentation_keeps_shape_and_type_and_follows_its_seed(change) -> None:
     pixels, _ = stripes(16)
     first, second, other = (
@@ -123,6 +126,29 @@ def test_a_killed_training_goes_on_to_the_same_net(tmp_path: Path, monkeypatch) 
     )
     assert [line.split()[1] for line in lines] == ["3/4", "4/4"]
     assert same(whole, resumed)
+
+
+def test_a_state_of_another_kind_of_device_is_not_gone_on_from(tmp_path: Path) -> None:
+    state = tmp_path / "net.state"
+    whole = trained(epochs=2, state=state)
+    kept = torch.load(state, weights_only=True)
+    torch.save({**kept, "device": "cuda", "epochs": 1}, state)
+    assert same(whole, trained(epochs=2, state=state))
+
+
+def test_half_precision_can_be_asked_for_and_changes_the_net_a_little() -> None:
+    def run(half: bool | None) -> nn.Module:
+        torch.manual_seed(0)
+        pixels, labels = stripes(64)
+        schedule = Learning(epochs=1, rate=0.05, batch=32)
+        net = nets.tiny(SMALL)
+        return fit(net, (pixels,), labels, schedule, TASK, seed=0, report=quiet, half=half)
+
+    exact, rounded = run(False), run(True)
+    assert not same(exact, rounded)
+    fresh, _ = stripes(16, seed=1)
+    with torch.inference_mode():
+        assert torch.allclose(exact(fresh), rounded(fresh), atol=0.1)
 
 
 def test_a_loss_that_runs_away_is_an_error() -> None:
@@ -217,14 +243,17 @@ def test_an_export_that_computes_something_else_is_refused(monkeypatch) -> None:
         to_onnx(nets.tiny(SMALL), part(), activation="softmax", output="p")
 
 
-def test_an_ensemble_is_the_mean_over_members_and_mirror_images() -> None:
-    members = [trained(seed, epochs=2) for seed in (0, 1)]
+def test_an_ensemble_is_the_mean_of_members_every_second_on_the_mirror_image() -> None:
+    members = [trained(seed, epochs=2) for seed in (0, 1, 2)]
     pixels = stripes(8)[0]
+    pixels[:, :, :14] = 0  # Bands on one side only: no image is its own mirror image.
     with torch.inference_mode():
-        views = [pixels, pixels.flip(2)]
-        expected = sum(m(view).softmax(1) for m in members for view in views) / 4
-        found = nets.Ensemble(members)(pixels)
-    assert torch.allclose(found, expected, atol=1e-5)
+        views = [pixels, pixels.flip(2), pixels]
+        answers = [member(view).softmax(1) for member, view in zip(members, views, strict=True)]
+        found = nets.Ensemble(members)(pixels).softmax(1)
+        unmirrored = sum(member(pixels).softmax(1) for member in members) / 3
+    assert torch.allclose(found, sum(answers) / 3, atol=1e-5)
+    assert not torch.allclose(found, unmirrored, atol=1e-5)
 
 
 @pytest.mark.parametrize("importance", ["taylor", "magnitude"])

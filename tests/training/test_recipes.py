@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from gearshift.compress.build import build
 from gearshift.compress.job import StepFailed
+from gearshift.compress.learning import device_name
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.repository import load
 
@@ -121,6 +124,53 @@ def test_a_network_becomes_variants_that_load_and_nothing_is_done_twice(place: P
     assert set(accuracy) == {"teacher", "teacher-int8", "pruned", "student", "again"}
     assert min(accuracy.values()) > 0.8
     assert sum("done before" in line for line in made(place)) == 5
+
+
+TOGETHER = """
+[[steps]]
+name = "both"
+kind = "call"
+publish = false
+function = "gearshift.compress.families.garment:ensemble"
+layout = "gearshift.compress.families.garment:ensemble_layout"
+uses = ["teacher", "again"]
+options.of = ["teacher", "again"]
+
+[[steps]]
+name = "taught"
+kind = "train"
+network = "nets.py:net"
+options = { width = 8 }
+learning = { epochs = 6, batch = 32, rate = 0.05 }
+teaching = { teacher = "both" }
+"""
+
+
+def test_an_ensemble_can_teach_also_when_it_was_done_before(place: Path) -> None:
+    recipe = place / "recipe.toml"
+    recipe.write_text(RECIPE + TOGETHER)
+    made(place)
+    recipe.write_text(RECIPE + TOGETHER.replace("width = 8", "width = 16"))
+    lines = made(place)
+    assert any(line.endswith("both: done before") for line in lines)
+    assert [line for line in lines if line.endswith("train ...")] == [
+        "shapes [7/7] taught: train ..."
+    ]
+    card = json.loads((place / "repository" / "shapes" / "taught" / "card.json").read_text())
+    # Far above a guess among three; the second member has never learned from mirror images.
+    assert card["accuracy"]["value"] > 0.5
+
+
+def test_the_store_says_what_trained_each_network(place: Path) -> None:
+    made(place)
+    facts = {
+        path.parent.name.rpartition("-")[0]: json.loads(path.read_text())
+        for path in (place / "cache" / "shapes").glob("*/made.json")
+    }
+    for name in ("teacher", "pruned", "student"):
+        assert facts[name]["figures"]["trained_on"] == device_name()
+        assert facts[name]["versions"]["torch"] == metadata.version("torch")
+    assert "trained_on" not in facts["teacher-int8"]["figures"]
 
 
 def test_a_loss_that_is_no_number_names_the_step(place: Path) -> None:

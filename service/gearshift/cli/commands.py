@@ -276,6 +276,13 @@ def compress(
             " variant beats in accuracy, latency and size.",
         ),
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Do this step and those that it builds on, and publish nothing: the training"
+            " on a machine with a GPU, say, whose cache is then copied. May be repeated.",
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Make the variants of a model by its recipe: train, prune, distil, quantize, measure.
@@ -288,9 +295,15 @@ def compress(
         settings = load_settings(config, repository=repository)
         # What the frameworks tell of their own work is not news here; warnings are.
         configure_logs(settings.model_copy(update={"log_level": "warning"}))
-        from gearshift.compress.build import build
+        from gearshift.compress.build import build, prepare
         from gearshift.compress.search import search as searched
 
+        if only:
+            if search or results is not None:
+                raise typer.BadParameter("--only publishes nothing: leave out --search, --results")
+            for recipe in recipes:
+                prepare(recipe, cache, _plain, only)
+            return
         carry_out = searched if search else build
         for recipe in recipes:
             carry_out(recipe, settings.repository, cache, _plain, results)

@@ -29,6 +29,7 @@ from gearshift.compress.publish import (
     publish_samples,
     recover,
 )
+from gearshift.compress.recipe import RecipeError
 from gearshift.core.card import Card, DataSource
 
 SAMPLE_SEED = 28
@@ -68,7 +69,20 @@ def build(
         cards = [*published, *unshipped]
     if results is not None:
         with told(f"{path}: report in {results}"):
-            _report(job, folder, made, cards, measured, edges, results)
+            _report(job, folder, cards, measured, edges, results)
+
+
+def prepare(path: Path, cache: Path, report: Report, steps: Sequence[str]) -> None:
+    """Do `steps` of the recipe at `path` and those that they build on; publish nothing."""
+    job = open_job(path, cache, report)
+    known = [step.name for step in job.recipe.steps]
+    unknown = [name for name in steps if name not in known]
+    if unknown:
+        raise RecipeError(
+            f"{path}: no step is named {', '.join(map(repr, unknown))}; there are "
+            f"{', '.join(known)}"
+        )
+    make(job, only=steps)
 
 
 def publish_all(
@@ -132,7 +146,7 @@ def _draft(
         accuracy=found.accuracy,
         further=found.further,
         data=source,
-        tools=made.tools,
+        tools=dict(made.versions),
         command=made_by,
         recipe_sha256=key,
     )
@@ -185,7 +199,6 @@ def _drawn(n: int) -> tuple[Array, Any]:
 def _report(
     job: Job,
     folder: Path,
-    made: Mapping[str, Made],
     cards: Sequence[Card],
     measured: Mapping[str, Measured],
     edges: Sequence[EdgeRow],
@@ -193,6 +206,8 @@ def _report(
 ) -> None:
     job.report(f"{job.recipe.model}: measuring latencies")
     rows = _rows(job, folder, cards, measured)
+    kept = {step.name: job.store.facts(step.name, job.keys[step.name]) for step in job.recipe.steps}
+    known = {name: facts for name, facts in kept.items() if facts is not None}
     model, results_command = job.recipe.model, f"{command(job)} --results {results.as_posix()}"
     results.mkdir(parents=True, exist_ok=True)
     text = page(
@@ -201,9 +216,9 @@ def _report(
             command=results_command,
             rows=rows,
             edges=edges,
-            figures={name: found.figures for name, found in made.items()},
+            figures={name: facts["figures"] for name, facts in known.items()},
             ends=_ends(job, rows, measured),
-            seconds={name: job.store.seconds(name, job.keys[name]) for name in made},
+            seconds={name: facts["seconds"] for name, facts in known.items()},
             picture=f"{model}.png",
             data=f"{job.data.name} ({job.data.licence})",
         )

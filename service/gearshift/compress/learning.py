@@ -2,6 +2,7 @@
 
 A killed run goes on from its last whole epoch. Mixed precision (bfloat16) is used where the
 device computes in it: on processors without, PyTorch imitates it ten times slower than float32.
+On a GPU the rows lie in its memory, if they fit, and nothing waits for it but the end of an epoch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gearshift.compress.machine import machine
 from gearshift.compress.made import Report
 from gearshift.compress.recipe import Learning, Teaching
 from gearshift.errors import GearshiftError
@@ -25,6 +27,7 @@ from gearshift.errors import GearshiftError
 Inputs = tuple[Tensor, ...]
 """One tensor a graph input, in the graph's order; rows first."""
 Augment = Callable[[Inputs, torch.Generator], Inputs]
+"""Inputs and generator are on one device: what is drawn must be asked for there, too."""
 
 
 class LossError(GearshiftError):
@@ -51,6 +54,18 @@ def rate_at(learning: Learning, progress: float) -> float:
     return learning.rate * 0.5 * (1.0 + math.cos(math.pi * falling))
 
 
+def device_of_training() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name() -> str:
+    """Where training runs and in what arithmetic, in words."""
+    device = device_of_training()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
+    return f"{name}, {'bfloat16' if fast_half(device) else 'float32'}"
+
+
 def fast_half(device: torch.device) -> bool:
     """Whether `device` computes in bfloat16 itself instead of imitating it."""
     if device.type == "cuda":
@@ -69,15 +84,22 @@ def fit(
     report: Report,
     augment: Augment | None = None,
     state: Path | None = None,
+    half: bool | None = None,
 ) -> nn.Module:
     """Train `net` in place on rows [n, ...] and `labels` [n]; return it in eval mode.
 
     The same seed, number of threads and machine give the same network, also when `state` lets
-    a killed run go on. LossError when the loss stops being a number.
+    a killed run go on (on a GPU up to the order in which it adds). `half` computes in bfloat16;
+    None does so where the device is made for it. LossError when the loss stops being a number.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator = torch.Generator().manual_seed(seed)
+    device = device_of_training()
+    generator = torch.Generator(device).manual_seed(seed)
     net = net.to(device).train()
+    if device.type == "cuda":
+        # What GPUs convolve fastest in; every batch has the same shape, so trying pays.
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        torch.backends.cudnn.benchmark = True
+    inputs, labels = _placed((*inputs, labels), device)
     extra = _projection(net, inputs, task, device)
     trained = [*net.parameters(), *(extra.parameters() if extra is not None else ())]
     optimizer = _optimizer(trained, learning)
@@ -86,34 +108,48 @@ def fit(
     batches = max(1, len(labels) // batch)
     total = learning.epochs * batches
     started = time.monotonic()
-    half = fast_half(device)
+    half = fast_half(device) if half is None else half
     with _checkpointed(net, learning.checkpoints):
         for epoch in range(first, learning.epochs):
-            running = 0.0
+            running = torch.zeros((), dtype=torch.float64, device=device)
             for index, rows in enumerate(_batches(len(labels), batch, generator)):
                 for group in optimizer.param_groups:
                     group["lr"] = rate_at(learning, (epoch * batches + index) / total)
-                given = tuple(tensor[rows] for tensor in inputs)
-                if augment is not None:
-                    given = augment(given, generator)
-                given = tuple(tensor.to(device) for tensor in given)
+                *given, wanted = (_taken(tensor, rows) for tensor in (*inputs, labels))
+                changed = tuple(given) if augment is None else augment(tuple(given), generator)
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    loss = _loss(net, given, labels[rows].to(device), task, extra)
+                    loss = _loss(net, changed, wanted, task, extra)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                running += float(loss.detach())
-            if not math.isfinite(running):
+                running += loss.detach()
+            total_loss = float(running)
+            if not math.isfinite(total_loss):
                 raise LossError(
-                    f"the loss is {running} in epoch {epoch + 1} of {learning.epochs}; a lower "
+                    f"the loss is {total_loss} in epoch {epoch + 1} of {learning.epochs}; a lower "
                     f"rate than {learning.rate:g} or smaller inputs may help"
                 )
             report(
-                f"epoch {epoch + 1}/{learning.epochs} loss {running / batches:.4f} "
+                f"epoch {epoch + 1}/{learning.epochs} loss {total_loss / batches:.4f} "
                 f"{time.monotonic() - started:.0f} s"
             )
             _keep(state, net, optimizer, generator, extra, epoch + 1)
-    return net.cpu().eval()
+    return net.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def _placed(tensors: Sequence[Tensor], device: torch.device) -> tuple[Inputs, Tensor]:
+    """Rows and, last, labels: on a GPU where half of its free memory holds them all."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if sum(tensor.nbytes for tensor in tensors) <= free // 2:
+            tensors = [tensor.to(device) for tensor in tensors]
+    *inputs, labels = tensors
+    return tuple(inputs), labels
+
+
+def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
+    """The `rows` of `tensor`, on the device of `rows`."""
+    return tensor[rows.to(tensor.device)].to(rows.device)
 
 
 def _loss(
@@ -202,7 +238,7 @@ def _optimizer(trained: Sequence[nn.Parameter], learning: Learning) -> torch.opt
 
 
 def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    order = torch.randperm(n, generator=generator)
+    order = torch.randperm(n, generator=generator, device=generator.device)
     for start in range(0, n - size + 1, size):
         yield order[start : start + size]
 
@@ -224,7 +260,8 @@ def _keep(
         "net": net.state_dict(),
         "optimizer": optimizer.state_dict(),
         "generator": generator.get_state(),
-        "dropout": torch.get_rng_state(),
+        "device": generator.device.type,
+        "dropout": _dropout(generator.device),
         "extra": {} if extra is None else extra.state_dict(),
     }
     torch.save(kept, partial)
@@ -238,17 +275,27 @@ def _resume(
     generator: torch.Generator,
     extra: nn.Module | None,
 ) -> int:
-    """The number of epochs that an earlier, killed run has done."""
+    """The number of epochs that an earlier, killed run has done on this kind of device."""
     if state is None or not state.exists():
         return 0
-    kept = torch.load(state, weights_only=True)
+    kept = torch.load(state, map_location="cpu", weights_only=True)
+    if kept["device"] != generator.device.type:
+        return 0  # Its generator is of another kind: what it would draw next is not known here.
     net.load_state_dict(kept["net"])
     optimizer.load_state_dict(kept["optimizer"])
     generator.set_state(kept["generator"])
-    torch.set_rng_state(kept["dropout"])
+    if generator.device.type == "cuda":
+        torch.cuda.set_rng_state(kept["dropout"], generator.device)
+    else:
+        torch.set_rng_state(kept["dropout"])
     if extra is not None:
         extra.load_state_dict(kept["extra"])
     return int(kept["epochs"])
+
+
+def _dropout(device: torch.device) -> Tensor:
+    """The state of the generator that dropout draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 @contextmanager

@@ -30,6 +30,8 @@ class Made:
     """What it is, in a sentence."""
     tools: tuple[str, ...]
     """Names of the installed distributions that shaped it."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """The versions of `tools` where it was made, which may be another machine."""
     figures: Mapping[str, Any] = field(default_factory=dict)
     """What was found on the way, for the report; plain JSON values."""
     network: nn.Module | None = None

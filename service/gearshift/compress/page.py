@@ -188,11 +188,19 @@ def _edges(edges: Sequence[EdgeRow]) -> str:
 
 
 def _steps(told: Pages) -> str:
-    body = [(f"`{name}`", f"{seconds / 60:.1f}") for name, seconds in told.seconds.items()]
-    body.append(("together", f"{sum(told.seconds.values()) / 60:.1f}"))
+    body = [
+        (
+            f"`{name}`",
+            f"{seconds / 60:.1f}",
+            told.figures.get(name, {}).get("trained_on", ""),
+        )
+        for name, seconds in told.seconds.items()
+    ]
+    body.append(("together", f"{sum(told.seconds.values()) / 60:.1f}", ""))
     return (
-        "## Time\n\nWall time of each step when it was done, on whatever machine that was; what "
-        "is in the cache is not done again.\n\n" + table(("step", "minutes"), body)
+        "## Time\n\nWall time of each step when it was done, other work beside it included, and "
+        "what trained it; what is in the cache is not done again.\n\n"
+        + table(("step", "minutes", "trained on"), body, text=(0, 2))
     )
 
 

@@ -11,10 +11,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,8 +43,8 @@ class Draft:
     accuracy: Measurement
     further: tuple[Measurement, ...]
     data: DataSource
-    tools: Sequence[str]
-    """Names of the installed distributions that shaped the artifact."""
+    tools: Mapping[str, str]
+    """The distributions that shaped the artifact, and in which versions."""
     command: str
     """What makes it again."""
     recipe_sha256: str
@@ -69,7 +68,7 @@ def card_of(draft: Draft) -> Card:
             description=draft.description,
             command=draft.command,
             sha256=draft.recipe_sha256,
-            tools={name: metadata.version(name) for name in sorted(draft.tools)},
+            tools=dict(sorted(draft.tools.items())),
         ),
     )
 

@@ -1,6 +1,7 @@
 """What the steps have made, kept by a key of all that decided it: a run goes on where it stopped.
 
-A step's folder appears whole, by a rename, or not at all.
+A step's folder appears whole, by a rename, or not at all. Of an ingredient that nothing needs any
+more the facts (`made.json`) may be kept alone: for the report, and for what is made elsewhere.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,10 +88,9 @@ class Store:
 
     def load(self, name: str, key: str, factory: Callable[[], nn.Module] | None) -> Made | None:
         """What an earlier run made, or None; `factory` gives the layout for kept weights."""
-        folder = self.folder(name, key)
-        if not folder.exists():
+        folder, facts = self.folder(name, key), self.facts(name, key)
+        if facts is None or not self.done(name, key):
             return None
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         network = None
         if factory is not None and (folder / WEIGHTS).exists():
             import torch
@@ -102,6 +103,8 @@ class Store:
             parameters=facts["parameters"],
             about=facts["about"],
             tools=tuple(facts["tools"]),
+            versions=facts.get("versions")
+            or {name: metadata.version(name) for name in facts["tools"]},
             figures=facts["figures"],
             network=network,
             factory=factory if network is not None else None,
@@ -121,17 +124,26 @@ class Store:
                 "parameters": made.parameters,
                 "about": made.about,
                 "tools": list(made.tools),
+                "versions": dict(made.versions),
                 "figures": dict(made.figures),
                 "seconds": round(seconds, 1),
             }
             (fresh / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            shutil.rmtree(self.folder(name, key), ignore_errors=True)  # Facts kept alone.
             fresh.rename(self.folder(name, key))
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         self.state(name, key).unlink(missing_ok=True)
 
-    def seconds(self, name: str, key: str) -> float:
-        """How long the step took when it was done."""
-        facts = json.loads((self.folder(name, key) / FACTS).read_text(encoding="utf-8"))
-        return float(facts["seconds"])
+    def done(self, name: str, key: str) -> bool:
+        """Whether all that the step made is here."""
+        return (self.folder(name, key) / ARTIFACT).exists()
+
+    def facts(self, name: str, key: str) -> Mapping[str, Any] | None:
+        """What is known of a step that was done, here or elsewhere: `seconds`, `figures`, ..."""
+        path = self.folder(name, key) / FACTS
+        if not path.exists():
+            return None
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found

@@ -13,7 +13,15 @@ from gearshift.compress.dataset import Part
 from gearshift.compress.evaluate import session
 from gearshift.compress.export import to_onnx
 from gearshift.compress.functions import resolve
-from gearshift.compress.learning import Augment, Inputs, Task, embedding, fit, hard_loss
+from gearshift.compress.learning import (
+    Augment,
+    Inputs,
+    Task,
+    device_name,
+    embedding,
+    fit,
+    hard_loss,
+)
 from gearshift.compress.made import Made, StepError, Workshop, network_of
 from gearshift.compress.networks import count, fill, take_weights
 from gearshift.compress.recipe import Learning, Prune, Teaching, Train
@@ -38,7 +46,7 @@ def train(step: Train, make: Callable[[], nn.Module], shop: Workshop) -> Made:
             raise StepError(f"no weight of {step.start!r} fits this network by name and shape")
         figures["weights_taken"] = f"{taken} of {own}"
     shop.report(f"{count(net):,} parameters")
-    _learn(net, step.learning, step.teaching, shop)
+    figures["trained_on"] = _learn(net, step.learning, step.teaching, shop)
     about = f"{type(net).__name__}, {step.learning.epochs} epochs{_taught(step.teaching)}, float32"
     return _exported(net, about, make, shop, figures)
 
@@ -70,9 +78,9 @@ def prune(step: Prune, shop: Workshop) -> Made:
     )
     before, after = count(source), count(net)
     shop.report(f"{after:,} of {before:,} parameters left")
-    figures = {"parameters_before": before, "parameters_after": after}
+    figures: dict[str, Any] = {"parameters_before": before, "parameters_after": after}
     if step.learning is not None:
-        _learn(net, step.learning, step.teaching, shop)
+        figures["trained_on"] = _learn(net, step.learning, step.teaching, shop)
     about = f"{step.of} without {step.share:.0%} of its channels{_taught(step.teaching)}, float32"
     return _exported(net, about, make, shop, figures, tools=(*TORCH, "torch-pruning"))
 
@@ -97,8 +105,8 @@ def _exported(
     )
 
 
-def _learn(net: nn.Module, learning: Learning, teaching: Teaching | None, shop: Workshop) -> None:
-    """Train `net` in place by the recipe's settings."""
+def _learn(net: nn.Module, learning: Learning, teaching: Teaching | None, shop: Workshop) -> str:
+    """Train `net` in place by the recipe's settings; return on what, in words."""
     tensors, labels = _tensors(shop.data.training)
     augment: Augment | None = None
     if learning.augment is not None:
@@ -122,6 +130,7 @@ def _learn(net: nn.Module, learning: Learning, teaching: Teaching | None, shop: 
         augment=augment,
         state=shop.state,
     )
+    return device_name()
 
 
 def _teacher(made: Made, learn: str, activation: str) -> Callable[[Inputs], Tensor]:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gearshift.compress import data
-from gearshift.compress.dataset import DataError, DataSets, Part, without_repeats
-from gearshift.compress.made import Made, Workshop
+from gearshift.compress.dataset import DataSets, Part, without_repeats
+from gearshift.compress.made import Made, Workshop, network_of
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from gearshift.compress.learning import Inputs
 
@@ -46,6 +47,14 @@ def changed(inputs: Inputs, generator: torch.Generator) -> Inputs:
     return _changed(inputs, generator, shift=2, hole_share=0.5)
 
 
+def changed_more(inputs: Inputs, generator: torch.Generator) -> Inputs:
+    """As `changed`, with a rectangle of noise as the hole: for long trainings of large networks.
+
+    Random erasing (Zhong et al., 2017); sides of 4 to 16 pixels.
+    """
+    return _changed(inputs, generator, shift=2, hole_share=0.5, hole=(4, 16), noise=True)
+
+
 def changed_less(inputs: Inputs, generator: torch.Generator) -> Inputs:
     """As `changed`, with half as many holes: the smaller a net, the less it learns by heart."""
     return _changed(inputs, generator, shift=2, hole_share=0.25)
@@ -57,44 +66,70 @@ def changed_least(inputs: Inputs, generator: torch.Generator) -> Inputs:
 
 
 def _changed(
-    inputs: Inputs, generator: torch.Generator, *, shift: int, hole_share: float, hole: int = 8
+    inputs: Inputs,
+    generator: torch.Generator,
+    *,
+    shift: int,
+    hole_share: float,
+    hole: tuple[int, int] = (8, 8),
+    noise: bool = False,
 ) -> Inputs:
-    """Shift, mirror and cut (cutout: DeVries and Taylor, 2017) each image: uint8 [n, 28, 28]."""
+    """Shift, mirror and cut (cutout: DeVries and Taylor, 2017) each image: uint8 [n, 28, 28].
+
+    `hole` is the least and the largest side of what is cut out; `noise` fills it.
+    """
     import torch
     from torch.nn import functional
 
     (pixels,) = inputs
-    n, side = len(pixels), pixels.shape[-1]
+    n, side, device = len(pixels), pixels.shape[-1], pixels.device
+
+    def drawn(low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high, shape, generator=generator, device=device)
+
     padded = functional.pad(pixels, (shift, shift, shift, shift))
     windows = padded.unfold(1, side, 1).unfold(2, side, 1)
-    offset = torch.randint(0, 2 * shift + 1, (2, n), generator=generator)
-    images = windows[torch.arange(n), offset[0], offset[1]]
-    mirrored = torch.rand(n, 1, 1, generator=generator) < 0.5
+    offset = drawn(0, 2 * shift + 1, 2, n)
+    images = windows[torch.arange(n, device=device), offset[0], offset[1]]
+    mirrored = torch.rand(n, 1, 1, generator=generator, device=device) < 0.5
     images = torch.where(mirrored, images.flip(2), images)
     if hole_share > 0:
-        corner = torch.randint(-hole // 2, side - hole // 2, (2, n, 1), generator=generator)
-        along = torch.arange(side)
-        rows, columns = ((along >= c) & (along < c + hole) for c in corner)
-        chosen = torch.rand(n, 1, 1, generator=generator) < hole_share
-        images = images.masked_fill(rows[:, :, None] & columns[:, None, :] & chosen, 0)
+        least, most = hole
+        sides = drawn(least, most + 1, 2, n, 1) if least < most else least
+        first = drawn(0, side, 2, n, 1) - sides // 2
+        along = torch.arange(side, device=device)
+        rows, columns = (along >= first) & (along < first + sides)
+        chosen = torch.rand(n, 1, 1, generator=generator, device=device) < hole_share
+        inside = rows[:, :, None] & columns[:, None, :] & chosen
+        filling = drawn(0, 256, n, side, side).to(pixels.dtype) if noise else 0
+        images = torch.where(inside, filling, images)
     return (images,)
 
 
 def ensemble(shop: Workshop, *, of: list[str]) -> Made:
-    """The mean probability of earlier steps over the image and its mirror image."""
+    """The mean probability of earlier steps, every second of them on the mirror image."""
     from gearshift.compress.export import to_onnx
     from gearshift.compress.families.garment_nets import Ensemble
 
-    networks = [shop.made[name].network for name in of]
-    members = [network for network in networks if network is not None]
-    if len(members) < len(of):
-        raise DataError(f"of {', '.join(of)} not all have a network behind their artifact")
+    together = Ensemble([network_of(name, shop) for name in of])
     artifact = to_onnx(
-        Ensemble(members), shop.data.training, activation="none", output=shop.output.name
+        together,
+        shop.data.training,
+        activation=shop.output.activation,
+        output=shop.output.name,
     )
     return Made(
         artifact=artifact,
         parameters=sum(shop.made[name].parameters for name in of),
-        about=f"{len(of)} teachers on the image and its mirror image, mean probability",
+        about=f"{len(of)} networks, every second one on the mirror image, mean probability",
         tools=("torch", "onnx", "onnxruntime", "onnxscript"),
+        network=together,
     )
+
+
+def ensemble_layout(shop: Workshop, *, of: list[str]) -> nn.Module:
+    """The network behind `ensemble`, with any weights."""
+    from gearshift.compress.families.garment_nets import Ensemble
+
+    factories = [shop.made[name].factory for name in of]
+    return Ensemble([make() for make in factories if make is not None])

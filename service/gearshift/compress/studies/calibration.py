@@ -22,7 +22,7 @@ BATCHES = (1, 64)
 ROWS = 1_024
 FINE = "finer entropy"
 BINS = 512
-MODELS = ("teacher", "pruned", "tiny")
+MODELS = ("pruned", "student", "tiny")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,13 @@ class Precision:
         ratio = self.half.median / self.single.median
         if self.own:
             return (
-                f"Mixed precision: this processor computes in bfloat16, and a step of training the "
-                f"teacher takes {ratio:.2f} times as long with it as in float32."
+                f"Mixed precision: this processor computes in bfloat16, and a step of training a "
+                f"small residual net takes {ratio:.2f} times as long with it as in float32."
             )
         return (
             f"Mixed precision: this processor has no bfloat16 arithmetic; imitated, a step of "
-            f"training the teacher was measured {ratio:.1f} times as long as in float32. Training "
-            "therefore uses bfloat16 only where the device has it."
+            f"training a small residual net was measured {ratio:.1f} times as long as in float32. "
+            "Training therefore uses bfloat16 only where the device has it."
         )
 
 

@@ -16,11 +16,11 @@ from gearshift.compress.studies.figures import in_turns
 from gearshift.compress.studies.toy import stripes
 
 LAYERS = [(32, 1, 0), (64, 2, 1), (128, 2, 1)]
-"""The garment teacher's."""
+"""Of a net of seven convolutions."""
 
 
 def precision(batch: int = 32, rounds: int = 7) -> Precision:
-    """The time of a step of training the teacher, in float32 and in bfloat16."""
+    """The time of a step of training it, in float32 and in bfloat16."""
     torch.set_num_threads(1)
     times = in_turns(
         {"single": _stepper(batch, half=False), "half": _stepper(batch, half=True)}, rounds=rounds

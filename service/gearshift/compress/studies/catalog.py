@@ -17,6 +17,7 @@ STUDIES: Mapping[str, str] = MappingProxyType(
     {
         "checkpointing": "gradient checkpointing: memory against time",
         "calibration": "int8: scales a channel or a tensor, three ways to find them",
+        "precision": "bfloat16 against float32, with and without checkpoints",
         "sparsity": "channels removed against weights set to zero",
         "distillation": "a student with a teacher against its twin without",
         "batch-normalization": "with and without it, and folded at export",

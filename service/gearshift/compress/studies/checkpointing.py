@@ -154,8 +154,8 @@ def _panels(found: Measured) -> tuple[Panel, Panel]:
     )
 
 
-TEACHER = Layout(
-    name="The garment teacher",
+SHALLOW = Layout(
+    name="A residual net",
     layers=((32, 1, 0), (64, 2, 1), (128, 2, 1)),
     batch=256,
     segments=(1, 2, 3, 4, 5),
@@ -169,10 +169,10 @@ DEEP = Layout(
 
 
 def study(cache: Path, report: Report, *, quick: bool = False) -> Checkpointing:
-    """The teacher and a net of 33 convolutions; the pixels are random, memory does not mind."""
+    """Nets of seven and of 33 convolutions; the pixels are random, memory does not mind."""
     from gearshift.compress.studies.checkpointing_runs import run
 
     if quick:
         small = Layout(name="A small net", layers=((8, 2, 1), (8, 1, 1)), batch=8, segments=(1, 2))
         return run([small], report, repeats=1, rounds=2)
-    return run([TEACHER, DEEP], report, repeats=2, rounds=12)
+    return run([SHALLOW, DEEP], report, repeats=2, rounds=12)

@@ -171,7 +171,7 @@ def study(
     from gearshift.compress.families.garment import clothes
 
     data = clothes(cache, report)
-    published = models / "garment" / "teacher" / "model.onnx"
+    published = models / "garment" / "teacher-int8" / "model.onnx"
     if not published.is_file():
         raise GearshiftError(f"{published}: no such file; run the study where model_repo is")
     plan = Plan(

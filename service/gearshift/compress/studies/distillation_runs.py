@@ -135,7 +135,11 @@ def _task(name: str, opinions: Mapping[str, Tensor]) -> Task:
     teaching = Teaching(teacher="teacher")
     if name == EMBEDDINGS:
         teaching = Teaching(teacher="teacher", learn="embeddings", hard_share=0.5)
-    return Task(activation="softmax", teaching=teaching, teacher=lambda given: table[given[1]])
+    return Task(
+        activation="softmax",
+        teaching=teaching,
+        teacher=lambda given: table.to(given[1].device)[given[1]],
+    )
 
 
 def _top1(net: nn.Module, part: Part) -> float:
