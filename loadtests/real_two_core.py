@@ -5,7 +5,7 @@
 Fraud checks with 10 ms, tumour readings with 250 ms and a floor that only the best variant
 meets, and pictures of clothes, eight a request, with 250 ms and for half of them a floor.
 At load 1 the pictures alone would take 80 % of two workers if all were answered by the most
-accurate variant, whose run is longer than fraud's budget.
+accurate variant, whose run is five times fraud's budget.
 
 The client sends at the workload's arrival times whether answers come or not, judges by its own
 clock from the moment a request should have been sent, and tells from the values which variant
@@ -61,8 +61,8 @@ class Traffic:
 TRAFFIC = (
     Traffic(name="fraud", model="fraud", rate=100.0, budget_ms=10.0),
     Traffic(name="tumor", model="tumor", rate=20.0, budget_ms=250.0, floor=0.9952),
-    Traffic(name="garment", model="garment", rate=26.5, budget_ms=250.0, rows=8),
-    Traffic(name="garment, floor", model="garment", rate=26.5, budget_ms=250.0, rows=8, floor=0.94),
+    Traffic(name="garment", model="garment", rate=15.0, budget_ms=250.0, rows=8),
+    Traffic(name="garment, floor", model="garment", rate=15.0, budget_ms=250.0, rows=8, floor=0.95),
 )
 
 
