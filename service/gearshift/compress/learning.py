@@ -8,6 +8,7 @@ On a GPU the rows lie in its memory, if they fit, and nothing waits for it but t
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -254,7 +255,8 @@ def _keep(
     if state is None:
         return
     state.parent.mkdir(parents=True, exist_ok=True)
-    partial = state.with_suffix(".partial")
+    # A name of its own: somebody else may be at the same step on the same cache.
+    partial = state.with_suffix(f".{os.getpid()}.partial")
     kept: dict[str, Any] = {
         "epochs": epochs,
         "net": net.state_dict(),

@@ -129,12 +129,21 @@ class Store:
                 "seconds": round(seconds, 1),
             }
             (fresh / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            shutil.rmtree(self.folder(name, key), ignore_errors=True)  # Facts kept alone.
-            fresh.rename(self.folder(name, key))
-        except BaseException:
+            self._place(fresh, name, key)
+        finally:
             shutil.rmtree(fresh, ignore_errors=True)
-            raise
         self.state(name, key).unlink(missing_ok=True)
+
+    def _place(self, fresh: Path, name: str, key: str) -> None:
+        """What another process on the same cache has made meanwhile stays: it is the same."""
+        if self.done(name, key):
+            return
+        shutil.rmtree(self.folder(name, key), ignore_errors=True)  # Facts kept alone.
+        try:
+            fresh.rename(self.folder(name, key))
+        except OSError:
+            if not self.done(name, key):
+                raise
 
     def done(self, name: str, key: str) -> bool:
         """Whether all that the step made is here."""
