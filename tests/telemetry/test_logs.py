@@ -5,26 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from gearshift.errors import ConfigurationInvalid
 from gearshift.telemetry import configure_logs
-
-
-@pytest.fixture(autouse=True)
-def _unchanged_afterwards() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    logging.getLogger("uvicorn.access").disabled = False
-    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:

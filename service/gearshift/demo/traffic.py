@@ -16,6 +16,9 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 PATIENCE = 30.0
 """Seconds after which the client gives a request up: nothing here may hang."""
 
+BACK_OFF = 0.02
+"""Seconds that a caller waits after a refusal: one who does not takes the server's cores away."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
@@ -137,6 +140,8 @@ async def play(
             chosen = order[np.arange(first, first + scene.rows) % len(order)]
             async with places:
                 result = await _ask(client, scene, parameters or None, metadata, samples, chosen)
+                if result.status != "OK":
+                    await asyncio.sleep(BACK_OFF)
             on_done()
             return result
 
