@@ -278,7 +278,9 @@ def main() -> None:
         client = Client(build_client(folder / "client"), real_time())
         repository = one_class_each(folder)
         files = [write_files(traffic, folder) for traffic in TRAFFIC]
-        start(repository)[0].terminate()  # It measures its variants at its first start.
+        first = start(repository)[0]  # It measures its variants at its first start.
+        first.terminate()
+        first.wait(60)
         for seed in range(arguments.rounds):
             for load in arguments.loads:
                 moments = workload(load, arguments.seconds, seed)

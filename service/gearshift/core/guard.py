@@ -151,5 +151,5 @@ def _cost_of_many(profile: Profile) -> float:
 def _crowd(strand: Strand, profile: Profile) -> int:
     """How many tickets may have come together at the end of a run that they waited for."""
     expected = strand.rate * strand.tight
-    most = max(1, (len(profile.p99s) - 1) // strand.rows)
+    most = max(1, profile.max_batch // strand.rows)
     return min(most, int(1 + expected + BURST * math.sqrt(expected)))

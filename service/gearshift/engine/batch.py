@@ -10,7 +10,7 @@ import structlog
 
 from gearshift.core.catalog import Model, Variant
 from gearshift.engine.flight import Flight
-from gearshift.errors import ExecutorFailed
+from gearshift.errors import ExecutorFailed, RequestError
 from gearshift.ports import Tensors
 
 log = structlog.get_logger(__name__)
@@ -37,8 +37,11 @@ def check_outputs(model: Model, outputs: Tensors, rows: int) -> None:
             )
 
 
-def failed(model: Model, variant: Variant, cause: Exception) -> ExecutorFailed:
-    """Log the cause once; the callers see the reference and nothing internal."""
+def failed(model: Model, variant: Variant, cause: Exception) -> RequestError:
+    """What the members of a batch hear that broke, whatever broke. A cause that is not made for
+    callers is logged once; they see the reference and nothing internal."""
+    if isinstance(cause, RequestError):
+        return cause
     reference = uuid.uuid4().hex[:12]
     log.error(
         "executor failed",

@@ -218,8 +218,7 @@ class Engine:
         batch = [m for m in members if m.ticket.id in self._flights]
         rows = sum(member.ticket.rows for member in batch)
         assembled = begun
-        outputs: Tensors = {}
-        failure: RequestError | None = None
+        outcome: Tensors | RequestError = {}
         guard = Guard(
             self.clock, batch, lambda late: self._fail(late, _too_late(late.ticket), variant)
         )
@@ -227,63 +226,57 @@ class Engine:
             if batch:
                 inputs = assemble(dispatch.model, batch)
                 assembled = self.clock.now()
-                outputs = await self._executors[variant.executor].run(
+                outcome = await self._executors[variant.executor].run(
                     worker, dispatch.model.name, variant.name, inputs
                 )
-                check_outputs(dispatch.model, outputs, rows)
-        except RequestError as error:
-            failure = error
+                check_outputs(dispatch.model, outcome, rows)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
-            failure = failed(dispatch.model, variant, error)
+            outcome = failed(dispatch.model, variant, error)
         finished = self.clock.now()
         guard.cancel()
         # The worker first: it must not idle while answers are taken apart.
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         self._decide()
-        self._end(dispatch, batch, outputs, failure, begun, assembled, finished)
+        self._end(dispatch, batch, outcome, begun, assembled, finished)
 
     def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
-        """Run one batch on the spot and settle its members: nobody can leave meanwhile."""
+        """Run one batch on the spot and settle its members; who has left in this very turn keeps
+        its rows."""
         variant = dispatch.profile.variant
         begun = assembled = self.clock.now()
-        outputs: Tensors = {}
-        failure: RequestError | None = None
+        outcome: Tensors | RequestError
         try:
             inputs = assemble(dispatch.model, batch)
             assembled = self.clock.now()
-            outputs = self._executors[variant.executor].run_here(
+            outcome = self._executors[variant.executor].run_here(
                 dispatch.model.name, variant.name, inputs
             )
-            check_outputs(dispatch.model, outputs, dispatch.rows)
-        except RequestError as error:
-            failure = error
+            check_outputs(dispatch.model, outcome, dispatch.rows)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
-            failure = failed(dispatch.model, variant, error)
+            outcome = failed(dispatch.model, variant, error)
         finished = self.clock.now()
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         # In a later turn: what has come in meanwhile takes part in it.
         self._plan_decide()
-        self._end(dispatch, batch, outputs, failure, begun, assembled, finished)
+        self._end(dispatch, batch, outcome, begun, assembled, finished)
 
     def _end(
         self,
         dispatch: Dispatch,
         batch: Sequence[Flight],
-        outputs: Tensors,
-        failure: RequestError | None,
+        outcome: Tensors | RequestError,
         begun: float,
         assembled: float,
         finished: float,
     ) -> None:
-        """Settle the members of a batch that has run."""
+        """Settle the members of a batch that has run, with its outputs or with what broke."""
         variant, worker = dispatch.profile.variant, self._workers[dispatch.worker]
         rows = sum(member.ticket.rows for member in batch)
-        if failure is None:
-            run = Run(variant, outputs, rows, begun, finished)
-            self._answer(dispatch, run, batch)
-        else:
+        if isinstance(outcome, RequestError):
             for member in batch:
-                self._fail(member, failure, variant)
+                self._fail(member, outcome, variant)
+        else:
+            self._answer(dispatch, Run(variant, outcome, rows, begun, finished), batch)
         if batch:
             self.telemetry.ran(
                 Ran(
@@ -298,7 +291,7 @@ class Engine:
                     input=assembled - begun,
                     compute=finished - assembled,
                     output=self.clock.now() - finished,
-                    failed=failure is not None,
+                    failed=isinstance(outcome, RequestError),
                 )
             )
 
