@@ -6,7 +6,7 @@ TOOLS := build/tools
 MODELS_VENV := build/models-venv
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint models studies bench bench-peers bench-peers-load lock clean
+.PHONY: help setup demo serve test lint models studies bench bench-peers bench-peers-load protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -47,6 +47,10 @@ bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, l
 
 bench-peers-load: setup ## beside the same: what happens under load, with deadlines (8 minutes)
 	$(BIN)/python -m loadtests.peers.load
+
+protos: setup ## generate service/gearshift/v1 anew from protos/
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=service --pyi_out=service \
+		--grpc_python_out=service protos/gearshift/v1/gearshift.proto
 
 lock: setup ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/$(PIP) uv

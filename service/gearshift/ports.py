@@ -149,6 +149,42 @@ class Ran:
     failed: bool = False
 
 
+class Row(NamedTuple):
+    """One request of a batch: the id in its response, its class, its first row and how many.
+    `fallback`: it was to go on to the second variant of a cascade, which was not in time."""
+
+    request_id: bytes
+    service_class: str
+    first: int
+    rows: int
+    fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was answered together. `inputs` and `outputs` hold the whole batch, each array
+    (rows, *shape); `requests` says whose rows are whose, and may leave some out. `cascade` is
+    the name of the one that they were answered through, "" for none."""
+
+    model: Model
+    variant: Variant
+    cascade: str
+    inputs: Tensors
+    outputs: Tensors
+    requests: Sequence[Row]
+
+
+class Journal(Protocol):
+    """Keeps what is needed to learn later how good the answers were. On the way of every
+    request: must neither raise nor block, and do its work elsewhere."""
+
+    def answered(self, batch: Batch) -> None:
+        """These requests got these answers."""
+
+    def shadowed(self, batch: Batch) -> None:
+        """Requests answered before by a lesser variant, run again on the most accurate one."""
+
+
 @dataclass(slots=True)
 class Tally:
     """How many, and how long together, in nanoseconds: Triton's StatisticDuration."""

@@ -69,6 +69,23 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cascade:
+    """Two variants that answer together: `first` answers every row, and those rows of which it
+    is less than `threshold` confident go on to `then`, whose answer counts if it comes in time.
+
+    `accuracy` is what such answers reach on average, `escalated` the share of rows that go on;
+    both were measured on held-out data. Confidence is between 0 and 1.
+    """
+
+    name: str
+    first: str
+    then: str
+    threshold: float
+    escalated: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """What a client names. `variants` are ordered from the most to the least accurate."""
 
@@ -79,6 +96,7 @@ class Model:
     classes: Mapping[str, ServiceClass]
     default_class: str
     variants: tuple[Variant, ...]
+    cascades: tuple[Cascade, ...] = ()
     samples: str | None = None
 
     @property

@@ -237,7 +237,10 @@ class Engine:
         # The worker first: it must not idle while answers are taken apart.
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         self._decide()
-        self._end(dispatch, batch, outcome, begun, assembled, finished)
+        # In the next turn: what has just been decided begins in this one.
+        asyncio.get_running_loop().call_soon(
+            self._end, dispatch, batch, outcome, begun, assembled, finished
+        )
 
     def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
         """Run one batch on the spot and settle its members; who has left in this very turn keeps
