@@ -21,18 +21,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gearshift.core.cascade import with_cascades
 from gearshift.core.catalog import Catalog, Late, Model
 from gearshift.core.guard import sure_end
 from gearshift.core.lane import Lane
 from gearshift.core.prices import Outlook, Prices
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
-from gearshift.core.router import Reason, fastest, reason
+from gearshift.core.revision import sorted_anew
+from gearshift.core.router import Reason, expired, fastest, overloaded, reason
 from gearshift.core.scoring import EARLY, Candidate, lag
 from gearshift.core.selector import Selector
 from gearshift.core.strand import Key, Strand
 from gearshift.core.workers import Workers
-from gearshift.errors import DeadlineExpired, Overloaded, RequestError
+from gearshift.errors import Overloaded, RequestError
 
 MAX_WAITING = 8192
 """Tickets per lane: bounds memory where budgets are unlimited and nothing ever expires."""
@@ -60,7 +62,8 @@ class Refused:
 
 
 class Dispatch(NamedTuple):
-    """Run these tickets as one batch of the profile's variant on `worker`, in this order.
+    """Run these tickets as one batch of the profile's variant on `worker`, in this order. Where
+    the profile is a cascade's, its `runs` says what runs first.
 
     `better` is the least p99 of a more accurate variant, in seconds, infinite if there is none.
     """
@@ -118,7 +121,7 @@ class Scheduler:
             if not runnable:
                 devices = ", ".join(sorted(self._workers.counts)) or "no workers"
                 raise ValueError(f"model {name!r} runs on none of the workers' devices ({devices})")
-            self._lanes[name] = Lane(model, runnable)
+            self._lanes[name] = Lane(model, with_cascades(model, runnable))
         self.waiting = 0
         """How many tickets wait in all lanes."""
         # Where a ticket waits, for who cancels it. What was dispatched since the last look is
@@ -143,12 +146,13 @@ class Scheduler:
             self._begin(now)
         budget = ticket.deadline - ticket.arrival
         patient = budget == math.inf
-        key = lane.key(ticket, lenient=patient)
+        key = lane.key(ticket, lenient=patient, canary=lane.draw(ticket))
         strand = lane.find(key)
         try:
             if strand is None or (strand.quickest > budget and ticket.late is Late.DROP):
-                # Raises with the nearest that would work, if none does.
-                fastest(ticket, lane.model, lane.runnable)
+                if key.canary is None:
+                    # Raises with the nearest that would work, if none does.
+                    fastest(ticket, lane.model, lane.runnable)
                 strand = lane.strand(key)
                 self._selector.set_guard(now)
             strand.arrive(budget, now)
@@ -176,6 +180,23 @@ class Scheduler:
         self._workers.end(worker, now)
         if profile.observe(rows, measured, now):
             self._relearn(model)
+
+    def revise(self, model: Model, now: float) -> list[Drop]:
+        """Go on with what is now known of this model's variants (`gearshift.core.revision`):
+        who waits for one that no longer reaches the ticket's floor is told so."""
+        old = self._lanes[model.name]
+        found = sorted_anew(old, model)
+        self._lanes[model.name] = found.lane
+        self._places.update(found.places)
+        for ticket, _ in found.refused:
+            del self._places[ticket.id]
+        self.waiting += found.lane.count - old.count
+        self._selector.replaced(old)
+        if self._looked_at > -math.inf:
+            found.lane.expect_classes(now)
+            self._selector.set_guard(now)
+        self._expires_at = -math.inf
+        return [Drop(ticket, error) for ticket, error in found.refused]
 
     def set_prices(self, prices: Prices) -> None:
         """What a second of a worker's time is worth, by resource (`gearshift.core.prices`).
@@ -262,8 +283,8 @@ class Scheduler:
                     del self._places[ticket_id]
                     lane.count -= 1
                     self.waiting -= 1
-                    self._lost += 1
-                    actions.append(Drop(ticket, _expired(ticket, strand, now)))
+                    self._lost += not ticket.fallback
+                    actions.append(Drop(ticket, expired(ticket, strand.quickest, now)))
 
     def _check_room(self, ticket: Ticket, lane: Lane, strand: Strand, now: float) -> None:
         """Overloaded if what is queued ahead leaves no way to be in time."""
@@ -285,13 +306,7 @@ class Scheduler:
         ahead = before * strand.least_cost / usable
         missing = start + ahead + strand.quickest - ticket.deadline
         if missing > ROUNDING and ticket.late is Late.DROP:
-            raise Overloaded(
-                f"model {ticket.model!r} cannot answer within the budget of"
-                f" {ticket.budget * 1e3:.3g} ms: {before} requests wait before it and the"
-                f" first of {usable} worker(s) is free in {(start - now) * 1e3:.3g} ms; try again"
-                f" in {max(missing, 0.001) * 1e3:.3g} ms",
-                max(missing, 0.001),
-            )
+            raise overloaded(ticket, before, usable, start - now, missing)
 
     # --- dispatch ----------------------------------------------------------------------
 
@@ -328,10 +343,11 @@ class Scheduler:
         lane.count -= len(tickets)
         self.waiting -= len(tickets)
         self._next_dispatch += 1
-        p99 = profile.p99s[rows]
-        surely = sure_end(profile.p50s[rows], p99)
+        runs = profile.runs
+        p99 = runs.p99s[rows]
+        surely = sure_end(runs.p50s[rows], p99)
         worker = self._workers.begin(device, now, now + p99, now + surely)
-        self._running[self._next_dispatch] = (worker, strand.model.name, profile, rows)
+        self._running[self._next_dispatch] = (worker, strand.model.name, runs, rows)
         # By position: the call is several times as fast.
         return Dispatch(self._next_dispatch, worker, strand.model, profile, tickets, rows, better)
 
@@ -371,10 +387,3 @@ class Scheduler:
                     if now < enough:
                         wake = min(wake, enough)
         return max(wake, now) + ROUNDING
-
-
-def _expired(ticket: Ticket, strand: Strand, now: float) -> DeadlineExpired:
-    return DeadlineExpired(
-        f"waited {(now - ticket.arrival) * 1e3:.3g} ms of a {ticket.budget * 1e3:.3g} ms budget;"
-        f" even the fastest variant (p99 {strand.quickest * 1e3:.3g} ms) would now be late"
-    )

@@ -159,6 +159,12 @@ class Selector:
             self._gears.pop(strand, None)
             self._columns.pop(strand, None)
 
+    def replaced(self, lane: Lane) -> None:
+        """This lane is served no longer: another has come in its place."""
+        for strand in lane.strands:
+            self._gears.pop(strand, None)
+            self._columns.pop(strand, None)
+
     def outlook(self) -> Outlook:
         """What waits and what is expected, for the planner."""
         demands = []

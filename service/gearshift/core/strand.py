@@ -117,6 +117,13 @@ class Strand:
         self.quickest = min(profile.p99s[self.rows] for profile in profiles)
         self.least_cost = self.rows * min(profile.row_cost for profile in profiles)
 
+    def inherit(self, old: Strand) -> None:
+        """Go on with what another one has learned about how tickets come."""
+        old._fold()
+        self.rate, self.budget, self.tight = old.rate, old.budget, old.tight
+        self._budgets, self._arrived, self._slack = old._budgets, old._arrived, old._slack
+        self.seen = old.seen
+
     def expect(self, budget: float, now: float) -> None:
         """A class declares such tickets: be ready for them before the first one comes."""
         if budget < math.inf:
