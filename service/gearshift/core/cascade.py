@@ -65,9 +65,7 @@ class Together(Profile):
             going_on = min(rows, max(1, math.ceil(most)))
             # More than the second runs at once go one batch after the other.
             whole, rest = divmod(going_on, then.max_batch)
-            p99s.append(
-                self.first.p99s[rows] + whole * then.p99s[then.max_batch] + then.p99s[rest]
-            )
+            p99s.append(self.first.p99s[rows] + whole * then.p99s[then.max_batch] + then.p99s[rest])
         self._show(list(self.first.p50s), p99s)
 
     def observe(self, rows: int, seconds: float, now: float) -> bool:

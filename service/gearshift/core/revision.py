@@ -1,8 +1,8 @@
-"""What is known of a model's variants has changed: the model as it is now, and its queue sorted anew.
+"""What is known of a model's variants has changed: the model as it is now, its queue sorted anew.
 
-Accuracies and standings are learned while the server runs. A lane and its strands rest on them, so
-they are made anew and the waiting tickets moved over; what was learned about latencies and arrivals
-stays.
+Accuracies and standings are learned while the server runs. A lane and its strands rest on them,
+so they are made anew and the waiting tickets moved over; what was learned about latencies and
+arrivals stays.
 """
 
 from __future__ import annotations
