@@ -7,8 +7,9 @@ import pytest
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.cascade import Together, gain, second_ticket, with_cascades
 from gearshift.core.catalog import Cascade, Late
+from gearshift.core.decisions import Admitted, Dispatch, Drop, Refused
 from gearshift.core.router import Reason
-from gearshift.core.scheduler import Admitted, Dispatch, Drop, Refused, Scheduler
+from gearshift.core.scheduler import Scheduler
 from gearshift.errors import FloorUnreachable
 
 MS = 0.001

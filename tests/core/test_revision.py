@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.catalog import Cascade, Standing
+from gearshift.core.decisions import Admitted, Dispatch, Drop, Refused
 from gearshift.core.revision import revised
-from gearshift.core.scheduler import Admitted, Dispatch, Drop, Refused, Scheduler
+from gearshift.core.scheduler import Scheduler
 from gearshift.errors import FloorUnreachable
 
 MS = 0.001

@@ -18,20 +18,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from gearshift.core.cascade import with_cascades
 from gearshift.core.catalog import Catalog, Late, Model
+from gearshift.core.decisions import Admitted, Decisions, Dispatch, Drop, Refused
 from gearshift.core.guard import sure_end
 from gearshift.core.lane import Lane
 from gearshift.core.prices import Outlook, Prices
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
 from gearshift.core.revision import sorted_anew
-from gearshift.core.router import Reason, expired, fastest, overloaded, reason
+from gearshift.core.router import expired, fastest, overloaded
 from gearshift.core.scoring import EARLY, Candidate, lag
 from gearshift.core.selector import Selector
+from gearshift.core.spare import PATIENCE as SPARE_PATIENCE
+from gearshift.core.spare import Spare, lendable
 from gearshift.core.strand import Key, Strand
 from gearshift.core.workers import Workers
 from gearshift.errors import Overloaded, RequestError
@@ -47,53 +48,6 @@ LOOK_AT_LAST = 0.5
 
 ROUNDING = 1e-9
 """Seconds. Sums of floats may differ by less than this without anybody being late."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The ticket is in its lane."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The ticket was not taken in; `error` says why."""
-
-    error: RequestError
-
-
-class Dispatch(NamedTuple):
-    """Run these tickets as one batch of the profile's variant on `worker`, in this order. Where
-    the profile is a cascade's, its `runs` says what runs first.
-
-    `better` is the least p99 of a more accurate variant, in seconds, infinite if there is none.
-    """
-
-    id: int
-    worker: int
-    model: Model
-    profile: Profile
-    tickets: tuple[Ticket, ...]
-    rows: int
-    better: float = math.inf
-
-    def reason(self, ticket: Ticket) -> Reason:
-        """Why this variant answers this member."""
-        return reason(ticket, self.model, self.profile, self.better)
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Settle this ticket with `error`; it will not run."""
-
-    ticket: Ticket
-    error: RequestError
-
-
-class Decisions(NamedTuple):
-    """What to carry out now, and when to ask again at the latest (inf: on the next event)."""
-
-    actions: tuple[Dispatch | Drop, ...]
-    wake_at: float
 
 
 ADMITTED = Admitted()
@@ -136,6 +90,7 @@ class Scheduler:
         """Until then no ticket's latest start passes."""
         self._lost = 0
         """Tickets dropped since the last look."""
+        self._spare = Spare()
 
     # --- events ------------------------------------------------------------------------
 
@@ -226,7 +181,14 @@ class Scheduler:
             for device, idle in self._workers.idle.items():
                 if idle and self.waiting:
                     self._fill(device, now, actions)
+        if self._spare and not self.waiting:
+            self._lend(now, actions)
         return Decisions(tuple(actions), self._wake_at(now) if self.waiting else math.inf)
+
+    def offer(self, ticket: Ticket) -> Ticket | None:
+        """Run this ticket, pinned to a variant, in spare time if there is any soon. Returns
+        another one that is given up for it."""
+        return self._spare.offer(ticket)
 
     # --- looking -----------------------------------------------------------------------
 
@@ -342,14 +304,48 @@ class Scheduler:
         tickets = tuple([key[2] for key in keys])
         lane.count -= len(tickets)
         self.waiting -= len(tickets)
+        worker = self._begin_run(strand.model, profile, rows, now)
+        # By position: the call is several times as fast.
+        return Dispatch(self._next_dispatch, worker, strand.model, profile, tickets, rows, better)
+
+    def _begin_run(self, model: Model, profile: Profile, rows: int, now: float) -> int:
+        """A worker for the next dispatch."""
         self._next_dispatch += 1
         runs = profile.runs
         p99 = runs.p99s[rows]
         surely = sure_end(runs.p50s[rows], p99)
-        worker = self._workers.begin(device, now, now + p99, now + surely)
-        self._running[self._next_dispatch] = (worker, strand.model.name, runs, rows)
-        # By position: the call is several times as fast.
-        return Dispatch(self._next_dispatch, worker, strand.model, profile, tickets, rows, better)
+        worker = self._workers.begin(profile.device, now, now + p99, now + surely)
+        self._running[self._next_dispatch] = (worker, model.name, runs, rows)
+        return worker
+
+    def _lend(self, now: float, actions: list[Dispatch | Drop]) -> None:
+        """Start what nobody waits for, where nobody would have to wait for it."""
+        while self._spare and now - self._spare.next().arrival > SPARE_PATIENCE:
+            ticket = self._spare.pop()
+            actions.append(Drop(ticket, expired(ticket, 0.0, now)))
+        if not self._spare:
+            return
+        ticket = self._spare.next()
+        lane = self._lanes[ticket.model]
+        for profile in lane.runnable:
+            limit = self._selector.guard.on(profile.device)
+            if profile.variant.name == ticket.variant and lendable(
+                profile, ticket.rows, self._workers, limit, now
+            ):
+                self._spare.pop()
+                worker = self._begin_run(lane.model, profile, ticket.rows, now)
+                actions.append(
+                    Dispatch(
+                        id=self._next_dispatch,
+                        worker=worker,
+                        model=lane.model,
+                        profile=profile,
+                        tickets=(ticket,),
+                        rows=ticket.rows,
+                        spare=True,
+                    )
+                )
+                return
 
     # --- when to ask again -------------------------------------------------------------
 

@@ -16,8 +16,9 @@ from itertools import count
 import structlog
 
 from gearshift.core.catalog import Catalog, Late, Variant
+from gearshift.core.decisions import Dispatch, Drop, Refused
 from gearshift.core.request import Request, Ticket, ticket_for
-from gearshift.core.scheduler import Dispatch, Drop, Refused, Scheduler
+from gearshift.core.scheduler import Scheduler
 from gearshift.engine.batch import assemble, check_outputs, failed
 from gearshift.engine.flight import Answer, Flight, Guard, Reply, Run
 from gearshift.engine.planning import Planning
