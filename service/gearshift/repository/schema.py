@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from gearshift.core.card import Card
+from gearshift.core.card import Card, CascadeCard
 from gearshift.core.catalog import Late, ServiceClass
 from gearshift.core.request import LONGEST_BUDGET
 
@@ -87,6 +87,16 @@ class VariantEntry(_Strict):
     )
 
 
+class CascadeEntry(_Strict):
+    """One table `[[cascades]]`: two variants that answer together."""
+
+    name: Name = Field(description=f"the cascade's name and that of its folder: {NAME_RULE}")
+    first: str = Field(description="the variant that answers every row")
+    then: str = Field(
+        description="the more accurate variant, for the rows of which the first is not sure"
+    )
+
+
 class ModelFile(_Strict):
     """`model.toml`: what people decide about one model."""
 
@@ -110,9 +120,16 @@ class ModelFile(_Strict):
     variants: list[VariantEntry] = Field(
         min_length=1, description="at least one table [[variants]]"
     )
+    cascades: list[CascadeEntry] = Field(default=[], description="tables [[cascades]]")
 
 
 class CardFile(_Strict):
     """Holds a card while it is read: the dataclasses of the core inherit this strictness."""
 
     card: Card
+
+
+class CascadeFile(_Strict):
+    """The same for what was learned for a cascade."""
+
+    card: CascadeCard
