@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -114,6 +115,14 @@ class Served(NamedTuple):
     slack: float
 
 
+class Stage(StrEnum):
+    """Who answers in a cascade: its first variant, its second, or the first for want of time."""
+
+    FIRST = "first"
+    THEN = "then"
+    FALLBACK = "fallback"
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The requests of one batch that got their answers. Names are the catalog's; `deficit` is
@@ -125,6 +134,9 @@ class Answered:
     accuracy: float
     deficit: float
     requests: Sequence[Served]
+    cascade: str = ""
+    """The one that they were answered through."""
+    stage: Stage = Stage.FIRST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +175,8 @@ class Row(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What was answered together. `inputs` and `outputs` hold the whole batch, each array
-    (rows, *shape); `requests` says whose rows are whose, and may leave some out. `cascade` is
+    (rows, *shape); `requests` says whose rows are whose, and may leave some out; `inputs` is empty
+    where they are no longer at hand. `cascade` is
     the name of the one that they were answered through, "" for none."""
 
     model: Model

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     BUDGET = "budget"
     LOAD = "load"
     PINNED = "pinned"
+    FALLBACK = "fallback"
 
 
 def fastest(ticket: Ticket, model: Model, profiles: Sequence[Profile]) -> Profile:
