@@ -54,6 +54,10 @@ def read_intent(path: Path, file: str, findings: Findings) -> Intent | None:
     _check_default_class(document, file, findings)
     for attribute in ("name", "version"):
         _check_unique(intent.variants, attribute, file, findings)
+    if intent.variants and all(entry.canary is not None for entry in intent.variants.values()):
+        findings.add(
+            file, "variants", "are all canaries; somebody must serve: leave out one's `canary`"
+        )
     return intent
 
 

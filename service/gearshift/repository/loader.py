@@ -10,7 +10,7 @@ from types import MappingProxyType
 from pydantic import TypeAdapter, ValidationError
 
 from gearshift.core.card import Card
-from gearshift.core.catalog import Catalog, Model, Signature, Variant
+from gearshift.core.catalog import Catalog, Model, Signature, Standing, Variant
 from gearshift.errors import RepositoryInvalid
 from gearshift.repository.cards import contradictions, foreign_artifact, read_card
 from gearshift.repository.cascades import CascadeLoader
@@ -168,6 +168,8 @@ class _ModelLoader:
             artifact_sha256=identity[0],
             artifact_bytes=identity[1],
             card=card,
+            standing=Standing.SERVING if entry.canary is None else Standing.CANARY,
+            share=entry.canary or 0.0,
         )
 
     def _artifact(self, entry: VariantEntry) -> Path | None:

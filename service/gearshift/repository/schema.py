@@ -25,6 +25,7 @@ Name = Annotated[
 """Names become labels, folder names and words in messages, so they are kept plain."""
 
 LARGEST_BATCH = 1024
+MOST_CANARY = 0.5
 LARGEST_VERSION = 2**31 - 1
 LONGEST_BUDGET_MS = LONGEST_BUDGET * 1e3
 
@@ -84,6 +85,13 @@ class VariantEntry(_Strict):
     accuracy: float | None = Field(
         None,
         description="the declared accuracy, a number; only where no card.json measured it",
+    )
+    canary: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_CANARY,
+        description="the share of requests that a new variant gets until enough is known about"
+        f" it, above 0 and at most {MOST_CANARY}; leave it out for a variant that serves all",
     )
 
 

@@ -44,6 +44,7 @@ class GearshiftCollector(Collector):
         yield self._requests()
         yield from _by_class(classes)
         yield from _by_variant(variants)
+        yield from self._cascades()
         yield self._latencies()
         yield self._busy()
         generation = GaugeMetricFamily(
@@ -68,6 +69,31 @@ class GearshiftCollector(Collector):
         for key, count in list(self._ledger.requests.items()):
             family.add_metric(key, count)
         return family
+
+    def _cascades(self) -> Iterator[Metric]:
+        answers = CounterMetricFamily(
+            "gearshift_cascade_answers",
+            "Answers of a cascade: by its first variant, by its second (then), or by the first for"
+            " want of time (fallback).",
+            labels=("model", "cascade", "stage"),
+        )
+        accuracy = GaugeMetricFamily(
+            "gearshift_cascade_accuracy",
+            "Accuracy of a cascade as a whole, as measured on held-out data.",
+            labels=("model", "cascade"),
+        )
+        share = GaugeMetricFamily(
+            "gearshift_cascade_expected_share",
+            "Share of a cascade's rows that go on to its second variant, on held-out data.",
+            labels=("model", "cascade"),
+        )
+        for key, count in list(self._ledger.cascades.items()):
+            answers.add_metric(key, count)
+        for model in self._ledger.catalog.models.values():
+            for cascade in model.cascades:
+                accuracy.add_metric((model.name, cascade.name), cascade.accuracy)
+                share.add_metric((model.name, cascade.name), cascade.escalated)
+        yield from (answers, accuracy, share)
 
     def _latencies(self) -> Metric:
         family = SummaryMetricFamily(

@@ -35,6 +35,8 @@ GREATEST = frozenset(
         "gearshift_build_info",
         "gearshift_variant_accuracy",
         "gearshift_variant_artifact_bytes",
+        "gearshift_cascade_accuracy",
+        "gearshift_cascade_expected_share",
         # Learned by each for itself. The greatest holds whichever process a caller gets.
         "gearshift_variant_latency_seconds",
     }

@@ -121,6 +121,9 @@ class PrometheusTelemetry:
     def answered(self, event: Answered) -> None:
         """Requests of one batch got their answers; their books are looked up once for all."""
         triton = self._ledger.versions[event.model, event.version]
+        if event.cascade:
+            key = (event.model, event.cascade, event.stage)
+            self._ledger.cascades[key] += len(event.requests)
         for service_class in {served.service_class for served in event.requests}:
             self._answered(event, service_class, triton)
 
