@@ -169,6 +169,13 @@ def test_what_cannot_be_watched_is_given_up_and_told_once_and_the_others_go_on(w
     assert bench.see(GARMENT, drawn(GARMENT, 300)).rows == 300
 
 
+def test_answers_whose_inputs_are_no_longer_there_are_passed_over():
+    """Those of a cascade that are given later, in the batch of its second variant."""
+    bench = Bench()
+    bench.watch.answered(dataclasses.replace(batch(FRAUD, drawn(FRAUD, 8)), inputs={}))
+    assert bench.see(FRAUD, drawn(FRAUD, 8)).rows == 8
+
+
 def test_what_runs_again_as_a_shadow_is_not_seen_twice():
     bench = Bench()
     bench.watch.shadowed(batch(FRAUD, drawn(FRAUD, 8)))

@@ -132,10 +132,10 @@ class DriftWatch:
     # --- the engine's side -------------------------------------------------------------
 
     def answered(self, batch: Batch) -> None:
-        """Some rows may be taken. Does not raise: a model for which it cannot be done is given
-        up."""
+        """Some rows may be taken; none where the inputs are no longer there. Does not raise: a
+        model for which it cannot be done is given up."""
         window = self._windows.get(batch.model.name)
-        if window is not None:
+        if window is not None and batch.inputs:
             try:
                 window.reservoir.offer(batch)
             except Exception as error:  # noqa: BLE001 - answers go out whatever broke
