@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         description="Whether callers may register shared memory, which lets them read and write"
         " what the server may in /dev/shm; by default where only this machine can call.",
     )
+    drift: bool = Field(
+        True,
+        description="Whether a sample of the inputs is compared with the held-out samples of their"
+        " model.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )

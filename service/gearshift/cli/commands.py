@@ -111,6 +111,13 @@ def serve(
             " the server may in /dev/shm.  [default: where only this machine can call]"
         ),
     ] = None,
+    drift: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether a sample of the inputs is compared with the held-out samples of their"
+            " model.  [default: yes]"
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.  [default: info]")
     ] = None,
@@ -139,6 +146,7 @@ def serve(
             on_time_bonus=on_time_bonus,
             drain_seconds=drain_seconds,
             shared_memory=shared_memory,
+            drift=drift,
             log_level=log_level,
             log_format=log_format,
         )
