@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from gearshift.core.cascade import Together
 from gearshift.core.catalog import Late, Model, Standing
@@ -14,17 +13,9 @@ from gearshift.core.request import Ticket
 from gearshift.core.router import may_answer
 from gearshift.core.strand import Strand
 
-
-class StrandKey(NamedTuple):
-    """How many of the variants are below the floor, the pinned variant, weight, rows, whether a
-    late answer still has value, and the canary that its tickets are given to."""
-
-    below: int
-    pinned: str | None
-    weight: float
-    rows: int
-    lenient: bool
-    canary: str | None = None
+StrandKey = tuple[int, str | None, float, int, bool, str | None]
+"""How many of the variants are below the floor, the pinned variant, weight, rows, whether a late
+answer still has value, and the canary that its tickets are given to."""
 
 
 class Lane:
@@ -33,9 +24,9 @@ class Lane:
     __slots__ = (
         "_accuracies",
         "_better",
-        "_canaries",
         "_owed",
         "_strands",
+        "canaries",
         "count",
         "model",
         "runnable",
@@ -48,8 +39,8 @@ class Lane:
         self.count = 0
         """Tickets that wait in all strands."""
         self._accuracies = sorted(variant.accuracy for variant in model.variants)
-        self._canaries = [v for v in model.variants if v.standing is Standing.CANARY]
-        self._owed = dict.fromkeys([canary.name for canary in self._canaries], 0.0)
+        self.canaries = [v for v in model.variants if v.standing is Standing.CANARY]
+        self._owed = dict.fromkeys([canary.name for canary in self.canaries], 0.0)
         """Tickets that each canary has still to get, at most one."""
         self._strands: dict[StrandKey, Strand] = {}
         self.strands: Iterable[Strand] = self._strands.values()
@@ -57,15 +48,15 @@ class Lane:
 
     def key(self, ticket: Ticket, *, lenient: bool = False, canary: str | None = None) -> StrandKey:
         below = bisect_left(self._accuracies, ticket.floor)
-        return StrandKey(below, ticket.variant, ticket.weight, ticket.rows, lenient, canary)
+        return (below, ticket.variant, ticket.weight, ticket.rows, lenient, canary)
 
     def draw(self, ticket: Ticket) -> str | None:
         """The canary that this ticket is given to, if it is its turn: an even share of those that
         it could answer in time and above the floor."""
-        if not self._canaries or ticket.variant is not None:
+        if ticket.variant is not None:
             return None
         budget = ticket.budget if ticket.late is Late.DROP else math.inf
-        for canary in self._canaries:
+        for canary in self.canaries:
             able = any(
                 profile.variant is canary and profile.p99(ticket.rows) <= budget
                 for profile in self.runnable
@@ -89,22 +80,24 @@ class Lane:
 
     def fitting(self, key: StrandKey) -> list[Profile]:
         """The profiles that tickets of this strand accept."""
-        if key.below >= len(self._accuracies):
+        below, pinned, _, rows, _, canary = key
+        if below >= len(self._accuracies):
             return []
-        least = self._accuracies[key.below]
+        least = self._accuracies[below]
         return [
             profile
             for profile in self.runnable
             if profile.least_accuracy >= least
-            and key.rows <= profile.max_batch
-            and may_answer(profile, key.pinned or key.canary)
+            and rows <= profile.max_batch
+            and may_answer(profile, pinned or canary)
         ]
 
     def _new(self, key: StrandKey) -> Strand:
         gears: dict[str, list[Profile]] = {}
         for profile in self.fitting(key):
             gears.setdefault(profile.device, []).append(profile)
-        return Strand(self.model, gears, weight=key.weight, rows=key.rows, lenient=key.lenient)
+        _, _, weight, rows, lenient, _ = key
+        return Strand(self.model, gears, weight=weight, rows=rows, lenient=lenient)
 
     def better(self, profile: Profile, rows: int) -> float:
         """Seconds: the least p99 of any more accurate variant; infinite if there is none."""
@@ -129,11 +122,11 @@ class Lane:
         """Go on with what the strands of `old`, the same model's before, know of their tickets."""
         for key, strand in old._strands.items():
             below = 0
-            if key.below:
+            if key[0]:
                 gears = (profile for found in strand.gears.values() for profile in found)
                 least = min(profile.least_accuracy for profile in gears)
                 below = bisect_left(self._accuracies, least)
-            follows = key._replace(below=below)
+            follows = (below, *key[1:])
             if strand.rate > 0.0 and self.fitting(follows):
                 self.strand(follows).inherit(strand)
 

@@ -101,11 +101,12 @@ class Scheduler:
             self._begin(now)
         budget = ticket.deadline - ticket.arrival
         patient = budget == math.inf
-        key = lane.key(ticket, lenient=patient, canary=lane.draw(ticket))
+        canary = lane.draw(ticket) if lane.canaries else None
+        key = lane.key(ticket, lenient=patient, canary=canary)
         strand = lane.find(key)
         try:
             if strand is None or (strand.quickest > budget and ticket.late is Late.DROP):
-                if key.canary is None:
+                if canary is None:
                     # Raises with the nearest that would work, if none does.
                     fastest(ticket, lane.model, lane.runnable)
                 strand = lane.strand(key)

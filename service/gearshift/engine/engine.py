@@ -218,7 +218,7 @@ class Engine:
         self._decide()
 
     def _dequeue(self, dispatch: Dispatch, now: float) -> list[Flight]:
-        members = [self._settling.of(ticket) for ticket in dispatch.tickets]
+        members = self._settling.all_of(dispatch.tickets)
         for member in members:
             member.dispatched_at = now
         for name, leaving in Counter([m.ticket.service_class for m in members]).items():

@@ -65,6 +65,11 @@ class Settling:
         """Whose ticket this is."""
         return self._flights[ticket.id]
 
+    def all_of(self, tickets: Sequence[Ticket]) -> list[Flight]:
+        """Whose tickets these are."""
+        flights = self._flights
+        return [flights[ticket.id] for ticket in tickets]
+
     def add(self, flight: Flight) -> None:
         """One more waits."""
         if not self._flights:
@@ -87,7 +92,7 @@ class Settling:
         self, dispatch: Dispatch, run: Run, batch: Sequence[Flight], inputs: Tensors
     ) -> list[Flight]:
         """Give each member its rows, or let it go on; the others of its batch are nothing to it.
-        Returns who was answered."""
+        Returns who was answered, if there is a journal."""
         variant, flights, now_of = run.variant, self._flights, self._clock.now
         cascade = dispatch.profile.cascade
         unsure = run.unsure
@@ -123,8 +128,8 @@ class Settling:
             served.append(
                 Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
             )
-            answered.append(member)
             if self._journal is not None:
+                answered.append(member)
                 rows.append(Row(member.request_id, ticket.service_class, begin, ticket.rows))
         if served:
             self._tell(dispatch.model.best_accuracy, variant, answer, served)
