@@ -99,6 +99,10 @@ class ExecutorFailed(RequestError):
         self.reference = reference
 
 
+class FeedbackOff(RequestError):
+    """The setting `feedback` is false here."""
+
+
 class FeedbackUnavailable(RequestError):
     """What was reported cannot be kept now: the feedback database fails, or is too busy."""
 
@@ -139,6 +143,7 @@ ENDINGS: Mapping[type[RequestError], Ending] = {
     NotReady: Ending("UNAVAILABLE", Outcome.SHED),
     ExecutorUnavailable: Ending("UNAVAILABLE", Outcome.FAILED),
     ExecutorFailed: Ending("INTERNAL", Outcome.FAILED),
+    FeedbackOff: Ending("FAILED_PRECONDITION", Outcome.INVALID),
     FeedbackUnavailable: Ending("UNAVAILABLE", Outcome.FAILED),
     Cancelled: Ending("CANCELLED", Outcome.CANCELLED),
     Unauthenticated: Ending("UNAUTHENTICATED", Outcome.INVALID),

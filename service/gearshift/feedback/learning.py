@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import structlog
 
 from gearshift.core import shadowing
 from gearshift.core.catalog import Catalog, Model, Variant
-from gearshift.core.live import Estimate, Kind, estimate, fallen, shrunk
+from gearshift.core.live import Estimate, Kind, Verdict, estimate, fallen, shrunk, verdict
 from gearshift.feedback.answers import Readings
 from gearshift.feedback.book import Book, ByVariant, Standing
 from gearshift.feedback.retry import BROKEN, Retry
@@ -26,12 +26,20 @@ SHADOWS_EVERY = 15.0
 LARGEST_PART = 0.05
 """Of one core's time. With very many labels it is looked less often."""
 
+OnLive = Callable[[Mapping[ByVariant, float]], None]
+"""All live accuracies that there are. Called on the learner's thread."""
+
 OnChange = Callable[[str, Mapping[str, float]], None]
 """A model, and by variant what routing is to go by from now on. Called on the learner's thread."""
 
 
+OnVerdict = Callable[[str, str, Verdict], None]
+"""A model, a canary and what is known about it now, for good. Called on the learner's thread."""
+
+
 class Learner:
-    """Keeps `book` up to date and tells `on_change`, between `start` and `close`.
+    """Keeps `book` up to date and tells `on_change`, between `start` and `close`; and `on_verdict`,
+    of those variants that are `canaries` and have a card, once each.
 
     Whatever it finds is found from the database alone: another process, or this one after a
     restart, finds the same.
@@ -44,12 +52,20 @@ class Learner:
         readings: Readings,
         book: Book,
         on_change: OnChange,
+        on_live: OnLive = lambda live: None,
+        canaries: Collection[ByVariant] = (),
+        on_verdict: OnVerdict = lambda model, variant, verdict: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._models = [m for name, m in catalog.models.items() if name in readings.models]
         self._readings = readings
         self._store = store
         self._book = book
         self._on_change = on_change
+        self._on_live = on_live
+        self._undecided = set(canaries)
+        self._on_verdict = on_verdict
+        self._clock = clock
         self._artifacts: dict[int, tuple[Model, Variant]] = {}
         self._seen: int | None = None
         self._shadows_at = -SHADOWS_EVERY
@@ -102,6 +118,9 @@ class Learner:
                 for variant in model.variants
             }
             changed = dict.fromkeys(self._artifacts, seen)
+            for artifact, decided in self._store.verdicts().items():
+                if artifact in self._artifacts:
+                    self._decided(artifact, decided)
         else:
             changed = self._store.changed(self._seen)
             seen = max(changed.values(), default=self._seen)
@@ -110,6 +129,7 @@ class Learner:
             model, variant = self._artifacts[artifact]
             live = estimate(model.metric, self._store.window(artifact))
             found[model.name, variant.name] = self._standing(model, variant, live)
+            self._judge(artifact, model, variant, live)
         self._seen = seen
         self._tell(found)
 
@@ -123,9 +143,28 @@ class Learner:
         down = fallen(low, live) or (before.fallen and live.value < low)
         return Standing(live, used, down)
 
+    def _judge(self, artifact: int, model: Model, variant: Variant, live: Estimate | None) -> None:
+        if variant.card is None or (model.name, variant.name) not in self._undecided:
+            return
+        judged = verdict(variant.card.accuracy, live)
+        if judged is not Verdict.UNDECIDED:
+            self._decided(artifact, self._store.decide(artifact, judged, self._clock()))
+
+    def _decided(self, artifact: int, decided: Verdict) -> None:
+        model, variant = self._artifacts[artifact]
+        names = (model.name, variant.name)
+        if names in self._undecided:
+            self._undecided.remove(names)
+            log.info("a canary is decided", model=names[0], variant=names[1], verdict=decided.value)
+            self._on_verdict(*names, decided)
+
     def _tell(self, found: Mapping[ByVariant, Standing]) -> None:
         before = self._book.standings
         self._book.standings = {**before, **found}
+        if found:
+            self._on_live(
+                {names: s.live.value for names, s in self._book.standings.items() if s.live}
+            )
         for model in self._models:
             moved = False
             for variant in model.variants:

@@ -29,12 +29,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gearshift.core.catalog import Model, Variant
-from gearshift.core.live import WINDOW, Labelled
+from gearshift.core.live import WINDOW, Labelled, Verdict
 from gearshift.core.shadowing import Shadows
 from gearshift.errors import ConfigurationInvalid
 from gearshift.feedback import schema
 from gearshift.feedback.database import READS, alone_with_labels, connect
-from gearshift.feedback.schema import answers, artifacts, labels
+from gearshift.feedback.schema import answers, artifacts, labels, verdicts
 
 LONGEST_ID = 64
 """Bytes of a request id that are kept as they are; of longer ones a digest is."""
@@ -259,6 +259,22 @@ class Store:
             artifact: _shadows(alone.get(artifact, (0, 0)), cells[artifact])
             for artifact in {*alone, *cells}
         }
+
+    # --- canaries ----------------------------------------------------------------------
+
+    def decide(self, artifact: int, verdict: Verdict, now: float) -> Verdict:
+        """Enter a verdict about a canary, unless there is one; the one that stands."""
+        values = {"artifact": artifact, "verdict": verdict.value, "decided_at": now}
+        asked = select(verdicts.c.verdict).where(verdicts.c.artifact == artifact)
+        with self._writing() as connection:
+            connection.execute(self._insert(verdicts).on_conflict_do_nothing(), [values])
+            return Verdict(connection.execute(asked).scalar_one())
+
+    def verdicts(self) -> dict[int, Verdict]:
+        """All verdicts, by artifact."""
+        with self._reading() as connection:
+            found = connection.execute(select(verdicts.c.artifact, verdicts.c.verdict))
+            return {artifact: Verdict(verdict) for artifact, verdict in found}
 
     # --- bounds ------------------------------------------------------------------------
 

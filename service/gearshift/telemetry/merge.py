@@ -35,6 +35,13 @@ GREATEST = frozenset(
         "gearshift_build_info",
         "gearshift_variant_accuracy",
         "gearshift_variant_artifact_bytes",
+        # Made by each from the same labels in one database.
+        "gearshift_feedback_labels",
+        "gearshift_shadow_accuracy",
+        "gearshift_shadow_accuracy_interval",
+        "gearshift_variant_accuracy_interval",
+        "gearshift_variant_accuracy_used",
+        "gearshift_variant_fallen",
         # Learned by each for itself. The greatest holds whichever process a caller gets.
         "gearshift_variant_latency_seconds",
     }
