@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gearshift.core.catalog import Model, Signature, Variant
+from gearshift.core.reports import Report, Result
 from gearshift.errors import Outcome
 
 Array = npt.NDArray[Any]
@@ -196,6 +197,14 @@ class Journal(Protocol):
 
     def shadowed(self, batch: Batch) -> None:
         """Requests answered before by a lesser variant, run again on the most accurate one."""
+
+
+class Feedback(Protocol):
+    """Takes what was true about earlier answers."""
+
+    async def report(self, reports: Sequence[Report]) -> Sequence[Result]:
+        """What became of each report, in order; what is counted is durable. FeedbackUnavailable
+        if that cannot be said now; reporting the same again counts nothing twice."""
 
 
 @dataclass(slots=True)

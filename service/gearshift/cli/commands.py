@@ -55,7 +55,7 @@ Workers = Annotated[
 StateDir = Annotated[
     Path | None,
     typer.Option(
-        help="Where latency profiles are kept.  [default: ~/.local/state/gearshift]",
+        help="Where latency profiles and feedback are kept.  [default: ~/.local/state/gearshift]",
         show_default=False,
     ),
 ]
@@ -118,6 +118,27 @@ def serve(
             " model.  [default: yes]"
         ),
     ] = None,
+    feedback: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether answers are kept for a while, so that what was true can be reported."
+            "  [default: yes]"
+        ),
+    ] = None,
+    feedback_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Database of answers and labels, as in postgresql://USER@HOST/DATABASE."
+            "  [default: a SQLite file in the state dir]"
+        ),
+    ] = None,
+    feedback_rows: Annotated[
+        int | None,
+        typer.Option(help="Rows of answers that are kept, and as many labels.  [default: 1000000]"),
+    ] = None,
+    feedback_days: Annotated[
+        float | None, typer.Option(help="Days that they are kept.  [default: 30]")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.  [default: info]")
     ] = None,
@@ -147,6 +168,10 @@ def serve(
             drain_seconds=drain_seconds,
             shared_memory=shared_memory,
             drift=drift,
+            feedback=feedback,
+            feedback_url=feedback_url,
+            feedback_rows=feedback_rows,
+            feedback_days=feedback_days,
             log_level=log_level,
             log_format=log_format,
         )

@@ -15,13 +15,12 @@ import numpy.typing as npt
 
 from gearshift.compress.embeddings import ROUNDS, rank1, tar_at_far
 from gearshift.compress.embeddings import Metric as EmbeddingMetric
+from gearshift.core import intervals
 from gearshift.core.card import Measurement
 
 Values = npt.NDArray[np.float64]
 Metric = Callable[[npt.NDArray[np.int64], npt.NDArray[np.float32], Values], float]
 
-Z95 = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution: both tails hold 5 %."""
 BOOTSTRAP_ROUNDS = 1_000
 
 
@@ -113,11 +112,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """The score interval of a share (Wilson, 1927): honest near 0 and 1, unlike Wald's."""
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} successes of {n} is no share")
-    share = successes / n
-    spread = Z95**2 / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return intervals.wilson(successes / n, n)
 
 
 def bootstrap(

@@ -43,7 +43,7 @@ class GearshiftCollector(Collector):
         variants = list(ledger.variants.values())
         yield self._requests()
         yield from _by_class(classes)
-        yield from _by_variant(variants)
+        yield from _by_variant(variants, ledger.live)
         yield from self._cascades()
         yield self._latencies()
         yield self._busy()
@@ -166,7 +166,9 @@ def _by_class(books: Iterable[ClassBook]) -> Iterator[Metric]:
     yield from (duration, queue, slack, accuracy, deficit, depth)
 
 
-def _by_variant(books: Iterable[VariantBook]) -> Iterator[Metric]:
+def _by_variant(
+    books: Iterable[VariantBook], live: Mapping[tuple[str, str], float]
+) -> Iterator[Metric]:
     compute = HistogramMetricFamily(
         "gearshift_compute_duration_seconds", "Time that a worker took for one batch."
     )
@@ -186,6 +188,8 @@ def _by_variant(books: Iterable[VariantBook]) -> Iterator[Metric]:
         add_distribution(compute, labels, book.compute)
         add_distribution(rows, labels, book.rows)
         accuracy.add_metric((*values, variant.source), variant.accuracy)
+        if values in live:
+            accuracy.add_metric((*values, "live"), live[values])
         size.add_metric(values, variant.artifact_bytes)
     yield from (compute, rows, accuracy, size)
 

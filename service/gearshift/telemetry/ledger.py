@@ -6,6 +6,7 @@ the number of books, and with it of time series, is fixed when the catalog is lo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gearshift.core.catalog import Catalog, Variant
@@ -85,6 +86,8 @@ class Ledger:
         """Seconds by worker and device."""
         self.profiles: list[tuple[VariantBook, Profile]] = []
         """Whose latency is shown, read anew for every page: it is learned on the way."""
+        self.live: Mapping[tuple[str, str], float] = {}
+        """Accuracy from feedback by model and variant, of those of which enough is known."""
         self.classes = {("", ""): ClassBook("", "")}
         self.variants: dict[tuple[str, str], VariantBook] = {}
         self.versions: dict[tuple[str, int], VariantBook] = {}

@@ -43,6 +43,13 @@ GREATEST = frozenset(
         "gearshift_variant_artifact_bytes",
         "gearshift_cascade_accuracy",
         "gearshift_cascade_expected_share",
+        # Made by each from the same labels in one database.
+        "gearshift_feedback_labels",
+        "gearshift_shadow_accuracy",
+        "gearshift_shadow_accuracy_interval",
+        "gearshift_variant_accuracy_interval",
+        "gearshift_variant_accuracy_used",
+        "gearshift_variant_fallen",
         # Learned by each for itself. The greatest holds whichever process a caller gets.
         "gearshift_variant_latency_seconds",
         # Seen by each in its own share of the inputs: where one has enough rows, it may be right.

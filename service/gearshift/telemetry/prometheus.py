@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -73,6 +73,11 @@ class PrometheusTelemetry:
             for profile in profiles
             if id(profile.variant) in owner
         ]
+
+    def learned(self, live: Mapping[tuple[str, str], float]) -> None:
+        """Show these accuracies from feedback, by model and variant, in place of those shown
+        before. Called on any thread."""
+        self._ledger.live = dict(live)
 
     # --- events ------------------------------------------------------------------------
 
