@@ -15,6 +15,7 @@ from rich.console import Console
 from gearshift import __version__
 from gearshift.app.settings import Settings, load_settings
 from gearshift.cli.cascade import cascade
+from gearshift.cli.explain import explain
 from gearshift.cli.options import Config, Provider, Repository, StateDir, Workers
 from gearshift.cli.process import COMMAND, serve_process
 from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
@@ -281,6 +282,7 @@ def _plain(line: str) -> None:
 
 
 app.command()(cascade)
+app.command()(explain)
 app.command()(simulate)
 app.command()(study)
 app.command(COMMAND, hidden=True)(serve_process)

@@ -16,9 +16,11 @@ from itertools import count
 import structlog
 
 from gearshift.core.catalog import Catalog, Late, Variant
+from gearshift.core.explain import Explanation
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.scheduler import Dispatch, Drop, Refused, Scheduler
 from gearshift.engine.batch import assemble, check_outputs, failed
+from gearshift.engine.explaining import explained
 from gearshift.engine.flight import Answer, Flight, Guard, Reply, Run
 from gearshift.engine.planning import Planning
 from gearshift.errors import (
@@ -45,6 +47,8 @@ from gearshift.ports import (
 )
 
 log = structlog.get_logger(__name__)
+
+NOT_READY = "the server is starting or shutting down; try again shortly"
 
 
 class Engine:
@@ -116,7 +120,7 @@ class Engine:
         ticket: Ticket | None = None
         try:
             if not self._accepting:
-                raise NotReady("the server is starting or shutting down; try again shortly")
+                raise NotReady(NOT_READY)
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
             verdict = self._scheduler.admit(ticket, self.clock.now())
@@ -159,6 +163,13 @@ class Engine:
                 duration=self.clock.now() - arrival,
             )
         )
+
+    def explain(self, request: Request) -> Explanation:
+        """What would become of such a request now. Raises as `submit` does what is wrong with it;
+        nothing is taken in, and nothing is counted."""
+        if not self._accepting:
+            raise NotReady(NOT_READY)
+        return explained(self._scheduler, self.catalog, request, self.clock.now())
 
     # --- decisions ---------------------------------------------------------------------
 
