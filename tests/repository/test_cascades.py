@@ -48,7 +48,7 @@ def write(folder: Folder, **changes: Any) -> None:
         costs=(RelativeCost(batch=1, share=0.4),),
         data="d",
         rows_sha256="b",
-        command="gearshift cascade fraud",
+        command="gearshift cascade fraud --within 0.2",
     )
     (folder.model / "both").mkdir()
     document = json.loads(card.to_json()) | changes
@@ -94,7 +94,7 @@ def test_another_artifact_is_to_be_learned_again(folder: Folder) -> None:
     folder.write_card("small", card_for(artifact, "small", 0.7))
     (problem,) = folder.problems()
     assert (problem.file, problem.key) == (FILE, "first_sha256")
-    assert "run `gearshift cascade fraud` again" in problem.message
+    assert "run `gearshift cascade fraud --within 0.2` again" in problem.message
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,15 @@ def with_express(
     return Profiles(catalog.models, placed), (express, *workers)
 
 
-def load_catalog(settings: Settings, executors: Mapping[str, Executor]) -> Catalog:
-    """The repository as a catalog; RepositoryInvalid with every mistake in it."""
+def load_catalog(
+    settings: Settings, executors: Mapping[str, Executor], *, unlearned: bool = False
+) -> Catalog:
+    """The repository as a catalog; RepositoryInvalid with every mistake in it. With `unlearned`
+    cascades are as declared, for who learns them."""
     return load(
-        settings.repository, {name: executor.inspect for name, executor in executors.items()}
+        settings.repository,
+        {name: executor.inspect for name, executor in executors.items()},
+        unlearned=unlearned,
     )
 
 

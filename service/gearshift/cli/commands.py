@@ -14,6 +14,9 @@ from rich.console import Console
 
 from gearshift import __version__
 from gearshift.app.settings import Settings, load_settings
+from gearshift.cli.cascade import cascade
+from gearshift.cli.explain import explain
+from gearshift.cli.options import Config, Provider, Repository, StateDir, Workers
 from gearshift.cli.process import COMMAND, serve_process
 from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
 from gearshift.cli.simulate import simulate
@@ -32,42 +35,6 @@ app = typer.Typer(
 )
 
 out = Console()
-
-Repository = Annotated[
-    Path | None,
-    typer.Option(
-        "--repository",
-        "-r",
-        help="Folder with one folder per model, each with a model.toml.  [default: model_repo]",
-        show_default=False,
-    ),
-]
-Config = Annotated[
-    Path | None, typer.Option(help="TOML file with settings, named like the options.")
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        help="Batches that run at the same time, one thread each.  [default: one per core]",
-        show_default=False,
-    ),
-]
-StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where latency profiles and feedback are kept.  [default: ~/.local/state/gearshift]",
-        show_default=False,
-    ),
-]
-Provider = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--provider",
-        help="ONNX Runtime provider, best first; may be given several times."
-        "  [default: the best installed]",
-        show_default=False,
-    ),
-]
 
 
 @app.command()
@@ -213,9 +180,10 @@ def check(
         executors = parts.make_executors(settings)
         catalog = parts.load_catalog(settings, executors)
         variants = sum(len(model.variants) for model in catalog.models.values())
+        cascades = sum(len(model.cascades) for model in catalog.models.values())
         out.print(
-            f"{settings.repository}: {len(catalog.models)} model(s) with {variants} variants,"
-            f" no mistakes",
+            f"{settings.repository}: {len(catalog.models)} model(s) with {variants} variants and"
+            f" {cascades} cascades, no mistakes",
             highlight=False,
         )
 
@@ -346,6 +314,8 @@ def _plain(line: str) -> None:
     out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+app.command()(cascade)
+app.command()(explain)
 app.command()(simulate)
 app.command()(study)
 app.command(COMMAND, hidden=True)(serve_process)

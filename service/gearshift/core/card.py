@@ -84,8 +84,8 @@ class Card:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelativeCost:
     """What a row costs on average as a share of what it costs with `then` alone, where `batch`
-    rows run at once: the median of the first variant, plus the share that goes on of the
-    second's."""
+    rows run at once: the time of the first variant and of seeing how sure it is, plus the share
+    that goes on of the second's."""
 
     batch: int
     share: float

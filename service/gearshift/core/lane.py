@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from copy import copy
 
 from gearshift.core.cascade import Together
 from gearshift.core.catalog import Late, Model, Standing
@@ -45,6 +46,14 @@ class Lane:
         self._strands: dict[StrandKey, Strand] = {}
         self.strands: Iterable[Strand] = self._strands.values()
         self._better: dict[tuple[Profile, int], float] = {}
+
+    def copy(self) -> Lane:
+        """The same, going on apart from this."""
+        copied = copy(self)
+        copied._strands = {key: strand.copy() for key, strand in self._strands.items()}
+        copied.strands = copied._strands.values()
+        copied._better, copied._owed = dict(self._better), dict(self._owed)
+        return copied
 
     def key(self, ticket: Ticket, *, lenient: bool = False, canary: str | None = None) -> StrandKey:
         below = bisect_left(self._accuracies, ticket.floor)

@@ -11,6 +11,7 @@ import math
 import sys
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 from gearshift.core.catalog import Model
 from gearshift.core.profile import Profile
@@ -107,6 +108,12 @@ class Strand:
         # What was dispatched, and when, since the slack was last asked for.
         self._dispatched: list[tuple[Sequence[Key], float]] = []
         self.measure_quickest()
+
+    def copy(self) -> Strand:
+        """The same, going on apart from this."""
+        copied = copy(self)
+        copied.keys, copied._dispatched = list(self.keys), list(self._dispatched)
+        return copied
 
     def __len__(self) -> int:
         return len(self.keys) - self.start

@@ -28,9 +28,14 @@ def confidence(outputs: Tensors, model: Model) -> Confidence:
     No row's confidence depends on its neighbours. NaN counts as not sure at all. ValueError as
     in `check_confidence`.
     """
+    return confidence_of(model)(outputs)
+
+
+def confidence_of(model: Model) -> Callable[[Tensors], Confidence]:
+    """The same as a function of the outputs alone, for who asks it often."""
     measure = _measure(model.metric, model.signature)
-    sure = measure(np.asarray(outputs[model.signature.outputs[0].name], np.float64))
-    return np.nan_to_num(sure, nan=0.0)
+    name = model.signature.outputs[0].name
+    return lambda outputs: measure(np.asarray(outputs[name], np.float64))
 
 
 def check_confidence(metric: str, signature: Signature) -> None:
@@ -41,19 +46,25 @@ def check_confidence(metric: str, signature: Signature) -> None:
 def _of_classes(values: Array) -> Confidence:
     """(rows, classes): probabilities as they are, anything else by its softmax."""
     flat = values.reshape(len(values), -1)
-    highest = flat.max(axis=1)
+    highest: Confidence = flat.max(axis=1)
     given = (flat.min(axis=1) >= 0.0) & (np.abs(flat.sum(axis=1) - 1.0) <= SUM)
-    # The softmax of the largest: all others relative to it, so that nothing overflows.
+    if given.all():
+        return np.minimum(highest, 1.0)
     with np.errstate(invalid="ignore"):
+        # The softmax of the largest: all others relative to it, so that nothing overflows.
         softmax = 1.0 / np.exp(flat - highest[:, None]).sum(axis=1)
-    sure: Confidence = np.where(given, np.minimum(highest, 1.0), softmax)
-    return sure
+    return _sure_of_numbers(np.where(given, np.minimum(highest, 1.0), softmax))
 
 
 def _of_score(values: Array) -> Confidence:
     """(rows, 1) or (rows,), scores in [0, 1]; beyond them nobody can be surer."""
-    score = np.clip(values.reshape(len(values)), 0.0, 1.0)
-    sure: Confidence = np.maximum(score, 1.0 - score)
+    score = values.reshape(len(values))
+    return _sure_of_numbers(np.minimum(np.maximum(score, 1.0 - score), 1.0))
+
+
+def _sure_of_numbers(sure: Confidence) -> Confidence:
+    # NaN is below no threshold: its row would not go on.
+    sure[sure != sure] = 0.0
     return sure
 
 

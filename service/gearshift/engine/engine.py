@@ -19,11 +19,13 @@ import structlog
 from gearshift.core.cascade import second_ticket
 from gearshift.core.catalog import Catalog, Standing
 from gearshift.core.decisions import Dispatch, Drop, Refused
+from gearshift.core.explain import Explanation
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine.batch import assemble, check_outputs, failed
 from gearshift.engine.cascade import unsure_rows
+from gearshift.engine.explaining import explained
 from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run
 from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
@@ -43,6 +45,8 @@ from gearshift.ports import (
 )
 
 log = structlog.get_logger(__name__)
+
+NOT_READY = "the server is starting or shutting down; try again shortly"
 
 
 class Engine:
@@ -125,7 +129,7 @@ class Engine:
         ticket: Ticket | None = None
         try:
             if not self._accepting:
-                raise NotReady("the server is starting or shutting down; try again shortly")
+                raise NotReady(NOT_READY)
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
             verdict = self._scheduler.admit(ticket, self.clock.now())
@@ -179,6 +183,13 @@ class Engine:
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._plan_decide()
         return True
+
+    def explain(self, request: Request) -> Explanation:
+        """What would become of such a request now. Raises as `submit` does what is wrong with it;
+        nothing is taken in, and nothing is counted."""
+        if not self._accepting:
+            raise NotReady(NOT_READY)
+        return explained(self._scheduler, self.catalog, request, self.clock.now())
 
     # --- decisions ---------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class CascadeLoader:
         file = self._root.relative(path)
         complaint = self._root.complaint(path)
         if complaint is not None:
-            hint = f"; learn it with {_command(self._folder)}" if complaint == ABSENT else ""
+            hint = f"; learn it with `{_command(self._folder)}`" if complaint == ABSENT else ""
             self._findings.add(file, "", complaint + hint)
             return None
         held = read_card(path, file, self._findings, CascadeFile)
@@ -133,6 +133,7 @@ def _contradictions(
     then: Variant,
 ) -> Iterator[Mistake]:
     """Where what was learned is not about this cascade, these artifacts, or contradicts itself."""
+    again = f"run `{card.command or _command(folder)}` again"
     if card.schema != CASCADE_SCHEMA:
         yield "schema", f"{card.schema} is not the format read here; expected {CASCADE_SCHEMA}"
     for key, said, expected in (
@@ -142,7 +143,7 @@ def _contradictions(
         ("then", card.then, entry.then),
     ):
         if said != expected:
-            yield key, f"was learned for {said!r}; here it is {expected!r}; {_again(folder)}"
+            yield key, f"was learned for {said!r}; here it is {expected!r}; {again}"
     for key, said, variant in (
         ("first_sha256", card.first_sha256, first),
         ("then_sha256", card.then_sha256, then),
@@ -151,13 +152,13 @@ def _contradictions(
             yield (
                 key,
                 f"was learned with another artifact: {said[:12]!r}..., but that of"
-                f" {variant.name!r} has {variant.artifact_sha256[:12]!r}...; {_again(folder)}",
+                f" {variant.name!r} has {variant.artifact_sha256[:12]!r}...; {again}",
             )
     if metric is not None and card.accuracy.metric != metric:
         yield (
             "accuracy.metric",
             f"measured {card.accuracy.metric!r}, but the metric of the model is {metric!r};"
-            f" {_again(folder)}",
+            f" {again}",
         )
     for key, value in (("threshold", card.threshold), ("escalated", card.escalated)):
         if not 0.0 <= value <= 1.0:
@@ -166,9 +167,5 @@ def _contradictions(
     yield from inconsistent("difference", card.difference)
 
 
-def _again(folder: Path) -> str:
-    return f"run {_command(folder)} again"
-
-
 def _command(folder: Path) -> str:
-    return f"`gearshift cascade {folder.name}`"
+    return f"gearshift cascade {folder.name}"

@@ -20,6 +20,7 @@ from gearshift.errors import CannotListen
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
 from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
+from gearshift.rpc.control import GearshiftServicer
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
@@ -27,8 +28,10 @@ from gearshift.rpc.methods import Methods
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.wire import Call, read_call
+from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 
 INFERENCE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
 LIVE = "live"
 """Health service that serves as long as the process runs: for liveness probes, which must
 not kill a server for draining."""
@@ -169,6 +172,7 @@ async def make_server(
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
         InferenceServicer(engine, memory, everyone), methods
     )
+    gearshift_pb2_grpc.add_GearshiftServicer_to_server(GearshiftServicer(engine), methods)
     inferences = Inferences(engine, memory)
     methods.add_direct(f"/{INFERENCE}/ModelInfer", inferences.unary)
     methods.add_stream(
@@ -177,12 +181,12 @@ async def make_server(
     )
     checked = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
-    services = ["", INFERENCE, *engine.catalog.models]
+    services = ["", INFERENCE, CONTROL, *engine.catalog.models]
     for service in (*services, LIVE):
         await checked.set(service, health_pb2.HealthCheckResponse.SERVING)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         reflection.aio.ReflectionServicer(
-            (INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            (INFERENCE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
         ),
         methods,
     )
