@@ -157,6 +157,7 @@ class Engine:
                 outcome=ending.outcome,
                 status=ending.status,
                 duration=self.clock.now() - arrival,
+                message=str(error),
             )
         )
 
@@ -319,7 +320,7 @@ class Engine:
             self._forget(member)
             problem = member.reply(Answer(run, ticket, dispatch.reason(ticket), first))
             if problem is not None:
-                self._count(member, ending_of(problem), variant)
+                self._count(member, problem, ending_of(problem), variant)
                 continue
             arrival = ticket.arrival
             served.append(
@@ -340,7 +341,7 @@ class Engine:
         elif isinstance(error, DeadlineExpired):
             ending = Ending(ending.status, Outcome.LATE)
         self._forget(flight)
-        self._count(flight, ending, variant)
+        self._count(flight, error, ending, variant)
         flight.reply(error)
 
     def _forget(self, flight: Flight) -> None:
@@ -348,7 +349,9 @@ class Engine:
         if not self._flights:
             self._empty.set()
 
-    def _count(self, flight: Flight, ending: Ending, variant: Variant | None) -> None:
+    def _count(
+        self, flight: Flight, error: Exception, ending: Ending, variant: Variant | None
+    ) -> None:
         """Count a request that ended without an answer."""
         ticket, now = flight.ticket, self.clock.now()
         if variant is None and ticket.variant is not None:
@@ -363,6 +366,7 @@ class Engine:
                 status=ending.status,
                 duration=now - ticket.arrival,
                 slack=ticket.deadline - now if ticket.deadline < math.inf else None,
+                message=str(error) if isinstance(error, RequestError) else "internal error",
             )
         )
 

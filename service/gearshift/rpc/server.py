@@ -20,6 +20,7 @@ from gearshift.errors import CannotListen
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
 from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
+from gearshift.rpc.frontier import Frontier, FrontierServicer
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
@@ -27,8 +28,10 @@ from gearshift.rpc.methods import Methods
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.wire import Call, read_call
+from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 
 INFERENCE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+GEARSHIFT = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
 LIVE = "live"
 """Health service that serves as long as the process runs: for liveness probes, which must
 not kill a server for draining."""
@@ -160,10 +163,15 @@ class RpcServer:
 
 
 async def make_server(
-    engine: Engine, *, shared_memory: bool, everyone: Everyone | None = None
+    engine: Engine,
+    *,
+    shared_memory: bool,
+    everyone: Everyone | None = None,
+    frontier: Frontier | None = None,
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
-    register it; `everyone` tells the statistics of all, where other processes serve as well."""
+    register it; `everyone` tells the statistics of all, where other processes serve as well;
+    `frontier` is what WatchFrontier shows, without which that method is not there."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
@@ -175,14 +183,18 @@ async def make_server(
         f"/{INFERENCE}/ModelStreamInfer",
         lambda stream, call, shapes: InferStream(stream, call, shapes, inferences),
     )
+    if frontier is not None:
+        gearshift_pb2_grpc.add_GearshiftServicer_to_server(
+            FrontierServicer(engine, frontier), methods
+        )
     checked = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
-    services = ["", INFERENCE, *engine.catalog.models]
+    services = ["", INFERENCE, GEARSHIFT, *engine.catalog.models]
     for service in (*services, LIVE):
         await checked.set(service, health_pb2.HealthCheckResponse.SERVING)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         reflection.aio.ReflectionServicer(
-            (INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            (INFERENCE, GEARSHIFT, health.SERVICE_NAME, reflection.SERVICE_NAME)
         ),
         methods,
     )
@@ -192,8 +204,15 @@ async def make_server(
     return server
 
 
-async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = True) -> RpcServer:
+async def serve(
+    engine: Engine,
+    host: str,
+    port: int,
+    *,
+    shared_memory: bool = True,
+    frontier: Frontier | None = None,
+) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
-    server = await make_server(engine, shared_memory=shared_memory)
+    server = await make_server(engine, shared_memory=shared_memory, frontier=frontier)
     await server.listen(host, port)
     return server
