@@ -22,8 +22,8 @@ async function look() {
         throw new Error(`status ${response.status}`);
       }
       show(await response.json());
-    } catch (error) {
-      lost(error);
+    } catch {
+      lost();
     }
   }
   timer = setTimeout(look, EVERY);
@@ -59,13 +59,12 @@ function state(name, word) {
   say(find("state").querySelector(".word"), word);
 }
 
-function lost(error) {
+function lost() {
   document.body.classList.add("stale");
   state("lost", "no answer");
   const since = seen === null ? "" : ` since ${clock(seen)}; the figures below are from then`;
   find("banner").hidden = false;
   say(find("banner"), `The server does not answer${since}. Trying again every ${EVERY / 1000} s. Is gearshift serve still running, and is this address right?`);
-  console.warn(error);
 }
 
 explain.begin(find("explain-form"), find("explain-answer"));
