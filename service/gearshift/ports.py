@@ -94,6 +94,7 @@ class Settled:
     `model` and `service_class` are names from the catalog or "" (a caller's unknown name
     never becomes a label). `variant` is who ran it or was pinned, "" if none; `version`
     its number, 0 if none. `slack` is deadline minus settling time, None without a deadline.
+    `message` is what the caller reads, and may quote what the caller sent.
     """
 
     model: str
@@ -104,6 +105,7 @@ class Settled:
     status: str
     duration: float
     slack: float | None = None
+    message: str = ""
 
 
 class Served(NamedTuple):

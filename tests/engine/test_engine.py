@@ -442,3 +442,22 @@ async def test_a_drain_ends_in_time_even_if_a_run_does_not():
     assert [type(r) for r in results] == [NotReady] * 3
     assert bench.loop.time() == pytest.approx(2.001)
     await asyncio.sleep(0)
+
+
+@virtual
+async def test_telemetry_hears_what_a_refused_caller_reads():
+    bench = Bench(duration=lambda variant, rows: 1.0)
+    events = []
+    bench.telemetry.settled = events.append
+    told = []
+    asked = [
+        bench.ask(budget=1),
+        bench.ask(service_class="realtime", latency_budget_ms=0.5),
+        bench.ask(service_class="realtime", variant="small"),
+        bench.ask(service_class="realtime", variant="small"),
+    ]
+    for result in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(result, Exception)
+        told.append(str(result))
+    assert sorted(event.message for event in events) == sorted(told)
+    assert all(told)

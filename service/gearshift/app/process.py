@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Callable
 
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
+from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
 from gearshift.rpc import RpcServer, make_server, statistics
 from gearshift.telemetry import PrometheusTelemetry
@@ -29,14 +31,20 @@ async def serve_behind(
     catalog = load_catalog(settings, executors)
     telemetry = PrometheusTelemetry(catalog)
     loop = asyncio.get_running_loop()
-    parent.show(lambda: telemetry.exposition()[0], lambda: telemetry.triton_exposition()[0])
+    parent.show(
+        lambda: telemetry.exposition()[0],
+        lambda: telemetry.triton_exposition()[0],
+        lambda: json.dumps(telemetry.beside()).encode(),
+    )
     try:
         engine = await start_engine(
             settings, catalog, executors, telemetry, get_on, orders.first_worker
         )
         parent.show_statistics(lambda: _on(loop, lambda: statistics.of_process(engine)))
         # A region is registered with one process, and the next request may reach another.
-        rpc = await make_server(engine, shared_memory=False, everyone=parent.sum)
+        rpc = await make_server(
+            engine, shared_memory=False, everyone=parent.sum, frontier=lambda: _frontier(parent)
+        )
         stop = asyncio.Event()
         # The parent may say it, and whoever ends a whole group of processes says it to each: a
         # second word changes nothing here, it is the parent whose end ends all at once.
@@ -57,6 +65,10 @@ async def serve_behind(
     finally:
         for executor in executors.values():
             executor.close()
+
+
+async def _frontier(parent: Parent) -> View:
+    return unpacked(await parent.frontier())
 
 
 async def _all_end(all_stop: asyncio.Event, stop: asyncio.Event, rpc: RpcServer) -> None:

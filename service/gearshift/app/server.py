@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
@@ -9,8 +10,9 @@ from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.http import HttpServer, create_app
 from gearshift.processes import bound, release
+from gearshift.rpc import Explainer
 from gearshift.rpc import serve as serve_rpc
-from gearshift.telemetry import PrometheusTelemetry
+from gearshift.telemetry import FrontierWatch, PrometheusTelemetry, board
 
 
 async def serve(
@@ -27,13 +29,24 @@ async def serve(
     catalog = load_catalog(settings, executors)
     telemetry = PrometheusTelemetry(catalog)
     serving = False
+    watch = FrontierWatch(telemetry.families)
+    explainer = Explainer()
     http = HttpServer(
-        create_app(telemetry.exposition, lambda: serving, telemetry.triton_exposition),
+        create_app(
+            exposition=telemetry.exposition,
+            triton=telemetry.triton_exposition,
+            is_ready=lambda: serving,
+            board=lambda: board(
+                watch, [telemetry.beside()], ready=serving, grpc_port=explainer.port
+            ),
+            explain=explainer,
+        ),
         settings.host,
         settings.http_port,
     )
     http.start()
     try:
+        watch.start()
         engine = await start_engine(settings, catalog, executors, telemetry, on_progress)
         # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.
         stop = stop_on_signal()
@@ -42,7 +55,9 @@ async def serve(
             settings.host,
             settings.grpc_port,
             shared_memory=settings.registers_shared_memory,
+            frontier=lambda: asyncio.to_thread(watch.view),
         )
+        explainer.listening(settings.host, rpc.port)
         serving = True
         announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
         await stop.wait()
@@ -50,6 +65,7 @@ async def serve(
         await rpc.not_serving()
         await drain(settings, engine, rpc)
     finally:
+        watch.stop()
         http.stop()
         for executor in executors.values():
             executor.close()

@@ -39,7 +39,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that both ports listen on.")
     grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     http_port: int = Field(
-        8002, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0: a free one."
+        8002,
+        ge=0,
+        le=65535,
+        description="Port of the page at /, of /metrics, /healthz and /readyz; 0: a free one.",
     )
     workers: int = Field(
         default_factory=lambda: len(usable_cores()) or os.cpu_count() or 1,

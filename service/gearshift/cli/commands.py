@@ -22,6 +22,7 @@ from gearshift.cli.running import configure_logs, failing_clearly, progress_bar,
 from gearshift.cli.simulate import simulate
 from gearshift.cli.study import study
 from gearshift.cli.tables import models_table, profiles_table
+from gearshift.cli.top import top
 
 app = typer.Typer(
     name="gearshift",
@@ -48,7 +49,10 @@ def serve(
     ] = None,
     http_port: Annotated[
         int | None,
-        typer.Option(help="Port of /metrics, /healthz, /readyz; 0: a free one.  [default: 8002]"),
+        typer.Option(
+            help="Port of the page at /, of /metrics, /healthz and /readyz; 0: a free one."
+            "  [default: 8002]"
+        ),
     ] = None,
     workers: Workers = None,
     processes: Annotated[
@@ -318,6 +322,7 @@ app.command()(cascade)
 app.command()(explain)
 app.command()(simulate)
 app.command()(study)
+app.command()(top)
 app.command(COMMAND, hidden=True)(serve_process)
 
 

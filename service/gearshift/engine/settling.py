@@ -122,7 +122,7 @@ class Settling:
             self._forget(member)
             problem = member.reply(answer)
             if problem is not None:
-                self._count(member, ending_of(problem), variant)
+                self._count(member, problem, ending_of(problem), variant)
                 continue
             arrival = ticket.arrival
             served.append(
@@ -156,7 +156,7 @@ class Settling:
         self._forget(member)
         problem = member.reply(answer)
         if problem is not None:
-            self._count(member, ending_of(problem), run.variant)
+            self._count(member, problem, ending_of(problem), run.variant)
             return
         arrival = ticket.arrival
         served = Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
@@ -203,7 +203,7 @@ class Settling:
         if flight.dispatched_at is not None and isinstance(error, DeadlineExpired):
             ending = Ending(ending.status, Outcome.LATE)
         self._forget(flight)
-        self._count(flight, ending, variant)
+        self._count(flight, error, ending, variant)
         flight.reply(error)
 
     def refused(
@@ -227,6 +227,7 @@ class Settling:
                 outcome=ending.outcome,
                 status=ending.status,
                 duration=self._clock.now() - arrival,
+                message=str(error),
             )
         )
 
@@ -235,7 +236,9 @@ class Settling:
         if not self._flights:
             self._empty.set()
 
-    def _count(self, flight: Flight, ending: Ending, variant: Variant | None) -> None:
+    def _count(
+        self, flight: Flight, error: Exception, ending: Ending, variant: Variant | None
+    ) -> None:
         """Count a request that ended without an answer."""
         ticket, now = flight.own, self._clock.now()
         if variant is None:
@@ -250,6 +253,7 @@ class Settling:
                 status=ending.status,
                 duration=now - ticket.arrival,
                 slack=ticket.deadline - now if ticket.deadline < math.inf else None,
+                message=str(error) if isinstance(error, RequestError) else "internal error",
             )
         )
 

@@ -18,9 +18,11 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from gearshift.engine import Engine
 from gearshift.errors import CannotListen
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
+from gearshift.ports import Feedback
 from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.control import GearshiftServicer
+from gearshift.rpc.frontier import Frontier
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
@@ -163,16 +165,24 @@ class RpcServer:
 
 
 async def make_server(
-    engine: Engine, *, shared_memory: bool, everyone: Everyone | None = None
+    engine: Engine,
+    *,
+    shared_memory: bool,
+    everyone: Everyone | None = None,
+    feedback: Feedback | None = None,
+    frontier: Frontier | None = None,
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
-    register it; `everyone` tells the statistics of all, where other processes serve as well."""
+    register it; `everyone` tells the statistics of all, where other processes serve as well;
+    `feedback` rules on reports, `frontier` is what WatchFrontier shows."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
         InferenceServicer(engine, memory, everyone), methods
     )
-    gearshift_pb2_grpc.add_GearshiftServicer_to_server(GearshiftServicer(engine), methods)
+    gearshift_pb2_grpc.add_GearshiftServicer_to_server(
+        GearshiftServicer(engine, feedback, frontier), methods
+    )
     inferences = Inferences(engine, memory)
     methods.add_direct(f"/{INFERENCE}/ModelInfer", inferences.unary)
     methods.add_stream(
@@ -196,8 +206,18 @@ async def make_server(
     return server
 
 
-async def serve(engine: Engine, host: str, port: int, *, shared_memory: bool = True) -> RpcServer:
+async def serve(
+    engine: Engine,
+    host: str,
+    port: int,
+    *,
+    shared_memory: bool = True,
+    feedback: Feedback | None = None,
+    frontier: Frontier | None = None,
+) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
-    server = await make_server(engine, shared_memory=shared_memory)
+    server = await make_server(
+        engine, shared_memory=shared_memory, feedback=feedback, frontier=frontier
+    )
     await server.listen(host, port)
     return server
