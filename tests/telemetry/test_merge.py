@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from builders import make_catalog, make_model
 from gearshift.core.profile import LatencyPoint, Profile
+from gearshift.feedback import Book, FeedbackCollector, Readings
 from gearshift.ports import Answered, Ran, Served
 from gearshift.telemetry import PrometheusTelemetry
 from gearshift.telemetry.merge import GREATEST, SUMMED, Fleet, Past, merge
@@ -123,6 +124,7 @@ def test_every_gauge_and_quantile_has_its_rule() -> None:
     telemetry = worked(1, 1)
     variants = telemetry.catalog.model("a").variants
     telemetry.profiled(Profile(v, "cpu", [LatencyPoint(1, 0.001, 0.002)], 8) for v in variants)
+    telemetry.registry.register(FeedbackCollector(Book(), Readings(telemetry.catalog)))
     levels = set()
     for made in (telemetry.exposition()[0], telemetry.triton_exposition()[0]):
         for family in text_string_to_metric_families(made.decode()):
