@@ -53,9 +53,13 @@ class Place:
             lambda model, used: self.told.append((model, dict(used))),
         )
 
-    def batch(self, model: str, answers, ids, variant: str = "small", rows: int = 1) -> Batch:
+    def batch(self, model: str, answers, ids, **options) -> Batch:
+        return self.batch_of(self.catalog, model, answers, ids, **options)
+
+    @staticmethod
+    def batch_of(catalog: Catalog, model: str, answers, ids, variant="small", rows=1) -> Batch:
         """Requests of `rows` rows each. Answers: the class, or the score."""
-        known = self.catalog.model(model)
+        known = catalog.model(model)
         values = np.asarray(answers)
         if known.metric == "average_precision":
             outputs = values.astype(np.float32).reshape(-1, 1)

@@ -18,6 +18,7 @@ from gearshift.core.drift import Shift
 from gearshift.core.profile import LatencyPoint, Profile
 from gearshift.drift import DriftCollector
 from gearshift.drift.watch import Drift
+from gearshift.feedback import Book, FeedbackCollector, Readings
 from gearshift.ports import Answered, Ran, Served
 from gearshift.telemetry import PrometheusTelemetry
 from gearshift.telemetry.merge import GREATEST, SUMMED, Fleet, Past, merged, page_of
@@ -152,6 +153,7 @@ def test_every_gauge_and_quantile_has_its_rule() -> None:
     telemetry = worked(1, 1)
     variants = telemetry.catalog.model("a").variants
     telemetry.profiled(Profile(v, "cpu", [LatencyPoint(1, 0.001, 0.002)], 8) for v in variants)
+    telemetry.registry.register(FeedbackCollector(Book(), Readings(telemetry.catalog)))
     levels = set()
     for made in (
         telemetry.exposition()[0],

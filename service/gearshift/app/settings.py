@@ -80,6 +80,13 @@ class Settings(BaseSettings):
         description="Whether callers may register shared memory, which lets them read and write"
         " what the server may in /dev/shm; by default where only this machine can call.",
     )
+    shadow_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the requests answered by a lesser variant that are run again on the"
+        " best one, in spare time only; 0 for none.",
+    )
     drift: bool = Field(
         True,
         description="Whether a sample of the inputs is compared with the held-out samples of their"

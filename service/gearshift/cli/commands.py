@@ -82,6 +82,13 @@ def serve(
             " the server may in /dev/shm.  [default: where only this machine can call]"
         ),
     ] = None,
+    shadow_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of lesser answers that are run again on the best variant, in spare time."
+            "  [default: 0.01]"
+        ),
+    ] = None,
     drift: Annotated[
         bool | None,
         typer.Option(
@@ -138,6 +145,7 @@ def serve(
             on_time_bonus=on_time_bonus,
             drain_seconds=drain_seconds,
             shared_memory=shared_memory,
+            shadow_share=shadow_share,
             drift=drift,
             feedback=feedback,
             feedback_url=feedback_url,

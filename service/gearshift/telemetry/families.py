@@ -22,6 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from gearshift import __version__
+from gearshift.core.catalog import Standing
 from gearshift.telemetry.distribution import Distribution
 from gearshift.telemetry.ledger import ClassBook, Ledger, VariantBook
 
@@ -44,6 +45,7 @@ class GearshiftCollector(Collector):
         yield self._requests()
         yield from _by_class(classes)
         yield from _by_variant(variants, ledger.live)
+        yield self._standings()
         yield from self._cascades()
         yield self._latencies()
         yield self._busy()
@@ -68,6 +70,17 @@ class GearshiftCollector(Collector):
         )
         for key, count in list(self._ledger.requests.items()):
             family.add_metric(key, count)
+        return family
+
+    def _standings(self) -> Metric:
+        family = GaugeMetricFamily(
+            "gearshift_variant_standing",
+            "1 for the standing that a variant has: serving, canary or withdrawn.",
+            labels=(*BY_VARIANT, "standing"),
+        )
+        for names, standing in list(self._ledger.standings.items()):
+            for each in Standing:
+                family.add_metric((*names, each), float(each is standing))
         return family
 
     def _cascades(self) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gearshift.core.catalog import Catalog, Variant
+from gearshift.core.catalog import Catalog, Standing, Variant
 from gearshift.core.profile import Profile
 from gearshift.errors import Outcome
 from gearshift.ports import Stage, VariantStatistics
@@ -78,6 +78,8 @@ class Ledger:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.requests: dict[RequestKey, int] = {}
+        self.standings: dict[tuple[str, str], Standing] = {}
+        """Who may choose a variant, by model and variant."""
         self.cascades: dict[tuple[str, str, Stage], int] = {}
         """Answers by model, cascade, and who gave them."""
         self.failures: dict[tuple[str, str, str], int] = {}
@@ -109,6 +111,7 @@ class Ledger:
                 key = (model.name, service_class)
                 self.classes[key] = ClassBook(*key)
             for variant in model.variants:
+                self.standings[model.name, variant.name] = variant.standing
                 book = VariantBook(model.name, variant)
                 self.variants[model.name, variant.name] = book
                 self.versions[model.name, variant.version] = book

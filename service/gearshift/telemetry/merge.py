@@ -42,6 +42,7 @@ GREATEST = frozenset(
         "gearshift_build_info",
         "gearshift_variant_accuracy",
         "gearshift_variant_artifact_bytes",
+        "gearshift_variant_standing",
         "gearshift_cascade_accuracy",
         "gearshift_cascade_expected_share",
         # Made by each from the same labels in one database.

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from gearshift.core.catalog import Catalog
+from gearshift.core.catalog import Catalog, Standing
 from gearshift.core.profile import Profile
 from gearshift.errors import Outcome
 from gearshift.ports import Answered, BatchStatistics, Ran, Settled, VariantStatistics
@@ -93,6 +93,10 @@ class PrometheusTelemetry:
         """Show these accuracies from feedback, by model and variant, in place of those shown
         before. Called on any thread."""
         self._ledger.live = dict(live)
+
+    def stands(self, model: str, variant: str, standing: Standing) -> None:
+        """Show that this is the variant's standing from now on."""
+        self._ledger.standings[model, variant] = standing
 
     # --- events ------------------------------------------------------------------------
 
