@@ -19,6 +19,7 @@ class FakeMember:
         self.code: int | None = None
         self.handed = 0
         self.told: list[bytes] = []
+        self.signs_told = b""
         self._asked: deque[bytes] = deque()
 
     # --- what the test does
@@ -45,12 +46,13 @@ class FakeMember:
             raise BlockingIOError
         self.handed += 1
 
-    def tell(self, sum_: int) -> None:
+    def tell(self, answer: int, sign: bytes) -> None:
         if self.code is not None:
             raise BrokenPipeError
         if self.full:
             raise BlockingIOError
-        self.told.append(os.pread(sum_, 1_000, 0))
+        self.told.append(os.pread(answer, 1_000, 0))
+        self.signs_told += sign
 
     def stop(self) -> None:
         self.stopped = True

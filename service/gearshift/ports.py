@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -93,6 +94,7 @@ class Settled:
     `model` and `service_class` are names from the catalog or "" (a caller's unknown name
     never becomes a label). `variant` is who ran it or was pinned, "" if none; `version`
     its number, 0 if none. `slack` is deadline minus settling time, None without a deadline.
+    `message` is what the caller reads, and may quote what the caller sent.
     """
 
     model: str
@@ -103,6 +105,7 @@ class Settled:
     status: str
     duration: float
     slack: float | None = None
+    message: str = ""
 
 
 class Served(NamedTuple):
@@ -113,6 +116,14 @@ class Served(NamedTuple):
     duration: float
     queue: float
     slack: float
+
+
+class Stage(StrEnum):
+    """Who answers in a cascade: its first variant, its second, or the first for want of time."""
+
+    FIRST = "first"
+    THEN = "then"
+    FALLBACK = "fallback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,9 @@ class Answered:
     accuracy: float
     deficit: float
     requests: Sequence[Served]
+    cascade: str = ""
+    """The one that they were answered through."""
+    stage: Stage = Stage.FIRST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +178,8 @@ class Row(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What was answered together. `inputs` and `outputs` hold the whole batch, each array
-    (rows, *shape); `requests` says whose rows are whose, and may leave some out. `cascade` is
+    (rows, *shape); `requests` says whose rows are whose, and may leave some out; `inputs` is empty
+    where they are no longer at hand. `cascade` is
     the name of the one that they were answered through, "" for none."""
 
     model: Model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 from onnx_models import row_sum
 from serving import Server, gearshift, start, stop
 
@@ -347,6 +349,49 @@ def test_statistics_are_those_of_all_on_every_connection(options: tuple[str, ...
 
 
 @two_cores
+@two_cores
+def test_the_frontier_is_that_of_all_on_every_connection(options: tuple[str, ...]) -> None:
+    server = start("--processes", "2", "--workers", "2", *options)
+    ending = threading.Event()
+    own = (("grpc.use_local_subchannel_pool", 1),)
+    try:
+        callers = [Caller(server.grpc, ending) for _ in range(4)]
+        until(lambda: served(server) > 50)
+        ending.set()
+        answered = sum(caller.done()["OK"] for caller in callers)
+        until(lambda: served(server) == answered)
+        rows = triton.InferInput("x", [1, 3], "FP32")
+        rows.set_data_from_numpy(np.ones((1, 3), np.float32))
+        with triton.InferenceServerClient(server.grpc) as client:
+            for budget in (-1, -1, -2):
+                with suppress(InferenceServerException):
+                    client.infer("sums", [rows], parameters={"latency_budget_ms": budget})
+        board = json.loads(server.page("/frontier.json"))
+        (model,) = board["models"]
+        (only,) = model["variants"]
+        assert (only["answered"], only["version"], only["share"]) == (answered, 1, 1.0)
+        assert (board["ready"], board["grpc_port"]) == (True, int(server.grpc.split(":")[1]))
+        assert sum(refusal["count"] for refusal in board["refusals"]) == 3
+        assert {refusal["status"] for refusal in board["refusals"]} == {"INVALID_ARGUMENT"}
+        assert "latency_budget_ms" in board["refusals"][0]["message"]
+        for _ in range(3):
+            with grpc.insecure_channel(server.grpc, options=own) as channel:
+                looks = gearshift_pb2_grpc.GearshiftStub(channel).WatchFrontier(
+                    gearshift_pb2.WatchFrontierRequest(interval_ms=200), timeout=20
+                )
+                for look in (next(looks), next(looks)):
+                    (point,) = look.models[0].variants
+                    assert point.rate * look.window_seconds == pytest.approx(answered)
+                looks.cancel()
+        told = gearshift("top", "--address", server.grpc, "--once")
+        assert told.returncode == 0, told.stderr
+        assert "sums (top1)" in told.stdout
+        assert "100.0%" in told.stdout
+    finally:
+        ending.set()
+        assert stop(server) == 0
+
+
 def test_the_death_of_the_parent_leaves_nobody_behind(options: tuple[str, ...]) -> None:
     server = start("--processes", "2", "--workers", "2", *options)
     orphans = children(server.process)

@@ -42,7 +42,7 @@ PREDICTED = {"large": (10 * MS, 0.0), "small": (1 * MS, 0.0)}
 
 def told(answer: Answer) -> SimpleNamespace:
     """What the caller of one request gets."""
-    run, ticket, reason, first = answer
+    run, ticket, reason, first, _ = answer
     return SimpleNamespace(
         variant=run.variant,
         outputs={name: whole[first : first + ticket.rows] for name, whole in run.outputs.items()},
@@ -247,7 +247,7 @@ async def test_a_caller_that_leaves_at_the_very_end_of_a_run_leaves_its_neighbou
     async def sleep_and_leave(seconds: float) -> None:
         await asyncio.sleep(seconds)
         # In the same turn of the loop in which the answers are handed out.
-        bench.engine.abandon(bench.engine._flights[2])
+        bench.engine.abandon(bench.engine._settling._flights[2])
 
     bench.executor._sleep = sleep_and_leave
     tasks += [asyncio.ensure_future(bench.ask(float(v))) for v in range(4)]
@@ -283,7 +283,7 @@ async def test_a_batch_whose_callers_all_left_before_it_began_does_not_run():
     while not bench.telemetry.queued:  # noqa: ASYNC110 - the turn of the loop matters
         await asyncio.sleep(0)
     # Decided in the next turn of the loop, run in the one after; the caller leaves between.
-    bench.loop.call_soon(bench.engine.abandon, bench.engine._flights[1])
+    bench.loop.call_soon(bench.engine.abandon, bench.engine._settling._flights[1])
     await asyncio.sleep(1)
     task.cancel()
     assert bench.telemetry.outcomes() == {"cancelled": 1}
@@ -442,3 +442,22 @@ async def test_a_drain_ends_in_time_even_if_a_run_does_not():
     assert [type(r) for r in results] == [NotReady] * 3
     assert bench.loop.time() == pytest.approx(2.001)
     await asyncio.sleep(0)
+
+
+@virtual
+async def test_telemetry_hears_what_a_refused_caller_reads():
+    bench = Bench(duration=lambda variant, rows: 1.0)
+    events = []
+    bench.telemetry.settled = events.append
+    told = []
+    asked = [
+        bench.ask(budget=1),
+        bench.ask(service_class="realtime", latency_budget_ms=0.5),
+        bench.ask(service_class="realtime", variant="small"),
+        bench.ask(service_class="realtime", variant="small"),
+    ]
+    for result in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(result, Exception)
+        told.append(str(result))
+    assert sorted(event.message for event in events) == sorted(told)
+    assert all(told)

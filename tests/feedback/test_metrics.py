@@ -5,10 +5,16 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from feedback_place import Place
+from gearshift import telemetry as pages
 from gearshift.feedback import FeedbackCollector
-from gearshift.telemetry import Past, PrometheusTelemetry, merge
+from gearshift.telemetry import Past, PrometheusTelemetry
 from gearshift.telemetry.merge import GREATEST, SUMMED
 from prometheus_judge import judged
+
+
+def together(*living: bytes) -> bytes:
+    """The page of several processes."""
+    return pages.page_of(pages.merged(living, Past()))
 
 
 def page_of(place: Place) -> bytes:
@@ -83,7 +89,7 @@ def test_a_fresh_page_passes_the_judge(at):
 def test_the_pages_of_two_processes_that_share_a_database(at):
     one, other = filled(at()), at()
     other.learner.look(0.0)
-    alone, both = read(page_of(one)), read(merge([page_of(one), page_of(other)], Past()))
+    alone, both = read(page_of(one)), read(together(page_of(one), page_of(other)))
     for series, value in alone.items():
         name = series.partition("{")[0]
         if "_created" in name or "build_info" in name:

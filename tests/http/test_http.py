@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.client
 import logging
+import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
+from starlette.applications import Starlette
 
 from gearshift import __version__
 from gearshift.errors import ConfigurationInvalid
@@ -24,6 +27,8 @@ class State:
 
     ready: bool = False
     broken: bool = False
+    boards: int = 0
+    asked: list[dict[str, str]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
 
     def exposition(self) -> tuple[bytes, str]:
@@ -31,6 +36,26 @@ class State:
         if self.broken:
             raise RuntimeError("secret cause")
         return b"up 1\n", CONTENT_TYPE
+
+    def board(self) -> bytes:
+        self.threads.add(threading.get_ident())
+        if self.broken:
+            raise RuntimeError("secret cause")
+        self.boards += 1
+        return b'{"board": %d}' % self.boards
+
+    def explain(self, query: Mapping[str, str]) -> tuple[int, bytes]:
+        self.asked.append(dict(query))
+        return 404, b'{"error": "no such model"}'
+
+    def app(self) -> Starlette:
+        return create_app(
+            exposition=self.exposition,
+            triton=lambda: (b"nv 1\n", CONTENT_TYPE),
+            is_ready=lambda: self.ready,
+            board=self.board,
+            explain=self.explain,
+        )
 
 
 @pytest.fixture
@@ -40,8 +65,7 @@ def state() -> State:
 
 @pytest.fixture
 def server(state: State) -> Iterator[HttpServer]:
-    app = create_app(state.exposition, lambda: state.ready, lambda: (b"nv 1\n", CONTENT_TYPE))
-    server = HttpServer(app, "127.0.0.1", 0)
+    server = HttpServer(state.app(), "127.0.0.1", 0)
     server.start()
     yield server
     server.stop()
@@ -88,27 +112,74 @@ def test_health_is_the_process_and_readiness_the_service(server: HttpServer, sta
 def test_the_page_names_the_version_and_links_what_is_there(server: HttpServer) -> None:
     reply = ask(server, "/")
     assert reply.status == 200
-    assert f"gearshift {__version__}" in reply.body
+    assert f"<small>{__version__}</small>" in reply.body
+    assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
     for path in ("/metrics", "/metrics/triton", "/healthz", "/readyz"):
         assert f'href="{path}"' in reply.body
         assert ask(server, path).status in (200, 503)
 
 
-def test_without_tritons_names_there_is_no_such_page(state: State) -> None:
-    server = HttpServer(create_app(state.exposition, lambda: True), "127.0.0.1", 0)
-    server.start()
-    try:
-        assert ask(server, "/metrics/triton").status == 404
-        assert "triton" not in ask(server, "/").body
-    finally:
-        server.stop()
+def test_the_page_brings_its_own_files_and_no_others(server: HttpServer) -> None:
+    """Whatever the page and its scripts name is there, from this server, with its own type."""
+    types = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+    wanted = set(re.findall(r'(?:href|src)="(/page/[^"]+)"', ask(server, "/").body))
+    assert {"/page/main.js", "/page/page.css", "/page/icon.svg"} <= wanted
+    seen: set[str] = set()
+    while wanted:
+        path = wanted.pop()
+        seen.add(path)
+        reply = ask(server, path)
+        assert reply.status == 200, path
+        kind = types[path.rpartition(".")[2]]
+        assert reply.headers["Content-Type"].removesuffix("; charset=utf-8") == kind
+        modules = re.findall(r'from "\./([^"]+)"', reply.body) if path.endswith(".js") else []
+        wanted |= {f"/page/{name}" for name in modules} - seen
+        assert not re.search(r"https?://(?!www\.w3\.org/)", reply.body), path
+    assert ask(server, "/page/index.html").status == 404
+    assert ask(server, "/page/../app.py").status == 404
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/../etc/passwd", "/docs"])
+def test_no_inline_script_or_style(server: HttpServer) -> None:
+    page = ask(server, "/").body
+    assert not re.search(r"<style|style=|<script[^>]*>[^<]| on[a-z]+=", page)
+    policy = ask(server, "/").headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+
+
+def test_one_board_serves_all_who_ask_at_the_same_time(server: HttpServer, state: State) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: ask(server, "/frontier.json"), range(16)))
+    assert {reply.status for reply in replies} == {200}
+    assert {reply.headers["Content-Type"] for reply in replies} == {"application/json"}
+    assert state.boards < 16
+    assert threading.get_ident() not in state.threads
+
+
+def test_a_board_that_fails_is_not_the_last_one(
+    server: HttpServer, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    state.broken = True
+    with caplog.at_level(logging.CRITICAL):
+        assert ask(server, "/frontier.json").status == 500
+    state.broken = False
+    assert ask(server, "/frontier.json").body == '{"board": 1}'
+
+
+def test_explain_is_asked_with_the_query_and_answered_as_it_answers(
+    server: HttpServer, state: State
+) -> None:
+    reply = ask(server, "/explain?model=a%2Fb&budget_ms=10")
+    assert (reply.status, reply.body) == (404, '{"error": "no such model"}')
+    assert reply.headers["Content-Type"] == "application/json"
+    assert state.asked == [{"model": "a/b", "budget_ms": "10"}]
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/../etc/passwd", "/docs", "/page/"])
 def test_other_paths_are_not_found(server: HttpServer, path: str) -> None:
     reply = ask(server, path)
     assert reply.status == 404
-    assert "there are: /, /metrics" in reply.body
+    assert "there are: /, /frontier.json, /explain, /metrics" in reply.body
 
 
 def test_only_reading_is_answered(server: HttpServer) -> None:
@@ -145,7 +216,7 @@ def test_a_taken_port_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationInvalid) as caught:
-            HttpServer(create_app(lambda: (b"", ""), lambda: True), "127.0.0.1", port)
+            HttpServer(State().app(), "127.0.0.1", port)
     message = str(caught.value)
     assert f"127.0.0.1:{port}" in message
     assert "--http-port" in message
@@ -162,11 +233,11 @@ def test_a_taken_port_is_one_clear_line() -> None:
 )
 def test_an_impossible_address_says_what_to_change(host: str, port: int, part: str) -> None:
     with pytest.raises(ConfigurationInvalid, match=part):
-        HttpServer(create_app(lambda: (b"", ""), lambda: True), host, port)
+        HttpServer(State().app(), host, port)
 
 
 def test_the_port_is_free_again_after_stop(state: State) -> None:
-    app = create_app(state.exposition, lambda: True)
+    app = state.app()
     first = HttpServer(app, "127.0.0.1", 0)
     first.start()
     first.stop()
@@ -178,7 +249,7 @@ def test_the_port_is_free_again_after_stop(state: State) -> None:
 
 
 def test_a_server_that_never_started_gives_its_port_back(state: State) -> None:
-    app = create_app(state.exposition, lambda: True)
+    app = state.app()
     server = HttpServer(app, "127.0.0.1", 0)
     server.stop()
     HttpServer(app, "127.0.0.1", server.port).stop()

@@ -11,7 +11,17 @@ import pytest
 from fake_member import FakeMember
 from gearshift.errors import ProcessFailed
 from gearshift.processes import Fleet, Orders, Pages, Supervisor, Total
-from gearshift.processes.messages import ALIVE, ASK, CLOSED, DRAINING, READY, STATISTICS
+from gearshift.processes.messages import (
+    ALIVE,
+    ASK,
+    ASK_FRONTIER,
+    CLOSED,
+    DRAINING,
+    FRONTIER,
+    READY,
+    STATISTICS,
+    SUM,
+)
 
 
 class Bench:
@@ -21,7 +31,9 @@ class Bench:
         orders = [Orders(index, (), index, {}) for index in range(count)]
         pages = Pages()
         self.total = Total(pages, STATISTICS, lambda parts: b"+".join(filter(None, parts)))
-        self.supervisor = Supervisor(orders, Fleet([1] * count), pages, self.total, self.launch)
+        self.supervisor = Supervisor(
+            orders, Fleet([1] * count), pages, self.total, lambda: b"frontier", self.launch
+        )
 
     def launch(self, orders: Orders) -> FakeMember:
         if self.broken:
@@ -153,7 +165,9 @@ async def test_whoever_asks_is_told_what_all_have_counted() -> None:
     bench.last(1).pages[STATISTICS] = b"more of 1"
     for _ in range(2):
         bench.last(1).say(ASK)
-        await bench.until(lambda: bench.supervisor._telling is None and not bench.last(1).told[2:])
+        await bench.until(
+            lambda: bench.supervisor._answering[ASK]._telling is None and not bench.last(1).told[2:]
+        )
         await bench.until(lambda: len(bench.last(1).told) == 3)
         assert bench.last(1).told.pop() == b"of 0+more of 1"
     bench.supervisor.close()
@@ -193,6 +207,17 @@ async def test_a_total_that_cannot_be_made_is_none_and_ends_nothing(
         await bench.until(lambda: bench.last(0).told == [b""])
     bench.last(0).say(ASK)
     await bench.until(lambda: bench.last(0).told == [b"", b"of 0"])
+    bench.supervisor.close()
+
+
+async def test_the_frontier_is_told_beside_the_total() -> None:
+    bench = Bench(1)
+    await bench.serve()
+    bench.last(0).pages[STATISTICS] = b"of 0"
+    bench.last(0).say(ASK_FRONTIER + ASK)
+    await bench.until(lambda: len(bench.last(0).told) == 2)
+    told = dict(zip(map(bytes, zip(bench.last(0).signs_told)), bench.last(0).told, strict=True))
+    assert told == {FRONTIER: b"frontier", SUM: b"of 0"}
     bench.supervisor.close()
 
 

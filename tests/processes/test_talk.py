@@ -17,7 +17,16 @@ import pytest
 from gearshift.processes import Orders, Parent
 from gearshift.processes import parent as parent_module
 from gearshift.processes.member import Member
-from gearshift.processes.messages import ASK, METRICS, STATISTICS, TRITON
+from gearshift.processes.messages import (
+    ASK,
+    ASK_FRONTIER,
+    BESIDE,
+    FRONTIER,
+    METRICS,
+    STATISTICS,
+    SUM,
+    TRITON,
+)
 
 ORDERS = Orders(3, (1, 2), 4, {"workers": 2, "repository": "/models"})
 
@@ -58,9 +67,10 @@ def test_pages_are_answered_and_before_there_are_any_with_nothing(
 ) -> None:
     member, parent = both
     assert ask(member, METRICS) == b""
-    parent.show(lambda: b"m" * 1_000_000, lambda: b"t")
+    parent.show(lambda: b"m" * 1_000_000, lambda: b"t", lambda: b"b")
     assert ask(member, METRICS) == b"m" * 1_000_000
     assert ask(member, TRITON) == b"t"
+    assert ask(member, BESIDE) == b"b"
 
 
 def test_a_late_answer_is_not_taken_for_the_next_one(both: tuple[Member, Parent]) -> None:
@@ -71,7 +81,7 @@ def test_a_late_answer_is_not_taken_for_the_next_one(both: tuple[Member, Parent]
         assert go.wait(10)
         return b"late"
 
-    parent.show(slow, lambda: b"t" * 200_000)
+    parent.show(slow, lambda: b"t" * 200_000, lambda: b"b")
     with pytest.raises(TimeoutError):
         ask(member, METRICS, within=0.02)
     go.set()
@@ -80,7 +90,7 @@ def test_a_late_answer_is_not_taken_for_the_next_one(both: tuple[Member, Parent]
 
 def test_an_answer_that_is_there_is_taken_however_late_it_is(both: tuple[Member, Parent]) -> None:
     member, parent = both
-    parent.show(lambda: b"m", lambda: b"t")
+    parent.show(lambda: b"m", lambda: b"t", lambda: b"b")
     number = member.ask(TRITON)
     assert select.select([member._control], [], [], 5)[0]
     assert member.answer(number, time.monotonic() - 1) == b"t"
@@ -92,7 +102,7 @@ def test_a_page_that_cannot_be_made_ends_nothing(
     both: tuple[Member, Parent], ended: threading.Event
 ) -> None:
     member, parent = both
-    parent.show(lambda: b"%d" % (1 // 0), lambda: b"t")
+    parent.show(lambda: b"%d" % (1 // 0), lambda: b"t", lambda: b"b")
     assert ask(member, METRICS) == b""
     assert ask(member, TRITON) == b"t"
     assert not ended.is_set()
@@ -140,10 +150,10 @@ async def test_one_who_left_before_it_was_served_is_told_as_over(
     assert member.signs() == b"rc"
 
 
-def tell(member: Member, total: bytes) -> None:
+def tell(member: Member, total: bytes, sign: bytes = SUM) -> None:
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(total)
-        member.tell(file.fileno())
+        member.tell(file.fileno(), sign)
 
 
 async def test_the_sum_of_all_is_asked_for_and_told_in_order(both: tuple[Member, Parent]) -> None:
@@ -183,6 +193,19 @@ async def test_a_sum_that_is_not_told_is_not_waited_for_and_not_taken_for_the_ne
     tell(member, b"late")
     tell(member, b"right")
     assert await asyncio.wait_for(asked, 5) == b"right"
+
+
+async def test_the_frontier_is_asked_for_beside_the_sum_and_not_taken_for_it(
+    both: tuple[Member, Parent],
+) -> None:
+    member, parent = both
+    parent.ready(nobody)
+    asked = asyncio.ensure_future(parent.sum()), asyncio.ensure_future(parent.frontier())
+    await asyncio.sleep(0)
+    assert member.signs() == b"r" + ASK + ASK_FRONTIER
+    tell(member, b"frontier", FRONTIER)
+    tell(member, b"sum", SUM)
+    assert await asyncio.wait_for(asyncio.gather(*asked), 5) == [b"sum", b"frontier"]
 
 
 async def nobody(accepted: socket.socket, gone: Any) -> None:

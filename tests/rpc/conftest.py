@@ -36,6 +36,7 @@ class GrpcBench:
         max_batch_size: int = 8,
         shared_memory: bool = True,
         everyone=None,
+        frontier=None,
     ) -> None:
         model = make_model(classes=CLASSES, max_batch_size=max_batch_size)
         self.catalog = make_catalog(model, make_model("other", classes=CLASSES))
@@ -63,7 +64,7 @@ class GrpcBench:
             self.loop = asyncio.get_running_loop()
             self._end = asyncio.Event()
             self.server = await make_server(
-                self.engine, shared_memory=shared_memory, everyone=everyone
+                self.engine, shared_memory=shared_memory, everyone=everyone, frontier=frontier
             )
             await self.server.listen("127.0.0.1", 0)
             self._ready.set()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
+from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.http import HttpServer, create_app
 from gearshift.processes import bound, release
+from gearshift.rpc import Explainer
 from gearshift.rpc import serve as serve_rpc
-from gearshift.telemetry import PrometheusTelemetry
+from gearshift.telemetry import FrontierWatch, PrometheusTelemetry, board
 
 
 async def serve(
@@ -27,29 +30,47 @@ async def serve(
     catalog = load_catalog(settings, executors)
     telemetry = PrometheusTelemetry(catalog)
     serving = False
+    watch = FrontierWatch(telemetry.families)
+    explainer = Explainer()
     http = HttpServer(
-        create_app(telemetry.exposition, lambda: serving, telemetry.triton_exposition),
+        create_app(
+            exposition=telemetry.exposition,
+            triton=telemetry.triton_exposition,
+            is_ready=lambda: serving,
+            board=lambda: board(
+                watch, [telemetry.beside()], ready=serving, grpc_port=explainer.port
+            ),
+            explain=explainer,
+        ),
         settings.host,
         settings.http_port,
     )
     http.start()
     try:
-        engine = await start_engine(settings, catalog, executors, telemetry, on_progress)
-        # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.
-        stop = stop_on_signal()
-        rpc = await serve_rpc(
-            engine,
-            settings.host,
-            settings.grpc_port,
-            shared_memory=settings.registers_shared_memory,
-        )
-        serving = True
-        announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
-        await stop.wait()
-        serving = False
-        await rpc.not_serving()
-        await drain(settings, engine, rpc)
+        watch.start()
+        async with learning(settings, catalog, telemetry) as learned:
+            engine = await start_engine(
+                settings, catalog, executors, telemetry, on_progress, learned
+            )
+            # Before anybody is told: whoever starts this may stop it as soon as it says that.
+            stop = stop_on_signal()
+            rpc = await serve_rpc(
+                engine,
+                settings.host,
+                settings.grpc_port,
+                shared_memory=settings.registers_shared_memory,
+                feedback=learned.feedback,
+                frontier=lambda: asyncio.to_thread(watch.view),
+            )
+            explainer.listening(settings.host, rpc.port)
+            serving = True
+            announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
+            await stop.wait()
+            serving = False
+            await rpc.not_serving()
+            await drain(settings, engine, rpc)
     finally:
+        watch.stop()
         http.stop()
         for executor in executors.values():
             executor.close()

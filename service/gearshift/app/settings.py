@@ -39,7 +39,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that both ports listen on.")
     grpc_port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     http_port: int = Field(
-        8002, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0: a free one."
+        8002,
+        ge=0,
+        le=65535,
+        description="Port of the page at /, of /metrics, /healthz and /readyz; 0: a free one.",
     )
     workers: int = Field(
         default_factory=lambda: len(usable_cores()) or os.cpu_count() or 1,
@@ -76,6 +79,18 @@ class Settings(BaseSettings):
         None,
         description="Whether callers may register shared memory, which lets them read and write"
         " what the server may in /dev/shm; by default where only this machine can call.",
+    )
+    shadow_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the requests answered by a lesser variant that are run again on the"
+        " best one, in spare time only; 0 for none.",
+    )
+    drift: bool = Field(
+        True,
+        description="Whether a sample of the inputs is compared with the held-out samples of their"
+        " model.",
     )
     feedback: bool = Field(
         True,

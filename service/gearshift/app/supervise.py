@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from gearshift import telemetry
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
+from gearshift.core.frontier import packed
 from gearshift.http import HttpServer, create_app
-from gearshift.http.app import Exposition
 from gearshift.processes import (
     Door,
     Fleet,
@@ -23,8 +25,8 @@ from gearshift.processes import (
     release,
     usable_cores,
 )
-from gearshift.processes.messages import METRICS, STATISTICS, TRITON
-from gearshift.rpc import statistics
+from gearshift.processes.messages import BESIDE, METRICS, STATISTICS, TRITON
+from gearshift.rpc import Explainer, statistics
 
 MARGIN = 10.0
 """Seconds beyond `drain_seconds` until processes that have not ended are ended."""
@@ -52,30 +54,50 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     listeners = bound(settings.host, settings.grpc_port)
     pages = Pages()
     fleet = Fleet([len(share.cores) for share in shares])
-    supervisor = Supervisor(orders, fleet, pages, Total(pages, STATISTICS, statistics.summed))
+    metrics, triton = _Together(pages, METRICS, fleet), _Together(pages, TRITON)
+    watch = telemetry.FrontierWatch(metrics.families)
+    supervisor = Supervisor(
+        orders,
+        fleet,
+        pages,
+        Total(pages, STATISTICS, statistics.summed),
+        lambda: packed(watch.view()),
+    )
+    explainer = Explainer()
+
+    def board() -> bytes:
+        living, _ = pages.collect(BESIDE)
+        told = [telemetry.beside(body) for body in living]
+        return telemetry.board(watch, told, ready=supervisor.ready, grpc_port=explainer.port)
+
     door = Door(listeners, supervisor.give)
     http: HttpServer | None = None
     try:
         http = HttpServer(
             create_app(
-                _exposition(METRICS, supervisor, pages, with_fleet=True),
-                lambda: supervisor.ready,
-                _exposition(TRITON, supervisor, pages, with_fleet=False),
+                exposition=metrics.exposition,
+                triton=triton.exposition,
+                is_ready=lambda: supervisor.ready,
+                board=board,
+                explain=explainer,
             ),
             settings.host,
             settings.http_port,
         )
         http.start()
         await supervisor.start()
+        watch.start()
         # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.
         stop = stop_on_signal()
         door.open()
         port = listeners[0].getsockname()[1]
+        explainer.listening(settings.host, port)
         announce(f"{settings.host}:{port}", f"http://{settings.host}:{http.port}")
         await stop.wait()
         # The door stays open: who comes now hears from a process that it is shutting down.
         await supervisor.drain(settings.drain_seconds + MARGIN)
     finally:
+        watch.stop()
         door.shut()
         release(listeners)
         supervisor.close()
@@ -83,17 +105,27 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
             http.stop()
 
 
-def _exposition(
-    question: bytes, supervisor: Supervisor, pages: Pages, *, with_fleet: bool
-) -> Exposition:
-    past = telemetry.Past()
+class _Together:
+    """The families of all processes together; with the `fleet`, what is to be said of it."""
 
-    def exposition() -> tuple[bytes, str]:
-        living, ended = pages.collect(question)
-        for page in ended:
-            past.add(page)
-        fleet = supervisor.fleet
-        told = telemetry.Fleet(fleet.serving, fleet.wanted, fleet.replaced)
-        return telemetry.merge(living, past, told if with_fleet else None), CONTENT_TYPE_PLAIN_0_0_4
+    def __init__(self, pages: Pages, question: bytes, fleet: Fleet | None = None) -> None:
+        self._pages = pages
+        self._question = question
+        self._fleet = fleet
+        self._past = telemetry.Past()
+        self._merging = threading.Lock()
 
-    return exposition
+    def families(self) -> list[Metric]:
+        # One at a time: what one has learned of those that ended, all must know.
+        with self._merging:
+            living, ended = self._pages.collect(self._question)
+            for page in ended:
+                self._past.add(page)
+            told = None
+            if self._fleet is not None:
+                fleet = self._fleet
+                told = telemetry.Fleet(fleet.serving, fleet.wanted, fleet.replaced)
+            return telemetry.merged(living, self._past, told)
+
+    def exposition(self) -> tuple[bytes, str]:
+        return telemetry.page_of(self.families()), CONTENT_TYPE_PLAIN_0_0_4

@@ -14,11 +14,15 @@ from rich.console import Console
 
 from gearshift import __version__
 from gearshift.app.settings import Settings, load_settings
+from gearshift.cli.cascade import cascade
+from gearshift.cli.explain import explain
+from gearshift.cli.options import Config, Provider, Repository, StateDir, Workers
 from gearshift.cli.process import COMMAND, serve_process
 from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
 from gearshift.cli.simulate import simulate
 from gearshift.cli.study import study
 from gearshift.cli.tables import models_table, profiles_table
+from gearshift.cli.top import top
 
 app = typer.Typer(
     name="gearshift",
@@ -33,42 +37,6 @@ app = typer.Typer(
 
 out = Console()
 
-Repository = Annotated[
-    Path | None,
-    typer.Option(
-        "--repository",
-        "-r",
-        help="Folder with one folder per model, each with a model.toml.  [default: model_repo]",
-        show_default=False,
-    ),
-]
-Config = Annotated[
-    Path | None, typer.Option(help="TOML file with settings, named like the options.")
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        help="Batches that run at the same time, one thread each.  [default: one per core]",
-        show_default=False,
-    ),
-]
-StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where latency profiles and feedback are kept.  [default: ~/.local/state/gearshift]",
-        show_default=False,
-    ),
-]
-Provider = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--provider",
-        help="ONNX Runtime provider, best first; may be given several times."
-        "  [default: the best installed]",
-        show_default=False,
-    ),
-]
-
 
 @app.command()
 def serve(
@@ -81,7 +49,10 @@ def serve(
     ] = None,
     http_port: Annotated[
         int | None,
-        typer.Option(help="Port of /metrics, /healthz, /readyz; 0: a free one.  [default: 8002]"),
+        typer.Option(
+            help="Port of the page at /, of /metrics, /healthz and /readyz; 0: a free one."
+            "  [default: 8002]"
+        ),
     ] = None,
     workers: Workers = None,
     processes: Annotated[
@@ -109,6 +80,20 @@ def serve(
         typer.Option(
             help="Whether callers may register shared memory, which lets them read and write what"
             " the server may in /dev/shm.  [default: where only this machine can call]"
+        ),
+    ] = None,
+    shadow_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of lesser answers that are run again on the best variant, in spare time."
+            "  [default: 0.01]"
+        ),
+    ] = None,
+    drift: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether a sample of the inputs is compared with the held-out samples of their"
+            " model.  [default: yes]"
         ),
     ] = None,
     feedback: Annotated[
@@ -160,6 +145,8 @@ def serve(
             on_time_bonus=on_time_bonus,
             drain_seconds=drain_seconds,
             shared_memory=shared_memory,
+            shadow_share=shadow_share,
+            drift=drift,
             feedback=feedback,
             feedback_url=feedback_url,
             feedback_rows=feedback_rows,
@@ -205,9 +192,10 @@ def check(
         executors = parts.make_executors(settings)
         catalog = parts.load_catalog(settings, executors)
         variants = sum(len(model.variants) for model in catalog.models.values())
+        cascades = sum(len(model.cascades) for model in catalog.models.values())
         out.print(
-            f"{settings.repository}: {len(catalog.models)} model(s) with {variants} variants,"
-            f" no mistakes",
+            f"{settings.repository}: {len(catalog.models)} model(s) with {variants} variants and"
+            f" {cascades} cascades, no mistakes",
             highlight=False,
         )
 
@@ -338,8 +326,11 @@ def _plain(line: str) -> None:
     out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+app.command()(cascade)
+app.command()(explain)
 app.command()(simulate)
 app.command()(study)
+app.command()(top)
 app.command(COMMAND, hidden=True)(serve_process)
 
 

@@ -1,15 +1,18 @@
-"""What is answered over HTTP. Nothing here knows where the metrics come from."""
+"""What is answered over HTTP. Nothing here knows where the figures come from."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.resources import files
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,32 +21,56 @@ from gearshift import __version__
 Exposition = Callable[[], tuple[bytes, str]]
 """Gives the body of a metrics page and its content type. Called on the HTTP thread."""
 
+Board = Callable[[], bytes]
+"""Gives everything that the page shows, as JSON. Called on any thread, one at a time."""
+
+Explain = Callable[[Mapping[str, str]], tuple[int, bytes]]
+"""From a query to an HTTP status and JSON: what would be chosen and why. Called on any thread."""
+
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none';"
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
+    " img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""On every answer: none of it is to be kept, framed, guessed at or given scripts."""
+"""On every answer: none of it is to be kept, framed or guessed at, and nothing runs, loads or
+is sent but to and from this server."""
 
-PATHS = {
-    "/metrics": "what is counted and measured, for Prometheus",
-    "/metrics/triton": "the same under the metric names of NVIDIA Triton",
-    "/healthz": "whether the process runs",
-    "/readyz": "whether requests are answered now",
-}
+FRESH = 0.5
+"""Seconds that one board serves for all who look."""
+
+PAGE = "/page/"
+"""Where the files of the page are, as named in its own folder."""
+
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+PATHS = (
+    "/",
+    "/frontier.json",
+    "/explain",
+    "/metrics",
+    "/metrics/triton",
+    "/healthz",
+    "/readyz",
+)
 
 
 def create_app(
-    exposition: Exposition, is_ready: Callable[[], bool], triton: Exposition | None = None
+    *,
+    exposition: Exposition,
+    triton: Exposition,
+    is_ready: Callable[[], bool],
+    board: Board,
+    explain: Explain,
 ) -> Starlette:
     """The HTTP application.
 
-    `exposition` renders /metrics, `triton` (where given) /metrics/triton; `is_ready` says
-    whether inference requests are taken at this moment.
+    `exposition` renders /metrics, `triton` /metrics/triton; `is_ready` says whether inference
+    requests are taken at this moment; `board` and `explain` are what the page asks for.
     """
 
     async def readyz(_: Request) -> Response:
@@ -51,23 +78,65 @@ def create_app(
             return PlainTextResponse("ready: requests are answered\n")
         return PlainTextResponse("not ready: starting or shutting down\n", status_code=503)
 
-    endpoints: dict[str, _Endpoint] = {"/metrics": _metrics(exposition)}
-    if triton is not None:
-        endpoints["/metrics/triton"] = _metrics(triton)
-    endpoints |= {"/healthz": _healthz, "/readyz": readyz}
-    page = _page(list(endpoints))
+    async def explained(request: Request) -> Response:
+        status, body = await asyncio.to_thread(explain, dict(request.query_params))
+        return Response(body, status, media_type="application/json")
 
-    async def index(_: Request) -> Response:
-        return HTMLResponse(page)
-
+    endpoints: dict[str, _Endpoint] = {
+        "/frontier.json": _Shared(board).answer,
+        "/explain": explained,
+        "/metrics": _metrics(exposition),
+        "/metrics/triton": _metrics(triton),
+        "/healthz": _healthz,
+        "/readyz": readyz,
+    }
+    for name, body, media_type in _assets():
+        path = "/" if name == "index.html" else PAGE + name
+        endpoints[path] = _file(body, media_type)
     app = Starlette(
-        routes=[Route(path, endpoint) for path, endpoint in {"/": index, **endpoints}.items()],
+        routes=[Route(path, endpoint) for path, endpoint in endpoints.items()],
         middleware=[Middleware(_Headers)],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
     # A redirect would be made from the Host header, which anybody can write.
     app.router.redirect_slashes = False
     return app
+
+
+class _Shared:
+    """One document for all who ask at about the same time: many may look at a page."""
+
+    def __init__(self, make: Board) -> None:
+        self._make = make
+        self._making = asyncio.Lock()
+        self._made_at = -FRESH
+        self._body = b""
+
+    async def answer(self, _: Request) -> Response:
+        async with self._making:
+            if time.monotonic() - self._made_at >= FRESH:
+                self._body = await asyncio.to_thread(self._make)
+                self._made_at = time.monotonic()
+        return Response(self._body, media_type="application/json")
+
+
+def _assets() -> list[tuple[str, bytes, str]]:
+    """The page's own files: name, content, media type."""
+    found = []
+    for file in files("gearshift.http").joinpath("page").iterdir():
+        media_type = TYPES[file.name.rpartition(".")[2]]
+        body = file.read_bytes()
+        if file.name == "index.html":
+            body = body.replace(b"{version}", __version__.encode())
+        found.append((file.name, body, media_type))
+    return found
+
+
+def _file(body: bytes, media_type: str) -> _Endpoint:
+    async def file(_: Request) -> Response:
+        return Response(body, media_type=media_type)
+
+    return file
 
 
 def _metrics(exposition: Exposition) -> _Endpoint:
@@ -88,7 +157,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
     headers = error.headers if isinstance(error, HTTPException) else None
     if status == 404:
-        text = f"nothing here; there are: /, {', '.join(PATHS)}\n"
+        text = f"nothing here; there are: {', '.join(PATHS)}\n"
     else:
         text = "only GET and HEAD are answered here\n"
     return PlainTextResponse(text, status_code=status, headers=headers)
@@ -100,27 +169,6 @@ async def _failed(request: Request, error: Exception) -> Response:
     return PlainTextResponse(
         "something broke; the log says what\n", status_code=500, headers=HEADERS
     )
-
-
-def _page(paths: list[str]) -> str:
-    items = "\n".join(f'<li><a href="{path}">{path}</a>: {PATHS[path]}</li>' for path in paths)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>gearshift {__version__}</title>
-</head>
-<body>
-<h1>gearshift {__version__}</h1>
-<p>Serves each request from the most accurate model variant that its latency budget allows.
-Inference is answered over gRPC, on a port of its own.</p>
-<ul>
-{items}
-</ul>
-</body>
-</html>
-"""
 
 
 class _Headers:

@@ -84,9 +84,9 @@ class Member:
         ended, another OSError if it has too many that it has not taken."""
         socket.send_fds(self._connections, [messages.CONNECTION], [accepted.fileno()])
 
-    def tell(self, sum_: int) -> None:
-        """Answer an ASK with the file that has this descriptor. Errors as in `hand`."""
-        socket.send_fds(self._connections, [messages.SUM], [sum_])
+    def tell(self, answer: int, sign: bytes) -> None:
+        """Answer a question with the file that has this descriptor. Errors as in `hand`."""
+        socket.send_fds(self._connections, [sign], [answer])
 
     def stop(self) -> None:
         """Let the process finish what it has taken in, and end."""

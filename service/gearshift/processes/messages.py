@@ -1,10 +1,11 @@
 """What parent and process say to each other.
 
 Two pairs of sockets connect them. On the first, connections go to the process, each as a file
-descriptor with one byte, and single signs come back; a process may ask there for the sum of all
-statistics, and gets it as a file. On the second, the parent asks, and a thread
-of its own answers in the process: a page of metrics must not take the time of those that are
-served. The end of the second one is the end of the parent, and with it of the process.
+descriptor with one byte, and single signs come back; a process may ask there for what all have
+counted (the sum of the statistics, the frontier), and gets it as a file. On the second, the
+parent asks, and a thread of its own answers in the process: a page of metrics must not take the
+time of those that are served. The end of the second one is the end of the parent, and with it of
+the process.
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ READY = b"r"
 DRAINING = b"d"
 CLOSED = b"c"
 ASK = b"q"
+ASK_FRONTIER = b"f"
 """Signs: the start has got on, requests are taken, no more are, a connection is over; and the
-question for the sum of all."""
+questions for the sum of all statistics and for the frontier."""
 
 CONNECTION = b"n"
 SUM = b"u"
-"""The byte that goes with a connection, and that with the file that answers an ASK, in order."""
+FRONTIER = b"v"
+"""The byte that goes with a connection, and those with the files that answer an ASK and an
+ASK_FRONTIER, each kind in order."""
 
 STOP = b"s"
 METRICS = b"m"
 TRITON = b"t"
 STATISTICS = b"i"
+BESIDE = b"b"
 """Questions: finish and end; give the page of metrics; the one under Triton's names; what
-ModelStatistics says of this process alone."""
+ModelStatistics says of this process alone; what stands beside the figures on the page."""
 
 QUESTION = struct.Struct("!cI")
 """What is asked, and a number that the answer repeats."""

@@ -50,7 +50,10 @@ class Parent:
         self._end = end
         self._stop: Callable[[], object] = lambda: end(0)
         self._opening: set[asyncio.Task[None]] = set()
-        self._asked: deque[asyncio.Future[bytes]] = deque()
+        self._asked: dict[bytes, deque[asyncio.Future[bytes]]] = {
+            messages.SUM: deque(),
+            messages.FRONTIER: deque(),
+        }
 
     def orders(self) -> Orders:
         """What to do. From then on a thread listens: when the parent ends, so does this process,
@@ -63,9 +66,13 @@ class Parent:
         threading.Thread(target=self._listen, name="gearshift-parent", daemon=True).start()
         return orders
 
-    def show(self, metrics: Page, triton: Page) -> None:
+    def show(self, metrics: Page, triton: Page, beside: Page) -> None:
         """Answer with these pages from now on; they are made on the listening thread."""
-        self._pages = {messages.METRICS: metrics, messages.TRITON: triton}
+        self._pages = {
+            messages.METRICS: metrics,
+            messages.TRITON: triton,
+            messages.BESIDE: beside,
+        }
 
     def show_statistics(self, statistics: Page) -> None:
         """Answer with this one as well."""
@@ -92,9 +99,16 @@ class Parent:
     async def sum(self) -> bytes:
         """What the statistics of all processes add up to, asked from now on. TimeoutError if it
         is not told in time."""
+        return await self._ask(messages.ASK, messages.SUM)
+
+    async def frontier(self) -> bytes:
+        """The frontier of all processes together. TimeoutError as above."""
+        return await self._ask(messages.ASK_FRONTIER, messages.FRONTIER)
+
+    async def _ask(self, question: bytes, answer: bytes) -> bytes:
         asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._asked.append(asked)
-        self._say(messages.ASK)
+        self._asked[answer].append(asked)
+        self._say(question)
         async with asyncio.timeout(SUM_WITHIN):
             return await asked
 
@@ -111,8 +125,8 @@ class Parent:
             if not said:
                 asyncio.get_running_loop().remove_reader(self._connections)
                 return
-            if said == messages.SUM:
-                self._told(descriptors)
+            if said in self._asked:
+                self._told(self._asked[said], descriptors)
                 continue
             for descriptor in descriptors:
                 accepted = socket.socket(fileno=descriptor)
@@ -121,9 +135,9 @@ class Parent:
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
 
-    def _told(self, descriptors: Sequence[int]) -> None:
+    def _told(self, waiting: deque[asyncio.Future[bytes]], descriptors: Sequence[int]) -> None:
         """Answers come in the order of the questions, also to those who wait no longer."""
-        asked = self._asked.popleft()
+        asked = waiting.popleft()
         for descriptor in descriptors:
             # From its beginning: who else gets the file shares its place in it.
             told = os.pread(descriptor, os.fstat(descriptor).st_size, 0)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-import tempfile
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -17,7 +15,7 @@ import structlog
 
 from gearshift.errors import ProcessFailed
 from gearshift.processes import messages
-from gearshift.processes.door import FULL_PAUSE
+from gearshift.processes.answering import Answering
 from gearshift.processes.fleet import Fleet, State
 from gearshift.processes.member import Member
 from gearshift.processes.messages import Orders
@@ -31,7 +29,8 @@ REAPED_WITHIN = 5.0
 
 
 class Supervisor:
-    """The processes that `orders` describe, one each."""
+    """The processes that `orders` describe, one each. They are told the `total` of all
+    statistics, and the `frontier`, whenever they ask; either may block."""
 
     def __init__(
         self,
@@ -39,14 +38,16 @@ class Supervisor:
         fleet: Fleet,
         pages: Pages,
         total: Total,
+        frontier: Callable[[], bytes],
         launch: Callable[[Orders], Member] = Member.launch,
     ) -> None:
         self.fleet = fleet
         self._orders = orders
         self._pages = pages
-        self._total = total
-        self._asking: deque[Member] = deque()
-        self._telling: asyncio.Task[None] | None = None
+        self._answering = {
+            messages.ASK: Answering(total.collect, messages.SUM),
+            messages.ASK_FRONTIER: Answering(frontier, messages.FRONTIER),
+        }
         self._launch = launch
         self._members: dict[int, Member] = {}
         self._loop = asyncio.get_running_loop()
@@ -120,8 +121,8 @@ class Supervisor:
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._telling is not None:
-            self._telling.cancel()
+        for answering in self._answering.values():
+            answering.close()
         for task in self._reaping.values():
             task.cancel()
         for member in self._members.values():
@@ -179,35 +180,11 @@ class Supervisor:
         if messages.DRAINING in signs:
             self.fleet.draining(index)
         self.fleet.disconnected(index, signs.count(messages.CLOSED))
-        self._asking.extend([member] * signs.count(messages.ASK))
-        if self._asking and self._telling is None:
-            self._telling = self._loop.create_task(self._tell())
+        for question, answering in self._answering.items():
+            answering.asked(member, signs.count(question))
         if self.fleet.complete and not self._complete.done():
             self._complete.set_result(None)
         self._step()
-
-    async def _tell(self) -> None:
-        """Answer those who asked for the total, with one that was begun after they had asked."""
-        while self._asking:
-            asked, self._asking = self._asking, deque()
-            try:
-                total = await asyncio.to_thread(self._total.collect)
-            except Exception:
-                # No total for those who wait now; that must not end who serves, nor the next one.
-                log.exception("the statistics of all processes cannot be added up")
-                total = b""
-            with tempfile.TemporaryFile(buffering=0) as file:
-                file.write(total)
-                for member in asked:
-                    try:
-                        member.tell(file.fileno())
-                    except BlockingIOError:
-                        self._asking.append(member)  # Each question needs its answer, in order.
-                    except OSError:
-                        pass  # It has ended.
-            if self._asking:
-                await asyncio.sleep(FULL_PAUSE)
-        self._telling = None
 
     async def _reap(self, index: int, member: Member) -> None:
         """The process has closed its sockets: see it end, and make room for the next."""

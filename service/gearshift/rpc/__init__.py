@@ -1,6 +1,7 @@
 """gRPC: the Open Inference Protocol, health and reflection, in front of the engine."""
 
 from gearshift.rpc import statistics
+from gearshift.rpc.asking import Explainer
 from gearshift.rpc.server import RpcServer, make_server, serve
 
-__all__ = ["RpcServer", "make_server", "serve", "statistics"]
+__all__ = ["Explainer", "RpcServer", "make_server", "serve", "statistics"]

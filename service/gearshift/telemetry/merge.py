@@ -1,4 +1,4 @@
-"""One metrics page from those of several processes. Pure: pages in, a page out.
+"""One metrics page from those of several processes. Pure: pages in, families and a page out.
 
 What only grows (counters, histograms, the sums and counts of summaries, Triton's untyped
 counters) is added up, series by series, and a process that has ended stays in the sum: else the
@@ -8,11 +8,12 @@ and down (gauges, quantiles) comes from the living only, by the rule of its fami
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -25,7 +26,13 @@ and a counter that falls by however little counts as restarted."""
 Series = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name and labels."""
 
-SUMMED = frozenset({"gearshift_queue_depth", "nv_inference_pending_request_count"})
+SUMMED = frozenset(
+    {
+        "gearshift_queue_depth",
+        "gearshift_input_drift_rows",
+        "nv_inference_pending_request_count",
+    }
+)
 """Levels of which each process has a part."""
 
 GREATEST = frozenset(
@@ -35,6 +42,9 @@ GREATEST = frozenset(
         "gearshift_build_info",
         "gearshift_variant_accuracy",
         "gearshift_variant_artifact_bytes",
+        "gearshift_variant_standing",
+        "gearshift_cascade_accuracy",
+        "gearshift_cascade_expected_share",
         # Made by each from the same labels in one database.
         "gearshift_feedback_labels",
         "gearshift_shadow_accuracy",
@@ -44,6 +54,11 @@ GREATEST = frozenset(
         "gearshift_variant_fallen",
         # Learned by each for itself. The greatest holds whichever process a caller gets.
         "gearshift_variant_latency_seconds",
+        # Seen by each in its own share of the inputs: where one has enough rows, it may be right.
+        "gearshift_input_drift",
+        "gearshift_input_drift_mean",
+        "gearshift_input_drift_psi",
+        "gearshift_input_drifted",
     }
 )
 """Levels of which the greatest is shown."""
@@ -72,9 +87,19 @@ class Past:
         _enter(self.families, page, alive=False)
 
 
-def merge(living: Iterable[bytes], past: Past, fleet: Fleet | None = None) -> bytes:
-    """The page of all processes together; `fleet`, where given, is told in families of its own
-    at the end."""
+def page_of(families: Iterable[Metric]) -> bytes:
+    """The page that these families make. Between two of them other threads get their turn:
+    whoever serves must not wait for a whole page."""
+    parts = []
+    for family in families:
+        parts.append(generate_latest(_Fixed(family)))
+        time.sleep(0)
+    return b"".join(parts)
+
+
+def merged(living: Iterable[bytes], past: Past, fleet: Fleet | None = None) -> list[Metric]:
+    """The families of all processes together; `fleet`, where given, is told in families of its
+    own at the end."""
     families: dict[str, _Family] = {}
     for page in living:
         _enter(families, page, alive=True)
@@ -83,9 +108,7 @@ def merge(living: Iterable[bytes], past: Past, fleet: Fleet | None = None) -> by
     found = [family.metric() for family in families.values()]
     if fleet is not None:
         found.extend(_about(fleet))
-    registry = CollectorRegistry()
-    registry.register(_Fixed(found))
-    return generate_latest(registry)
+    return found
 
 
 @dataclass(slots=True)
@@ -148,8 +171,8 @@ def _about(fleet: Fleet) -> Iterator[Metric]:
 
 
 class _Fixed(Collector):
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = list(families)
+    def __init__(self, family: Metric) -> None:
+        self._family = family
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._families
+        yield self._family

@@ -10,17 +10,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from gearshift.core.catalog import Catalog
+from gearshift.core.catalog import Catalog, Standing
 from gearshift.core.profile import Profile
 from gearshift.errors import Outcome
 from gearshift.ports import Answered, BatchStatistics, Ran, Settled, VariantStatistics
+from gearshift.telemetry.details import details
 from gearshift.telemetry.distribution import twins
 from gearshift.telemetry.families import GearshiftCollector
 from gearshift.telemetry.ledger import Ledger, VariantBook
+from gearshift.telemetry.merge import page_of
+from gearshift.telemetry.refusals import Refusals
 from gearshift.telemetry.triton import TritonCollector, reason_for
 
 _REFUSED = frozenset({Outcome.SHED, Outcome.INFEASIBLE, Outcome.INVALID})
@@ -46,6 +51,8 @@ class PrometheusTelemetry:
         self.catalog = catalog
         self._wall_clock = wall_clock
         self._ledger = Ledger(catalog)
+        self._refusals = Refusals()
+        self._details = details(catalog)
         self.registry.register(GearshiftCollector(self._ledger))
         self.triton_registry.register(TritonCollector(self._ledger))
 
@@ -53,11 +60,19 @@ class PrometheusTelemetry:
 
     def exposition(self) -> tuple[bytes, str]:
         """The page of gearshift's own metrics, and its content type."""
-        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
+        return page_of(self.families()), CONTENT_TYPE_PLAIN_0_0_4
 
     def triton_exposition(self) -> tuple[bytes, str]:
         """The page of Triton's metric names, and its content type."""
-        return generate_latest(self.triton_registry), CONTENT_TYPE_PLAIN_0_0_4
+        return page_of(self.triton_registry.collect()), CONTENT_TYPE_PLAIN_0_0_4
+
+    def families(self) -> Iterable[Metric]:
+        """The families of which `exposition` makes its page."""
+        return self.registry.collect()
+
+    def beside(self) -> dict[str, Any]:
+        """What stands beside the figures: the catalog's details, the latest refusals."""
+        return {"models": self._details, "refusals": self._refusals.latest()}
 
     def statistics(self, model: str, version: int) -> VariantStatistics:
         """The live figures of one variant; zeros for one that the catalog does not have."""
@@ -78,6 +93,10 @@ class PrometheusTelemetry:
         """Show these accuracies from feedback, by model and variant, in place of those shown
         before. Called on any thread."""
         self._ledger.live = dict(live)
+
+    def stands(self, model: str, variant: str, standing: Standing) -> None:
+        """Show that this is the variant's standing from now on."""
+        self._ledger.standings[model, variant] = standing
 
     # --- events ------------------------------------------------------------------------
 
@@ -126,6 +145,9 @@ class PrometheusTelemetry:
     def answered(self, event: Answered) -> None:
         """Requests of one batch got their answers; their books are looked up once for all."""
         triton = self._ledger.versions[event.model, event.version]
+        if event.cascade:
+            key = (event.model, event.cascade, event.stage)
+            self._ledger.cascades[key] += len(event.requests)
         for service_class in {served.service_class for served in event.requests}:
             self._answered(event, service_class, triton)
 
@@ -162,6 +184,7 @@ class PrometheusTelemetry:
         if outcome is Outcome.EXPIRED:
             book.queue.add(event.duration)  # it did nothing but wait
         self._count_for_triton(event)
+        self._refusals.add(event, self._wall_clock())
 
     def _count_for_triton(self, event: Settled) -> None:
         ledger = self._ledger
