@@ -11,10 +11,8 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from feedback_place import NOW, Place
-from gearshift.core.live import Kind
 from gearshift.feedback import recorder as module
 from gearshift.feedback import schema
-from gearshift.feedback.answers import Reading
 from gearshift.feedback.store import key_of
 
 
@@ -47,14 +45,13 @@ def test_what_is_kept_of_an_answer(place):
     assert {r.answered_at for r in found} == {NOW}
 
 
-def test_logits_are_made_probabilities_and_scores_stay() -> None:
-    classes = Reading(Kind.CLASS, "y", 3)
-    answers, sure = classes.read(np.array([[0.0, 5.0, 1.0], [-900.0, 900.0, 0.0]], np.float32))
+def test_logits_are_made_probabilities_and_scores_stay(place) -> None:
+    classes, score = (place.readings.models[name] for name in ("kinds", "risk"))
+    answers, sure = classes.read(np.array([[0, 5, 1, 0], [-900, 900, 0, 0]], np.float32))
     assert answers.tolist() == [1.0, 1.0]
-    assert sure == pytest.approx([np.exp(5) / (1 + np.exp(5) + np.exp(1)), 1.0])
-    answers, _ = classes.read(np.array([[0.1, np.nan, 0.3]], np.float16))
+    assert sure == pytest.approx([np.exp(5) / (2 + np.exp(5) + np.exp(1)), 1.0])
+    answers, _ = classes.read(np.array([[0.1, np.nan, 0.3, 0.1]], np.float16))
     assert np.isnan(answers).all()
-    score = Reading(Kind.SCORE, "y")
     assert score.read(np.array([[2.5], [-1.0]]))[0].tolist() == [2.5, -1.0]
     assert score.agree(0.6, 0.9)
     assert not score.agree(0.4, 0.6)

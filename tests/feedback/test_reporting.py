@@ -88,6 +88,7 @@ async def test_a_caller_that_leaves_stops_nothing(place, monkeypatch):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert place.reporting._waiting == 1
     go.set()
     assert await asyncio.to_thread(done.wait, 10)
     assert [r.ruling for r in await place.reporting.report(TOLD)] == ["duplicate"]

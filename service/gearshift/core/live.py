@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from gearshift.core import accuracy, influence, intervals
-from gearshift.core.card import Measurement
 from gearshift.core.window import change
 
 WINDOW = 2_000
@@ -129,8 +128,8 @@ def fallen(card_low: float, live: Estimate) -> bool:
     return live.value + CERTAIN * live.error < card_low
 
 
-def verdict(card: Measurement, live: Estimate | None) -> Verdict:
-    """What is known about a canary, from its card and its live accuracy.
+def verdict(card_low: float, live: Estimate | None) -> Verdict:
+    """What is known about a canary, from its live accuracy and the low end of its card's interval.
 
     Withdrawn once it has fallen. Promoted once it is certainly not below its card's interval by
     more than MARGIN; or, where the window is full and cannot get more certain, if its value is
@@ -139,10 +138,10 @@ def verdict(card: Measurement, live: Estimate | None) -> Verdict:
     """
     if live is None or live.labels < CANARY_LABELS:
         return Verdict.UNDECIDED
-    if fallen(card.low, live):
+    if fallen(card_low, live):
         return Verdict.WITHDRAWN
-    certain = live.value - CERTAIN * live.error > card.low - MARGIN
-    full = live.labels >= WINDOW and live.value + live.error >= card.low
+    certain = live.value - CERTAIN * live.error > card_low - MARGIN
+    full = live.labels >= WINDOW and live.value + live.error >= card_low
     return Verdict.PROMOTED if certain or full else Verdict.UNDECIDED
 
 

@@ -20,7 +20,7 @@ from gearshift.core.intervals import Z95
 from gearshift.core.live import LEAST_LABELS, Estimate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Shadows:
     """Shadowed rows of one variant. `unlabelled` and `unlabelled_agree` count rows without a
     label; the four others are weights of those with one, by whether both variants agree and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,10 @@ import numpy.typing as npt
 
 from gearshift.core.catalog import Catalog, Model
 from gearshift.core.live import Kind, kind_of
-from gearshift.ports import Array
+from gearshift.engine.confidence import FLOATS, confidence_of
+from gearshift.ports import Array, Tensors
 
 Column = npt.NDArray[np.float64]
-
-NUMBERS = frozenset(
-    ("FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "BOOL")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +24,18 @@ class Reading:
 
     kind: Kind
     output: str
-    classes: int = 0
+    classes: int
+    sure: Callable[[Tensors], Column] | None
+    """The probability of a class; None where the answer is a score."""
 
     def read(self, outputs: Array) -> tuple[Column, Column]:
         """Of (rows, *shape): each row's class or score, and its probability (of a score: itself).
         What is not finite stays so."""
         flat = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
-        if self.kind is Kind.SCORE:
+        if self.sure is None:
             return flat[:, 0], flat[:, 0]
-        highest = flat.max(axis=1)
-        answers = np.where(np.isfinite(highest), flat.argmax(axis=1), np.nan)
-        # Not all variants end in a softmax: what cannot be probabilities is made into some.
-        given = (flat.min(axis=1) >= 0.0) & (highest <= 1.0)
-        with np.errstate(invalid="ignore", over="ignore"):
-            made = 1.0 / np.exp(flat - highest[:, None]).sum(axis=1)
-        return answers, np.where(given, highest, made)
+        answers = np.where(np.isfinite(flat).all(axis=1), flat.argmax(axis=1), np.nan)
+        return answers, self.sure({self.output: outputs})
 
     def agree(self, one: float, other: float) -> bool:
         """Whether both name the same class, or say the same side of one half."""
@@ -77,10 +71,13 @@ def _reading_of(model: Model) -> Reading | str:
     output = model.signature.outputs[0]
     width = math.prod(output.shape)
     fits = width >= 2 if kind is Kind.CLASS else width == 1
-    if not fits or output.datatype not in NUMBERS:
+    if not fits or output.datatype not in FLOATS:
         needed = "a value for each class" if kind is Kind.CLASS else "one score"
         return (
-            f"the metric of model {model.name!r}, {model.metric}, needs {needed} a row in the"
-            f" first output; {output.name!r} is {output.datatype} {list(output.shape)}"
+            f"the metric of model {model.name!r}, {model.metric}, needs {needed} a row as"
+            f" floating-point numbers in the first output; {output.name!r} is"
+            f" {output.datatype} {list(output.shape)}"
         )
-    return Reading(kind, output.name, width if kind is Kind.CLASS else 0)
+    if kind is Kind.SCORE:
+        return Reading(kind, output.name, 0, None)
+    return Reading(kind, output.name, width, confidence_of(model))

@@ -84,4 +84,11 @@ def _postgresql(url: URL) -> Engine:
             "tcp_user_timeout": SECONDS * 1_000,
             "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={SECONDS}s",
         }
-    return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=SECONDS)
+    return create_engine(
+        url,
+        connect_args=arguments,
+        pool_pre_ping=True,
+        pool_timeout=SECONDS,
+        # Parameters in order and not by name, as in SQLite: so answers are entered (Store.record).
+        paramstyle="format",
+    )

@@ -39,7 +39,7 @@ OnVerdict = Callable[[str, str, Verdict], None]
 
 class Learner:
     """Keeps `book` up to date and tells `on_change`, between `start` and `close`; and `on_verdict`,
-    of those variants that are `canaries` and have a card, once each.
+    of those variants that are `canaries`, once each.
 
     Whatever it finds is found from the database alone: another process, or this one after a
     restart, finds the same.
@@ -138,15 +138,15 @@ class Learner:
         if live is None:
             return replace(before, live=None, used=variant.accuracy, fallen=False)
         used = shrunk(variant.accuracy, live.value, live.error)
-        low = variant.card.accuracy.low if variant.card else variant.accuracy
+        low = _lowest(variant)
         # Up again is what is no more below the interval, not what is no more certainly below.
         down = fallen(low, live) or (before.fallen and live.value < low)
         return Standing(live, used, down)
 
     def _judge(self, artifact: int, model: Model, variant: Variant, live: Estimate | None) -> None:
-        if variant.card is None or (model.name, variant.name) not in self._undecided:
+        if (model.name, variant.name) not in self._undecided:
             return
-        judged = verdict(variant.card.accuracy, live)
+        judged = verdict(_lowest(variant), live)
         if judged is not Verdict.UNDECIDED:
             self._decided(artifact, self._store.decide(artifact, judged, self._clock()))
 
@@ -191,6 +191,11 @@ class Learner:
                 if judged is not None:
                     found[model.name, variant.name] = judged
         self._book.shadow_accuracy = found
+
+
+def _lowest(variant: Variant) -> float:
+    """The lower end of its card's interval; what is only declared has none."""
+    return variant.card.accuracy.low if variant.card else variant.accuracy
 
 
 def _log_fall(model: Model, variant: Variant, standing: Standing) -> None:

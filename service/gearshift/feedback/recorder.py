@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import structlog
+from sqlalchemy.exc import DataError, IntegrityError
 
 from gearshift.core.catalog import Model, Variant
 from gearshift.feedback.answers import Readings
 from gearshift.feedback.book import Book
 from gearshift.feedback.retry import BROKEN, Retry
-from gearshift.feedback.store import Key, Record, Store, key_of
+from gearshift.feedback.store import Answered, Key, Store, key_of
 from gearshift.ports import Array, Batch, Row
 
 log = structlog.get_logger(__name__)
@@ -44,14 +45,6 @@ class _Held(NamedTuple):
     at: float
     shadow: bool
     nonce: int
-
-
-class _Said(NamedTuple):
-    key: Key
-    request: Row
-    row: int
-    answer: float
-    probability: float
 
 
 class Recorder:
@@ -159,13 +152,15 @@ class Recorder:
     def _write_some(self) -> None:
         taken: list[_Held] = []
         rows = 0
-        for held in self._queue:
-            taken.append(held)
-            rows += sum(row.rows for row in held.requests)
-            if rows > WRITTEN_TOGETHER:
-                break
+        # By number: the engine's thread adds to it meanwhile.
+        while len(taken) < len(self._queue) and rows < WRITTEN_TOGETHER:
+            taken.append(self._queue[len(taken)])
+            rows += sum(row.rows for row in taken[-1].requests)
         try:
             self._enter(taken)
+        except (DataError, IntegrityError):
+            self._forget(taken)  # it would fail for ever
+            raise
         except BROKEN:
             raise
         except Exception:
@@ -185,56 +180,49 @@ class Recorder:
         answered = [record for held in taken if not held.shadow for record in self._records(held)]
         if answered:
             self._store.record(answered)
-        shadowed = [row for held in taken if held.shadow for row in self._rows(held)]
+        shadowed = [record for held in taken if held.shadow for record in self._records(held)]
         if shadowed:
             self._refer(shadowed)
 
-    def _rows(self, held: _Held) -> Iterator[_Said]:
-        """What was said about each row. An answer with a row that is no number is left out."""
+    def _records(self, held: _Held) -> Iterator[Answered]:
+        """The rows as they are entered; a request with a row that is no number is left out."""
         reading = self._readings[held.model.name]
         answers, probabilities = (column.tolist() for column in reading.read(held.outputs))
-        for request in held.requests:
-            key = key_of(held.model.name, request.request_id)
-            end = request.first + request.rows
-            said = answers[request.first : end]
-            if all(map(math.isfinite, said)):
-                for row, (answer, probability) in enumerate(
-                    zip(said, probabilities[request.first : end], strict=True)
-                ):
-                    yield _Said(key, request, row, answer, probability)
+        model, artifact = held.model.name, self._store.artifact(held.model, held.variant)
+        for nonce, request in enumerate(held.requests, held.nonce):
+            first, rows = request.first, request.rows
+            request_id = key_of(model, request.request_id).request_id
+            if not all(map(math.isfinite, answers[first : first + rows])):
+                continue
+            for row in range(rows):
+                yield Answered(
+                    model,
+                    request_id,
+                    row,
+                    rows,
+                    artifact,
+                    request.service_class,
+                    held.cascade,
+                    request.fallback,
+                    answers[first + row],
+                    probabilities[first + row],
+                    held.at,
+                    nonce,
+                )
 
-    def _records(self, held: _Held) -> Iterator[Record]:
-        artifact = self._store.artifact(held.model, held.variant)
-        nonces = {id(request): held.nonce + at for at, request in enumerate(held.requests)}
-        for key, request, row, answer, probability in self._rows(held):
-            yield {
-                "model": key.model,
-                "request_id": key.request_id,
-                "row": row,
-                "rows": request.rows,
-                "artifact": artifact,
-                "service_class": request.service_class,
-                "cascade": held.cascade,
-                "fallback": request.fallback,
-                "answer": answer,
-                "probability": probability,
-                "answered_at": held.at,
-                "nonce": nonces[id(request)],
-            }
-
-    def _refer(self, shadowed: Sequence[_Said]) -> None:
+    def _refer(self, shadowed: Sequence[Answered]) -> None:
         """Enter what the most accurate variant said, and count how often the two agree."""
-        known = self._store.find({said.key for said in shadowed})
+        known = self._store.find({Key(said.model, said.request_id) for said in shadowed})
         pairs = [
             (said, answered)
             for said in shadowed
-            for answered in known.get(said.key, ())
+            for answered in known.get(Key(said.model, said.request_id), ())
             if answered.row == said.row and not answered.ambiguous
         ]
         if not pairs:
             return
-        self._store.refer([(said.key, said.row, said.answer) for said, _ in pairs])
+        self._store.refer([said for said, _ in pairs])
         for said, answered in pairs:
-            agreed = self._readings[said.key.model].agree(said.answer, answered.answer)
+            agreed = self._readings[said.model].agree(said.answer, answered.answer)
             variant = self._store.variant_of(answered.artifact)
-            self._book.shadowed(said.key.model, variant, answered.service_class, agreed)
+            self._book.shadowed(said.model, variant, answered.service_class, agreed)

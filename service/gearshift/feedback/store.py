@@ -67,6 +67,23 @@ class Known(NamedTuple):
     ambiguous: bool
 
 
+class Answered(NamedTuple):
+    """One row of an answered request, as `schema.answers` has it."""
+
+    model: str
+    request_id: bytes
+    row: int
+    rows: int
+    artifact: int
+    service_class: str
+    cascade: str
+    fallback: bool
+    answer: float
+    probability: float
+    answered_at: float
+    nonce: int
+
+
 def key_of(model: str, request_id: bytes) -> Key:
     """The key that a request with this id has; an id may be as long as its caller likes."""
     if len(request_id) > LONGEST_ID:
@@ -87,6 +104,7 @@ class Store:
         self._variants: dict[int, str] = {}
         dialect: Any = sqlite if self._engine.dialect.name == "sqlite" else postgresql
         self._insert = dialect.insert
+        self._enter = self._entering()
         self._prepared = False
 
     @property
@@ -147,22 +165,35 @@ class Store:
         """The name of the variant whose artifact has that number; "" if it was not asked for."""
         return self._variants.get(artifact, "")
 
-    def record(self, rows: Sequence[Record]) -> None:
-        """Enter answers; rows of `schema.answers`. An id that is there already, from another
-        request, becomes ambiguous. Doing it again changes nothing."""
+    def record(self, rows: Sequence[Answered]) -> None:
+        """Enter answers. An id that is there already, from another request, becomes ambiguous.
+        Doing it again changes nothing."""
+        with self._writing() as connection:
+            # Past SQLAlchemy's parameters: with thousands a second they would cost more than all
+            # else here.
+            connection.exec_driver_sql(self._enter, list(rows))
+
+    def _entering(self) -> str:
+        """The statement that enters an Answered."""
         enter = self._insert(answers)
         same = or_(answers.c.ambiguous, answers.c.nonce != enter.excluded.nonce)
         enter = enter.on_conflict_do_update(
             index_elements=["request_id", "model", "row"], set_={"ambiguous": same}
         )
-        with self._writing() as connection:
-            connection.execute(enter, rows)
+        made = enter.compile(dialect=self._engine.dialect, column_keys=list(Answered._fields))
+        assert tuple(made.positiontup or ()) == Answered._fields
+        return str(made)
 
-    def refer(self, rows: Sequence[tuple[Key, int, float]]) -> None:
-        """Enter what the most accurate variant said: key, row and its answer."""
+    def refer(self, rows: Sequence[Answered]) -> None:
+        """Enter what the most accurate variant said about rows that another has answered."""
         found = [
-            {"of_model": key.model, "of_id": key.request_id, "of_row": row, "reference": reference}
-            for key, row, reference in rows
+            {
+                "of_model": said.model,
+                "of_id": said.request_id,
+                "of_row": said.row,
+                "reference": said.answer,
+            }
+            for said in rows
         ]
         with self._writing() as connection:
             for table in (answers, labels):
@@ -241,23 +272,25 @@ class Store:
             .where(answers.c.reference.is_not(None), ~labelled)
             .group_by(answers.c.artifact)
         )
-        # As 0 and 1: not every database can sum or group truth values.
-        agreed = case((labels.c.answer == labels.c.reference, 1), else_=0).label("agreed")
-        right = case((labels.c.answer == labels.c.label, 1), else_=0).label("correct")
-        sums = (func.sum(labels.c.weight), func.sum(labels.c.weight * labels.c.weight))
+        weight = labels.c.weight
+        agreed = labels.c.answer == labels.c.reference
+        right = labels.c.answer == labels.c.label
+        cells = [
+            func.sum(case((and_(*cell), weight), else_=0.0))
+            for cell in ((agreed, right), (agreed, ~right), (~agreed, right), (~agreed, ~right))
+        ]
         judged = (
-            select(labels.c.artifact, agreed, right, *sums, func.count())
+            select(labels.c.artifact, *cells, func.count(), func.sum(weight * weight))
             .where(labels.c.reference.is_not(None))
-            .group_by(labels.c.artifact, agreed, right)
+            .group_by(labels.c.artifact)
         )
         with self._reading() as connection:
             alone = {row[0]: (row[1], int(row[2])) for row in connection.execute(unlabelled)}
-            cells: dict[int, dict[tuple[int, int], tuple[Any, ...]]] = defaultdict(dict)
-            for artifact, agree, correct, *of in connection.execute(judged):
-                cells[artifact][agree, correct] = tuple(of)
+            told = {row[0]: tuple(row[1:]) for row in connection.execute(judged)}
+        nothing = (0.0, 0.0, 0.0, 0.0, 0, 0.0)
         return {
-            artifact: _shadows(alone.get(artifact, (0, 0)), cells[artifact])
-            for artifact in {*alone, *cells}
+            artifact: Shadows(*alone.get(artifact, (0, 0)), *told.get(artifact, nothing))
+            for artifact in {*alone, *told}
         }
 
     # --- canaries ----------------------------------------------------------------------
@@ -309,19 +342,3 @@ def _together(keys: Iterable[Key]) -> Iterator[tuple[str, list[bytes]]]:
     for model, ids in by_model.items():
         for start in range(0, len(ids), TOGETHER):
             yield model, ids[start : start + TOGETHER]
-
-
-def _shadows(
-    unlabelled: tuple[int, int], cells: Mapping[tuple[int, int], tuple[Any, ...]]
-) -> Shadows:
-    weight = {cell: float(of[0]) for cell, of in cells.items()}
-    return Shadows(
-        unlabelled=unlabelled[0],
-        unlabelled_agree=unlabelled[1],
-        agree_right=weight.get((1, 1), 0.0),
-        agree_wrong=weight.get((1, 0), 0.0),
-        differ_right=weight.get((0, 1), 0.0),
-        differ_wrong=weight.get((0, 0), 0.0),
-        labels=sum(of[2] for of in cells.values()),
-        squares=sum(float(of[1]) for of in cells.values()),
-    )
