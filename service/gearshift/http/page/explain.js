@@ -57,7 +57,7 @@ function classes(form) {
   const model = models.find((each) => each.name === form.elements.model.value);
   if (model) {
     const known = model.classes.filter((each) => each.name);
-    options(form.elements.service_class, known.map((each) => [each.name, each.name === model.default_class ? `${each.name} (default)` : each.name]));
+    options(form.elements.service_class, known.map((each) => [each.name, each.name]));
     if (known.some((each) => each.name === model.default_class)) {
       form.elements.service_class.value = model.default_class;
     }
