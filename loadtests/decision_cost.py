@@ -23,10 +23,11 @@ from time import perf_counter_ns
 
 from gearshift.core import scheduler as core
 from gearshift.core.catalog import Catalog, Model, ServiceClass, Signature, TensorSpec, Variant
+from gearshift.core.decisions import Dispatch
 from gearshift.core.prices import PLAN_EVERY, Planner
 from gearshift.core.profile import LatencyPoint, Profile, Profiles
 from gearshift.core.request import Ticket
-from gearshift.core.scheduler import Dispatch, Scheduler
+from gearshift.core.scheduler import Scheduler
 
 VARIANTS_A_MODEL = 5
 MAX_BATCH = 32

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gearshift.errors import Outcome
-from gearshift.ports import Answered, Ran, Settled, VariantStatistics
+from gearshift.ports import Answered, Batch, Ran, Settled, VariantStatistics
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class RecordingTelemetry:
         self.queued: Counter[tuple[str, str]] = Counter()
         self.rans: list[Ran] = []
         self.settleds: list[Ended] = []
+        self.answereds: list[Answered] = []
 
     def admitted(self, model: str, service_class: str) -> None:
         self.queued[model, service_class] += 1
@@ -43,6 +44,7 @@ class RecordingTelemetry:
         self.settleds.append(Ended(*names, event.outcome, event.status, event.slack))
 
     def answered(self, event: Answered) -> None:
+        self.answereds.append(event)
         for each in event.requests:
             names = event.model, each.service_class, event.variant
             outcome = Outcome.LATE if each.late else Outcome.SERVED
@@ -54,3 +56,15 @@ class RecordingTelemetry:
 
     def outcomes(self) -> Counter[str]:
         return Counter(str(event.outcome) for event in self.settleds)
+
+
+class RecordingJournal:
+    def __init__(self) -> None:
+        self.answers: list[Batch] = []
+        self.shadows: list[Batch] = []
+
+    def answered(self, batch: Batch) -> None:
+        self.answers.append(batch)
+
+    def shadowed(self, batch: Batch) -> None:
+        self.shadows.append(batch)

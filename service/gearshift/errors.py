@@ -99,6 +99,14 @@ class ExecutorFailed(RequestError):
         self.reference = reference
 
 
+class FeedbackOff(RequestError):
+    """The setting `feedback` is false here."""
+
+
+class FeedbackUnavailable(RequestError):
+    """What was reported cannot be kept now: the feedback database fails, or is too busy."""
+
+
 class Cancelled(RequestError):
     """The caller left before the answer was there."""
 
@@ -135,6 +143,8 @@ ENDINGS: Mapping[type[RequestError], Ending] = {
     NotReady: Ending("UNAVAILABLE", Outcome.SHED),
     ExecutorUnavailable: Ending("UNAVAILABLE", Outcome.FAILED),
     ExecutorFailed: Ending("INTERNAL", Outcome.FAILED),
+    FeedbackOff: Ending("FAILED_PRECONDITION", Outcome.INVALID),
+    FeedbackUnavailable: Ending("UNAVAILABLE", Outcome.FAILED),
     Cancelled: Ending("CANCELLED", Outcome.CANCELLED),
     Unauthenticated: Ending("UNAUTHENTICATED", Outcome.INVALID),
     Forbidden: Ending("PERMISSION_DENIED", Outcome.INVALID),

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gearshift.core.catalog import Model, Signature, Variant
+from gearshift.core.reports import Report, Result
 from gearshift.errors import Outcome
 
 Array = npt.NDArray[Any]
@@ -116,6 +118,14 @@ class Served(NamedTuple):
     slack: float
 
 
+class Stage(StrEnum):
+    """Who answers in a cascade: its first variant, its second, or the first for want of time."""
+
+    FIRST = "first"
+    THEN = "then"
+    FALLBACK = "fallback"
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The requests of one batch that got their answers. Names are the catalog's; `deficit` is
@@ -127,6 +137,9 @@ class Answered:
     accuracy: float
     deficit: float
     requests: Sequence[Served]
+    cascade: str = ""
+    """The one that they were answered through."""
+    stage: Stage = Stage.FIRST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +178,8 @@ class Row(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What was answered together. `inputs` and `outputs` hold the whole batch, each array
-    (rows, *shape); `requests` says whose rows are whose, and may leave some out. `cascade` is
+    (rows, *shape); `requests` says whose rows are whose, and may leave some out; `inputs` is empty
+    where they are no longer at hand. `cascade` is
     the name of the one that they were answered through, "" for none."""
 
     model: Model
@@ -185,6 +199,14 @@ class Journal(Protocol):
 
     def shadowed(self, batch: Batch) -> None:
         """Requests answered before by a lesser variant, run again on the most accurate one."""
+
+
+class Feedback(Protocol):
+    """Takes what was true about earlier answers."""
+
+    async def report(self, reports: Sequence[Report]) -> Sequence[Result]:
+        """What became of each report, in order; what is counted is durable. FeedbackUnavailable
+        if that cannot be said now; reporting the same again counts nothing twice."""
 
 
 @dataclass(slots=True)

@@ -46,6 +46,12 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "on_time_bonus": "0.5",
         "drain_seconds": "1.5",
         "shared_memory": "true",
+        "shadow_share": "0.05",
+        "drift": "false",
+        "feedback": "false",
+        "feedback_url": "postgresql://db/gearshift",
+        "feedback_rows": "5000",
+        "feedback_days": "7.5",
         "log_level": "debug",
         "log_format": "json",
     }

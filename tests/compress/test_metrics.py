@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gearshift.compress import metrics
+from gearshift.core import intervals
 
 
 @st.composite
@@ -104,7 +105,7 @@ def test_the_bootstrap_agrees_with_theory_and_with_itself() -> None:
         return float(np.average(values, weights=weights))
 
     low, high = metrics.bootstrap(share, labels, scores, rounds=800)
-    half = metrics.Z95 * math.sqrt(0.9 * 0.1 / 400)
+    half = intervals.Z95 * math.sqrt(0.9 * 0.1 / 400)
     assert (low, high) == pytest.approx((0.9 - half, 0.9 + half), abs=0.005)
     assert metrics.bootstrap(share, labels, scores, rounds=800) == (low, high)
 

@@ -15,6 +15,9 @@ import pytest
 from gearshift.compress import metrics
 from gearshift.compress.evaluate import predict
 from gearshift.compress.intent import WITHDRAWN
+from gearshift.engine.confidence import confidence
+from gearshift.executors.onnx import OnnxExecutor
+from gearshift.repository import load
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
 BUDGET = 22_000_000
@@ -35,6 +38,9 @@ def intent(model: str) -> dict[str, Any]:
 SAMPLED = tuple(model for model in INPUTS if model not in ("face", "text"))
 """The pictures of faces have no licence, and mails belong to their senders: none is committed."""
 VARIANTS = [(model, entry["name"]) for model in INPUTS for entry in intent(model)["variants"]]
+
+
+CASCADES = [(m, entry["name"]) for m in INPUTS for entry in intent(m).get("cascades", [])]
 
 
 def card_of(model: str, variant: str) -> dict[str, Any]:
@@ -121,6 +127,26 @@ def test_the_samples_reproduce_the_accuracy_of_the_card(model: str, variant: str
         assert value == pytest.approx(share, abs=5 * spread)
 
 
+@pytest.mark.parametrize(("model", "cascade"), CASCADES)
+def test_the_samples_reproduce_what_was_learned_for_the_cascade(model: str, cascade: str) -> None:
+    card = json.loads((REPOSITORY / model / cascade / "cascade.json").read_text())
+    served = load(REPOSITORY, {"onnx": OnnxExecutor().inspect}).models[model]
+    inputs, labels, weights = samples_of(model)
+    name, _, _, output, _ = INPUTS[model]
+    first = predict(REPOSITORY / model / card["first"] / "model.onnx", {name: inputs})
+    on = confidence({output: first}, served) < card["threshold"]
+    outputs = first.copy()
+    outputs[on] = predict(REPOSITORY / model / card["then"] / "model.onnx", {name: inputs[on]})
+    share = float(np.average(on, weights=weights))
+    value = metrics.weighted_score(served.metric, labels, outputs, weights)
+    # The rows of fraud stand for all, those of garment were drawn from all.
+    spread = 0.005 if model == "fraud" else 5 * (card["escalated"] / len(labels)) ** 0.5
+    assert share == pytest.approx(card["escalated"], abs=spread)
+    spread = 0.01 if model == "fraud" else 5 * (0.05 / len(labels)) ** 0.5
+    assert value == pytest.approx(card["accuracy"]["value"], abs=spread)
+    assert card["costs"][-1]["share"] < 0.5, "a cascade that is shipped saves at least half"
+
+
 @pytest.mark.parametrize("model", INPUTS)
 def test_the_most_accurate_is_listed_first_and_no_number_is_left_out(model: str) -> None:
     entries = intent(model)["variants"]
@@ -147,5 +173,5 @@ def test_the_repository_stays_small() -> None:
 @pytest.mark.parametrize("model", INPUTS)
 def test_every_folder_is_a_listed_variant_and_the_licence_is_named(model: str) -> None:
     folders = {path.name for path in (REPOSITORY / model).iterdir() if path.is_dir()}
-    assert folders == {variant for owner, variant in VARIANTS if owner == model}
+    assert folders == {name for owner, name in (*VARIANTS, *CASCADES) if owner == model}
     assert "**Licence.**" in (REPOSITORY / model / "DATA.md").read_text()

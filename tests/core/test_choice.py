@@ -15,11 +15,12 @@ from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core import scoring, selector
 from gearshift.core.catalog import Late
 from gearshift.core.columns import columns, sizes
+from gearshift.core.decisions import Dispatch, Drop
 from gearshift.core.gears import gears
 from gearshift.core.guard import NO_LIMIT, Guard
 from gearshift.core.harm import MOST_CANDIDATES
 from gearshift.core.profile import LatencyPoint, Profile, Profiles
-from gearshift.core.scheduler import Dispatch, Drop, Scheduler
+from gearshift.core.scheduler import Scheduler
 from gearshift.core.scoring import TIE
 from gearshift.core.strand import Strand
 

@@ -9,12 +9,13 @@ import pytest
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.catalog import ServiceClass
 from gearshift.core.columns import columns
+from gearshift.core.decisions import Dispatch
 from gearshift.core.gears import gears
 from gearshift.core.guard import Guard, Length, Limit, guard
 from gearshift.core.harm import least_harm
 from gearshift.core.lane import Lane
 from gearshift.core.profile import Profile, Profiles
-from gearshift.core.scheduler import Dispatch, Scheduler
+from gearshift.core.scheduler import Scheduler
 from gearshift.core.scoring import shorter_batches
 from gearshift.core.strand import Strand
 

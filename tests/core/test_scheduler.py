@@ -5,7 +5,8 @@ import pytest
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core import scheduler as scheduler_module
 from gearshift.core.catalog import Late
-from gearshift.core.scheduler import Admitted, Dispatch, Drop, Refused, Scheduler
+from gearshift.core.decisions import Admitted, Dispatch, Drop, Refused
+from gearshift.core.scheduler import Scheduler
 from gearshift.errors import BudgetInfeasible, DeadlineExpired, FloorUnreachable, Overloaded
 
 MS = 0.001

@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.catalog import Late
+from gearshift.core.decisions import Admitted, Dispatch, Drop, Refused
 from gearshift.core.prices import Planner
 from gearshift.core.profile import Profile, Profiles
-from gearshift.core.scheduler import Admitted, Dispatch, Drop, Refused, Scheduler
+from gearshift.core.scheduler import Scheduler
 from gearshift.errors import DeadlineExpired
 
 SECONDS = {"large": (2.0, 6.0), "middle": (2.0, 2.0), "small": (1.0, 0.25)}

@@ -42,7 +42,7 @@ PREDICTED = {"large": (10 * MS, 0.0), "small": (1 * MS, 0.0)}
 
 def told(answer: Answer) -> SimpleNamespace:
     """What the caller of one request gets."""
-    run, ticket, reason, first = answer
+    run, ticket, reason, first, _ = answer
     return SimpleNamespace(
         variant=run.variant,
         outputs={name: whole[first : first + ticket.rows] for name, whole in run.outputs.items()},
@@ -247,7 +247,7 @@ async def test_a_caller_that_leaves_at_the_very_end_of_a_run_leaves_its_neighbou
     async def sleep_and_leave(seconds: float) -> None:
         await asyncio.sleep(seconds)
         # In the same turn of the loop in which the answers are handed out.
-        bench.engine.abandon(bench.engine._flights[2])
+        bench.engine.abandon(bench.engine._settling._flights[2])
 
     bench.executor._sleep = sleep_and_leave
     tasks += [asyncio.ensure_future(bench.ask(float(v))) for v in range(4)]
@@ -283,7 +283,7 @@ async def test_a_batch_whose_callers_all_left_before_it_began_does_not_run():
     while not bench.telemetry.queued:  # noqa: ASYNC110 - the turn of the loop matters
         await asyncio.sleep(0)
     # Decided in the next turn of the loop, run in the one after; the caller leaves between.
-    bench.loop.call_soon(bench.engine.abandon, bench.engine._flights[1])
+    bench.loop.call_soon(bench.engine.abandon, bench.engine._settling._flights[1])
     await asyncio.sleep(1)
     task.cancel()
     assert bench.telemetry.outcomes() == {"cancelled": 1}

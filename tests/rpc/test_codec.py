@@ -238,14 +238,6 @@ def test_only_the_wanted_outputs_in_the_wanted_order():
     assert len(response.raw_output_contents) == 1
 
 
-def test_every_response_has_an_id():
-    made = message()
-    made.id = ""
-    ids = {encode(made, TWO, answer()).id for _ in range(3)}
-    assert len(ids) == 3
-    assert all(ids)
-
-
 def test_an_unlimited_budget_is_not_told():
     assert "budget_us" not in encode(message(), TWO, answer(budget=math.inf)).parameters
 

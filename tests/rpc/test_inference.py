@@ -54,6 +54,12 @@ def test_inference_names_variant_and_accuracy(client):
     assert told.parameters["accuracy"].double_param == 0.95
 
 
+def test_every_response_has_an_id_of_its_own(client):
+    ids = {client.infer("m", [tensor()]).get_response().id for _ in range(3)}
+    assert len(ids) == 3
+    assert all(ids)
+
+
 def test_live_ready_and_metadata(client):
     assert client.is_server_live()
     assert client.is_server_ready()

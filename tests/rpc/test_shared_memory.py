@@ -213,7 +213,7 @@ def test_neighbours_in_a_batch_each_get_their_own(make_bench):
 
 
 async def flights(bench):
-    return len(bench.engine._flights)
+    return len(bench.engine._settling)
 
 
 def under_way(bench, client):

@@ -107,7 +107,7 @@ def test_a_stream_that_is_given_up_frees_every_place(make_bench):
 
 
 async def flights(bench) -> int:
-    return len(bench.engine._flights)
+    return len(bench.engine._settling)
 
 
 def test_a_stream_has_no_more_under_way_than_the_bound(make_bench, monkeypatch):

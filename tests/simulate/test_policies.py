@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gearshift.core.scheduler import Dispatch, Refused
+from gearshift.core.decisions import Dispatch, Refused
 from gearshift.errors import BudgetInfeasible, ConfigurationInvalid, FloorUnreachable
 from gearshift.simulate.policies import POLICIES, find_policy
 from gearshift.simulate.policies.deadline_order import Queue, gather

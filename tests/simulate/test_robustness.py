@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gearshift.core.scheduler import Drop, Refused
+from gearshift.core.decisions import Drop, Refused
 from gearshift.simulate.policies.gearshift import Gearshift
 from gearshift.simulate.runner import run
 from simulating import make_scenario

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gearshift.core.scheduler import Admitted, Decisions, Dispatch, Drop, Refused, Scheduler
+from gearshift.core.decisions import Admitted, Decisions, Dispatch, Drop, Refused
+from gearshift.core.scheduler import Scheduler
 from gearshift.errors import DeadlineExpired, InvalidInput, Overloaded
 from gearshift.simulate.policies import POLICIES
 from gearshift.simulate.policy import ContractBroken

@@ -14,7 +14,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from builders import make_catalog, make_model
+from gearshift.core.drift import Shift
 from gearshift.core.profile import LatencyPoint, Profile
+from gearshift.drift import DriftCollector
+from gearshift.drift.watch import Drift
+from gearshift.feedback import Book, FeedbackCollector, Readings
 from gearshift.ports import Answered, Ran, Served
 from gearshift.telemetry import PrometheusTelemetry
 from gearshift.telemetry.merge import GREATEST, SUMMED, Fleet, Past, merged, page_of
@@ -124,12 +128,38 @@ def test_of_latencies_the_greatest_is_shown() -> None:
     assert (name, labels) not in read(merge([], past(*pages)))
 
 
+def drifted(psi: float, rows: int) -> bytes:
+    """The page of a process whose share of the inputs has drifted that far."""
+    telemetry = worked(0, 0)
+    drift = Drift(rows, {"x[0]": Shift(psi, 0.0), "x[1]": Shift(0.0, 1.0)}, psi > 0.25)
+    telemetry.registry.register(DriftCollector(lambda: {"a": drift}))
+    return telemetry.exposition()[0]
+
+
+def test_of_drift_the_furthest_is_shown_and_rows_are_added_up() -> None:
+    """Each process compares its own share of the inputs; only the living."""
+    both = read(merge([drifted(0.125, 300), drifted(0.5, 400)], past(drifted(0.75, 500))))
+    name, model = "gearshift_input_drift", (("model", "a"),)
+    assert both[name, model] == 0.5
+    assert both[f"{name}_psi", (("feature", "x[0]"), *model)] == 0.5
+    assert both[f"{name}_mean", model] == 0.25
+    assert both[f"{name}_rows", model] == 700
+    assert both["gearshift_input_drifted", model] == 1
+    again = read(merge([drifted(0.125, 300), drifted(0.0, 400)], past(drifted(0.75, 500))))
+    assert again["gearshift_input_drifted", model] == 0
+
+
 def test_every_gauge_and_quantile_has_its_rule() -> None:
     telemetry = worked(1, 1)
     variants = telemetry.catalog.model("a").variants
     telemetry.profiled(Profile(v, "cpu", [LatencyPoint(1, 0.001, 0.002)], 8) for v in variants)
+    telemetry.registry.register(FeedbackCollector(Book(), Readings(telemetry.catalog)))
     levels = set()
-    for made in (telemetry.exposition()[0], telemetry.triton_exposition()[0]):
+    for made in (
+        telemetry.exposition()[0],
+        telemetry.triton_exposition()[0],
+        drifted(0.5, 300),
+    ):
         for family in text_string_to_metric_families(made.decode()):
             quantiles = any(sample.name == family.name for sample in family.samples)
             if family.type == "gauge" or (family.type == "summary" and quantiles):

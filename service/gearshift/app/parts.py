@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from gearshift.app.learning import Learning
 from gearshift.app.memory import give_back
 from gearshift.app.settings import Settings
 from gearshift.core.catalog import Catalog
@@ -74,10 +75,15 @@ def with_express(
     return Profiles(catalog.models, placed), (express, *workers)
 
 
-def load_catalog(settings: Settings, executors: Mapping[str, Executor]) -> Catalog:
-    """The repository as a catalog; RepositoryInvalid with every mistake in it."""
+def load_catalog(
+    settings: Settings, executors: Mapping[str, Executor], *, unlearned: bool = False
+) -> Catalog:
+    """The repository as a catalog; RepositoryInvalid with every mistake in it. With `unlearned`
+    cascades are as declared, for who learns them."""
     return load(
-        settings.repository, {name: executor.inspect for name, executor in executors.items()}
+        settings.repository,
+        {name: executor.inspect for name, executor in executors.items()},
+        unlearned=unlearned,
     )
 
 
@@ -120,6 +126,7 @@ async def start_engine(
     executors: Mapping[str, Executor],
     telemetry: PrometheusTelemetry,
     on_progress: Progress,
+    learned: Learning,
     first_worker: int = 0,
 ) -> Engine:
     """Everything loaded, measured and warm, and the engine that runs it."""
@@ -138,8 +145,18 @@ async def start_engine(
         on_time_bonus=settings.on_time_bonus,
     )
     clock = LoopClock(asyncio.get_running_loop())
-    engine = Engine(catalog, scheduler, workers, executors, clock, telemetry)
+    engine = Engine(
+        catalog,
+        scheduler,
+        workers,
+        executors,
+        clock,
+        telemetry,
+        learned.journal,
+        learned.shadow_share,
+    )
     engine.start()
+    learned.correct(engine)
     # What was loaded stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()

@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Callable
 
+from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
 from gearshift.core.frontier import View, unpacked
@@ -37,31 +38,36 @@ async def serve_behind(
         lambda: json.dumps(telemetry.beside()).encode(),
     )
     try:
-        engine = await start_engine(
-            settings, catalog, executors, telemetry, get_on, orders.first_worker
-        )
-        parent.show_statistics(lambda: _on(loop, lambda: statistics.of_process(engine)))
-        # A region is registered with one process, and the next request may reach another.
-        rpc = await make_server(
-            engine, shared_memory=False, everyone=parent.sum, frontier=lambda: _frontier(parent)
-        )
-        stop = asyncio.Event()
-        # The parent may say it, and whoever ends a whole group of processes says it to each: a
-        # second word changes nothing here, it is the parent whose end ends all at once.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        all_stop = asyncio.Event()
-        parent.on_stop(all_stop.set, loop)
-        parent.ready(rpc.adopt)
-        farewell = asyncio.create_task(_all_end(all_stop, stop, rpc))
-        await stop.wait()
-        parent.draining()
-        # The server as a whole goes on if this process alone was told to end. Its callers go on
-        # with the others; that they should look elsewhere, as NOT_SERVING says, would be wrong.
-        if not all_stop.is_set():
-            rpc.leave()
-        await drain(settings, engine, rpc)
-        farewell.cancel()
+        async with learning(settings, catalog, telemetry, among_others=True) as learned:
+            engine = await start_engine(
+                settings, catalog, executors, telemetry, get_on, learned, orders.first_worker
+            )
+            parent.show_statistics(lambda: _on(loop, lambda: statistics.of_process(engine)))
+            # A region is registered with one process, and the next request may reach another.
+            rpc = await make_server(
+                engine,
+                shared_memory=False,
+                everyone=parent.sum,
+                feedback=learned.feedback,
+                frontier=lambda: _frontier(parent),
+            )
+            stop = asyncio.Event()
+            # The parent may say it, and whoever ends a whole group of processes says it to each: a
+            # second word changes nothing here, it is the parent whose end ends all at once.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            all_stop = asyncio.Event()
+            parent.on_stop(all_stop.set, loop)
+            parent.ready(rpc.adopt)
+            farewell = asyncio.create_task(_all_end(all_stop, stop, rpc))
+            await stop.wait()
+            parent.draining()
+            # The server as a whole goes on if this process alone was told to end. Its callers go on
+            # with the others; that they should look elsewhere, as NOT_SERVING says, would be wrong.
+            if not all_stop.is_set():
+                rpc.leave()
+            await drain(settings, engine, rpc)
+            farewell.cancel()
     finally:
         for executor in executors.values():
             executor.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
@@ -47,23 +48,27 @@ async def serve(
     http.start()
     try:
         watch.start()
-        engine = await start_engine(settings, catalog, executors, telemetry, on_progress)
-        # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.
-        stop = stop_on_signal()
-        rpc = await serve_rpc(
-            engine,
-            settings.host,
-            settings.grpc_port,
-            shared_memory=settings.registers_shared_memory,
-            frontier=lambda: asyncio.to_thread(watch.view),
-        )
-        explainer.listening(settings.host, rpc.port)
-        serving = True
-        announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
-        await stop.wait()
-        serving = False
-        await rpc.not_serving()
-        await drain(settings, engine, rpc)
+        async with learning(settings, catalog, telemetry) as learned:
+            engine = await start_engine(
+                settings, catalog, executors, telemetry, on_progress, learned
+            )
+            # Before anybody is told: whoever starts this may stop it as soon as it says that.
+            stop = stop_on_signal()
+            rpc = await serve_rpc(
+                engine,
+                settings.host,
+                settings.grpc_port,
+                shared_memory=settings.registers_shared_memory,
+                feedback=learned.feedback,
+                frontier=lambda: asyncio.to_thread(watch.view),
+            )
+            explainer.listening(settings.host, rpc.port)
+            serving = True
+            announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
+            await stop.wait()
+            serving = False
+            await rpc.not_serving()
+            await drain(settings, engine, rpc)
     finally:
         watch.stop()
         http.stop()

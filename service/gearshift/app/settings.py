@@ -58,7 +58,7 @@ class Settings(BaseSettings):
         " them.",
     )
     state_dir: Path = Field(
-        default_factory=_state_dir, description="Where latency profiles are kept."
+        default_factory=_state_dir, description="Where latency profiles and feedback are kept."
     )
     providers: list[str] = Field(
         default_factory=list,
@@ -80,12 +80,47 @@ class Settings(BaseSettings):
         description="Whether callers may register shared memory, which lets them read and write"
         " what the server may in /dev/shm; by default where only this machine can call.",
     )
+    shadow_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the requests answered by a lesser variant that are run again on the"
+        " best one, in spare time only; 0 for none.",
+    )
+    drift: bool = Field(
+        True,
+        description="Whether a sample of the inputs is compared with the held-out samples of their"
+        " model.",
+    )
+    feedback: bool = Field(
+        True,
+        description="Whether answers are kept for a while, so that what was true in the end can be"
+        " reported and shows what the variants are worth now.",
+    )
+    feedback_url: str = Field(
+        "",
+        description="Database of answers and labels, as in postgresql://USER@HOST/DATABASE; all"
+        " replicas may share one. Empty is a SQLite file in the state dir.",
+    )
+    feedback_rows: int = Field(
+        1_000_000,
+        ge=1_000,
+        description="Rows of answers that are kept, and as many labels; about 300 bytes each.",
+    )
+    feedback_days: float = Field(
+        30.0, gt=0, le=3_650, description="Days that answers and labels are kept."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )
     log_format: Literal["console", "json"] = Field(
         "console", description="Lines for people or for machines; both go to stderr."
     )
+
+    @property
+    def feedback_database(self) -> str:
+        """The URL of the database that answers and labels stand in."""
+        return self.feedback_url or f"sqlite:///{self.state_dir.absolute() / 'feedback.sqlite3'}"
 
     @property
     def registers_shared_memory(self) -> bool:

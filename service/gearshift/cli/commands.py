@@ -14,6 +14,9 @@ from rich.console import Console
 
 from gearshift import __version__
 from gearshift.app.settings import Settings, load_settings
+from gearshift.cli.cascade import cascade
+from gearshift.cli.explain import explain
+from gearshift.cli.options import Config, Provider, Repository, StateDir, Workers
 from gearshift.cli.process import COMMAND, serve_process
 from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
 from gearshift.cli.simulate import simulate
@@ -33,42 +36,6 @@ app = typer.Typer(
 )
 
 out = Console()
-
-Repository = Annotated[
-    Path | None,
-    typer.Option(
-        "--repository",
-        "-r",
-        help="Folder with one folder per model, each with a model.toml.  [default: model_repo]",
-        show_default=False,
-    ),
-]
-Config = Annotated[
-    Path | None, typer.Option(help="TOML file with settings, named like the options.")
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        help="Batches that run at the same time, one thread each.  [default: one per core]",
-        show_default=False,
-    ),
-]
-StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where latency profiles are kept.  [default: ~/.local/state/gearshift]",
-        show_default=False,
-    ),
-]
-Provider = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--provider",
-        help="ONNX Runtime provider, best first; may be given several times."
-        "  [default: the best installed]",
-        show_default=False,
-    ),
-]
 
 
 @app.command()
@@ -115,6 +82,41 @@ def serve(
             " the server may in /dev/shm.  [default: where only this machine can call]"
         ),
     ] = None,
+    shadow_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of lesser answers that are run again on the best variant, in spare time."
+            "  [default: 0.01]"
+        ),
+    ] = None,
+    drift: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether a sample of the inputs is compared with the held-out samples of their"
+            " model.  [default: yes]"
+        ),
+    ] = None,
+    feedback: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether answers are kept for a while, so that what was true can be reported."
+            "  [default: yes]"
+        ),
+    ] = None,
+    feedback_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Database of answers and labels, as in postgresql://USER@HOST/DATABASE."
+            "  [default: a SQLite file in the state dir]"
+        ),
+    ] = None,
+    feedback_rows: Annotated[
+        int | None,
+        typer.Option(help="Rows of answers that are kept, and as many labels.  [default: 1000000]"),
+    ] = None,
+    feedback_days: Annotated[
+        float | None, typer.Option(help="Days that they are kept.  [default: 30]")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.  [default: info]")
     ] = None,
@@ -143,6 +145,12 @@ def serve(
             on_time_bonus=on_time_bonus,
             drain_seconds=drain_seconds,
             shared_memory=shared_memory,
+            shadow_share=shadow_share,
+            drift=drift,
+            feedback=feedback,
+            feedback_url=feedback_url,
+            feedback_rows=feedback_rows,
+            feedback_days=feedback_days,
             log_level=log_level,
             log_format=log_format,
         )
@@ -184,9 +192,10 @@ def check(
         executors = parts.make_executors(settings)
         catalog = parts.load_catalog(settings, executors)
         variants = sum(len(model.variants) for model in catalog.models.values())
+        cascades = sum(len(model.cascades) for model in catalog.models.values())
         out.print(
-            f"{settings.repository}: {len(catalog.models)} model(s) with {variants} variants,"
-            f" no mistakes",
+            f"{settings.repository}: {len(catalog.models)} model(s) with {variants} variants and"
+            f" {cascades} cascades, no mistakes",
             highlight=False,
         )
 
@@ -317,6 +326,8 @@ def _plain(line: str) -> None:
     out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+app.command()(cascade)
+app.command()(explain)
 app.command()(simulate)
 app.command()(study)
 app.command()(top)

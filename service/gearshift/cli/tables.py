@@ -9,8 +9,9 @@ from gearshift.core.profile import Profile, Profiles
 
 
 def models_table(catalog: Catalog, profiles: Profiles) -> Table:
-    """Every variant: accuracy with its interval, p99 for one row, artifact size."""
-    table = Table(title="Models, most accurate variant first")
+    """Every variant: accuracy with its interval, p99 for one row, artifact size; and what the
+    cascades of the model reach."""
+    table = Table(title="Models, most accurate variant first, then cascades")
     for heading in ("model", "variant"):
         table.add_column(heading)
     table.add_column("version", justify="right")
@@ -29,8 +30,19 @@ def models_table(catalog: Catalog, profiles: Profiles) -> Table:
                 _accuracy(variant),
                 _seconds(latency[variant.name].p99(1)) if variant.name in latency else "-",
                 _bytes(variant.artifact_bytes),
-                end_section=position == len(model.variants) - 1,
             )
+        for cascade in model.cascades:
+            table.add_row(
+                "",
+                cascade.name,
+                "",
+                model.metric,
+                f"{cascade.accuracy:.4f} ({cascade.first}; {cascade.escalated:.1%} go on to"
+                f" {cascade.then})",
+                "",
+                "",
+            )
+        table.add_section()
     return table
 
 

@@ -68,15 +68,13 @@ class Job:
 
 def open_job(path: Path, cache: Path, report: Report) -> Job:
     """Read the recipe at `path` and everything that it names; every error says where it is."""
-    recipe = read(path)
+    recipe, data = open_data(path, cache, report)
     for name in (recipe.metric, *recipe.further):
         if name not in metrics.known():
             raise RecipeError(
                 f"{path}: metric: no metric is named {name!r}; known are "
                 f"{', '.join(metrics.known())}"
             )
-    with told(f"{path}: data"):
-        data = checked(_data(recipe, path.parent, cache, report))
     report(
         f"{recipe.model}: {len(data.training):,} rows to learn from, "
         f"{len(data.calibration):,} to calibrate and choose, "
@@ -94,6 +92,13 @@ def open_job(path: Path, cache: Path, report: Report) -> Job:
         cache=cache,
         report=report,
     )
+
+
+def open_data(path: Path, cache: Path, report: Report) -> tuple[Recipe, DataSets]:
+    """The recipe at `path` with its rows alone: what its steps need is not looked for."""
+    recipe = read(path)
+    with told(f"{path}: data"):
+        return recipe, checked(_data(recipe, path.parent, cache, report))
 
 
 def _data(recipe: Recipe, folder: Path, cache: Path, report: Report) -> DataSets:

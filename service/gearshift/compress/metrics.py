@@ -15,13 +15,12 @@ import numpy.typing as npt
 
 from gearshift.compress.embeddings import ROUNDS, rank1, tar_at_far
 from gearshift.compress.embeddings import Metric as EmbeddingMetric
+from gearshift.core import intervals
 from gearshift.core.card import Measurement
 
 Values = npt.NDArray[np.float64]
 Metric = Callable[[npt.NDArray[np.int64], npt.NDArray[np.float32], Values], float]
 
-Z95 = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution: both tails hold 5 %."""
 BOOTSTRAP_ROUNDS = 1_000
 
 
@@ -113,11 +112,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """The score interval of a share (Wilson, 1927): honest near 0 and 1, unlike Wald's."""
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} successes of {n} is no share")
-    share = successes / n
-    spread = Z95**2 / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return intervals.wilson(successes / n, n)
 
 
 def bootstrap(
@@ -152,6 +147,7 @@ def paired_difference(
     one: npt.NDArray[np.float32],
     other: npt.NDArray[np.float32],
     *,
+    weights: Values | None = None,
     rounds: int = BOOTSTRAP_ROUNDS,
     seed: int = 0,
 ) -> tuple[float, float, float]:
@@ -161,16 +157,23 @@ def paired_difference(
     what makes rows hard for both cancels out.
     """
     metric, generator, n = METRICS[name], np.random.default_rng(seed), len(labels)
-    first, second = (_scores(name, outputs, n) for outputs in (one, other))
+    stands_for = np.ones(n) if weights is None else weights
+    # Ranked once: to sort what is sorted takes no time.
+    ranked = []
+    for scores in (_scores(name, outputs, n) for outputs in (one, other)):
+        order = np.argsort(-scores, kind="stable") if scores.ndim == 1 else np.arange(n)
+        ranked.append((labels[order], scores[order], order))
 
-    def difference(weights: Values) -> float:
-        return metric(labels, first, weights) - metric(labels, second, weights)
+    def difference(drawn: Values) -> float:
+        counted = drawn * stands_for
+        first, second = (metric(true, scores, counted[order]) for true, scores, order in ranked)
+        return first - second
 
     drawn = (
         np.bincount(generator.integers(0, n, n), minlength=n).astype(np.float64)
         for _ in range(rounds)
     )
-    values = [difference(weights) for weights in drawn if weights @ labels > 0]
+    values = [difference(times) for times in drawn if times @ labels > 0]
     low, high = np.quantile(values, (0.025, 0.975))
     return difference(np.ones(n)), float(low), float(high)
 
@@ -202,7 +205,14 @@ def score(name: str, labels: npt.NDArray[np.int64], outputs: npt.NDArray[np.floa
     n = len(labels)
     if name in EMBEDDINGS:
         return EMBEDDINGS[name](labels, outputs, rounds=1).value
-    return METRICS[name](labels, _scores(name, outputs, n), np.ones(n))
+    return weighted_score(name, labels, outputs, np.ones(n))
+
+
+def weighted_score(
+    name: str, labels: npt.NDArray[np.int64], outputs: npt.NDArray[np.float32], weights: Values
+) -> float:
+    """The same for rows that stand for several: not for embeddings."""
+    return METRICS[name](labels, _scores(name, outputs, len(labels)), weights)
 
 
 def known() -> tuple[str, ...]:

@@ -23,7 +23,28 @@ class Dot:
     """False for what another one dominates: drawn grey and without a name."""
 
 
-def draw(dots: Sequence[Dot], path: Path, *, title: str, across: str, up: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What lies between two variants: points of p50 in milliseconds and accuracy, and the one
+    that is in use."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    chosen: tuple[float, float] | None
+
+
+CURVES = ("#c8553d", "#588157", "#8d5a97")
+
+
+def draw(
+    dots: Sequence[Dot],
+    path: Path,
+    *,
+    title: str,
+    across: str,
+    up: str,
+    curves: Sequence[Curve] = (),
+) -> None:
     """Write the picture to `path` (PNG)."""
     import matplotlib as mpl
 
@@ -45,6 +66,13 @@ def draw(dots: Sequence[Dot], path: Path, *, title: str, across: str, up: str) -
             alpha=0.4,
             linewidth=1,
         )
+    for number, curve in enumerate(curves):
+        colour = CURVES[number % len(CURVES)]
+        panel.plot(*zip(*curve.points, strict=True), color=colour, linewidth=1.2, label=curve.name)
+        if curve.chosen is not None:
+            panel.plot(*curve.chosen, marker="D", markersize=6, color=colour)
+    if curves:
+        panel.legend(loc="lower right", frameon=False, fontsize=9)
     panel.set_xscale("log")
     times = [dot.ms for dot in dots]
     panel.set_xlim(min(times) / 1.8, max(times) * 1.8)

@@ -1,7 +1,7 @@
 """Quality metrics of answers against labels, in plain Python, each row with a weight.
 
-For judging a few thousand answers where they are received (the demo, later feedback). The
-weight says how many rows of the full data an example stands for. Higher is better in all.
+For judging a few thousand answers where they are received (the demo, feedback). The weight
+says how many rows of the full data an example stands for. Higher is better in all.
 """
 
 from __future__ import annotations
@@ -51,12 +51,36 @@ def roc_auc(answers: Sequence[Vector], labels: Sequence[int], weights: Vector) -
 
 def top1(answers: Sequence[Vector], labels: Sequence[int], weights: Vector) -> float:
     """The share of examples whose largest value stands at the label's index."""
-    right = total = 0.0
-    for answer, label, weight in zip(answers, labels, weights, strict=True):
-        total += weight
-        if max(range(len(answer)), key=answer.__getitem__) == label:
-            right += weight
+    return share(
+        [_largest(answer) == label for answer, label in zip(answers, labels, strict=True)], weights
+    )
+
+
+def share(flags: Sequence[bool], weights: Vector) -> float:
+    """The weighted share of those that are true."""
+    total = sum(weights)
+    right = sum(weight for flag, weight in zip(flags, weights, strict=True) if flag)
     return right / total if total else math.nan
+
+
+def threshold(allowed: float, scores: Vector, labels: Sequence[int], weights: Vector) -> float:
+    """The lowest score from which on no more than the share `allowed` of the negatives is taken;
+    infinite if even the highest takes more."""
+    negatives = sum(w for label, w in zip(labels, weights, strict=True) if label != 1)
+    # A hair of tolerance: 1 - 0.999 is not exactly the share that was asked for.
+    most = (allowed + 1e-12) * negatives
+    ranked = sorted(zip(scores, labels, weights, strict=True), key=lambda row: -row[0])
+    lowest, taken = math.inf, 0.0
+    for score, group in groupby(ranked, key=lambda row: row[0]):
+        taken += sum(weight for _, label, weight in group if label != 1)
+        if taken > most:
+            break
+        lowest = score
+    return lowest
+
+
+def _largest(answer: Vector) -> int:
+    return max(range(len(answer)), key=answer.__getitem__)
 
 
 METRICS: Mapping[str, Callable[[Sequence[Vector], Sequence[int], Vector], float]] = {

@@ -1,8 +1,9 @@
-"""The card of a variant: what was measured about one artifact, and by what.
+"""Cards: what was measured about one artifact, or about two as a cascade, and by what.
 
-A card is written by the program that made the variant (`gearshift.compress`) and read
-by the loader (`gearshift.repository`). Both speak these types, so that neither has to
-know the other. `card.json` is exactly `dataclasses.asdict(card)`.
+A card is written by the program that made the variant or learned the cascade
+(`gearshift.compress`) and read by the loader (`gearshift.repository`). Both speak these types,
+so that neither has to know the other. `card.json` is exactly `dataclasses.asdict(card)`, and so
+is `cascade.json`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from dataclasses import asdict, dataclass, field
 
 SCHEMA = 1
 """Version of the card format; raised when a field changes its meaning."""
+
+CASCADE_SCHEMA = 1
+"""The same for cascades."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,4 +78,45 @@ class Card:
 
     def to_json(self) -> str:
         """The text of `card.json`: indented, stable order, one trailing newline."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelativeCost:
+    """What a row costs on average as a share of what it costs with `then` alone, where `batch`
+    rows run at once: the time of the first variant and of seeing how sure it is, plus the share
+    that goes on of the second's."""
+
+    batch: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeCard:
+    """What was learned for one cascade.
+
+    `accuracy` is that of the whole, comparable with the variants' cards; `difference` is the
+    same minus that of `then` on the same rows, with a paired interval. Both, and `escalated`,
+    were measured on rows other than those that the threshold was chosen by. `rows_sha256` says
+    which rows these all were.
+    """
+
+    schema: int
+    model: str
+    cascade: str
+    first: str
+    then: str
+    first_sha256: str
+    then_sha256: str
+    threshold: float
+    escalated: float
+    accuracy: Measurement
+    difference: Measurement
+    costs: tuple[RelativeCost, ...]
+    data: str
+    rows_sha256: str
+    command: str
+
+    def to_json(self) -> str:
+        """The text of `cascade.json`: indented, stable order, one trailing newline."""
         return json.dumps(asdict(self), indent=2) + "\n"

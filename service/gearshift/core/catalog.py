@@ -49,12 +49,21 @@ class ServiceClass:
     weight: float = 1.0
 
 
+class Standing(StrEnum):
+    """Who may choose a variant: the server, for all; the server, for a few; the caller only."""
+
+    SERVING = "serving"
+    CANARY = "canary"
+    WITHDRAWN = "withdrawn"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """One way to answer for a model.
 
     `artifact` is the path of the file that the executor loads; `source` says whether the
-    accuracy was measured (there is a card) or only declared in model.toml.
+    accuracy was measured (there is a card) or only declared in model.toml. While it is a canary,
+    `share` of the requests that it could answer are given to it.
     """
 
     name: str
@@ -66,6 +75,8 @@ class Variant:
     artifact_bytes: int = 0
     artifact_sha256: str = ""
     card: Card | None = None
+    standing: Standing = Standing.SERVING
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +111,14 @@ class Model:
     samples: str | None = None
 
     @property
+    def best(self) -> Variant:
+        """The most accurate variant among those that serve."""
+        serving = (v for v in self.variants if v.standing is Standing.SERVING)
+        return next(serving, self.variants[0])
+
+    @property
     def best_accuracy(self) -> float:
-        return self.variants[0].accuracy
+        return self.best.accuracy
 
     def by_version(self, version: int) -> Variant:
         """The variant with that number, or VariantNotFound naming those that exist."""
@@ -121,9 +138,15 @@ class Model:
             f"model {self.name!r} has no variant {name!r}; it has {self._known()}"
         )
 
+    def pinned(self, name: str | None) -> Variant | None:
+        """The variant of that name; None for no name and for that of a cascade."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
     def _known(self) -> str:
         ordered = sorted(self.variants, key=lambda variant: variant.version)
-        return ", ".join(f"{variant.version} ({variant.name})" for variant in ordered)
+        known = ", ".join(f"{variant.version} ({variant.name})" for variant in ordered)
+        cascades = ", ".join(cascade.name for cascade in self.cascades)
+        return f"{known}; cascades: {cascades}" if cascades else known
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, zip_longest
 from typing import NamedTuple
 
+from gearshift.core.cascade import gain, price_of_going_on
 from gearshift.core.columns import Column, sizes, worth
 from gearshift.core.guard import Guard, Length, Limit
 from gearshift.core.prices import Prices, net_worth, price_of_time
@@ -106,7 +107,7 @@ def gears(
     steps = []
     crowd, best = 1, float("-inf")
     for column in columns:
-        net = net_worth(column, prices)
+        net = net_worth(column, prices) - _later(strand, column.profile, prices)
         # A worker becomes free about so long after it is wished for.
         wait = column.cost * column.count / workers[column.device]
         steps.append((column.need + wait, net))
@@ -171,11 +172,20 @@ def _ranked(options: Sequence[Option], value: float) -> Sequence[tuple[float, Op
     return sorted(bounds, key=lambda bound: -bound[0])
 
 
+def _later(strand: Strand, profile: Profile, prices: Prices) -> float:
+    """What a ticket served by a cascade will cost when some of its rows go on."""
+    if profile.cascade is None:
+        return 0.0
+    gained = strand.weight * profile.cascade.escalated * gain(strand.model, profile.cascade)
+    best = strand.model.best_accuracy
+    return price_of_going_on(profile, prices, strand.rows, gained / best if best > 0 else gained)
+
+
 def _option(
     strand: Strand, profile: Profile, device: str, prices: Prices, guard: Guard, bonus: float
 ) -> Option:
     limit = guard.on(device)
-    value = worth(strand, profile, bonus)
+    value = worth(strand, profile, bonus) - _later(strand, profile, prices)
     needs, p50s = profile.p99s[:: strand.rows], profile.p50s[:: strand.rows]
     short = price_of_time(prices, device, Length.SHORT)
     # Where no run is too long, which is nearly always, the price is one for all of them.

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gearshift.core.catalog import Model, Variant
+from gearshift.core.catalog import Cascade, Model, Standing, Variant
 from gearshift.core.latency import Learner
 
 WASTE = 0.10
@@ -39,12 +39,14 @@ class Profile:
 
     __slots__ = (
         "_learner",
+        "cascade",
         "device",
         "efficient_batch",
         "p50s",
         "p99s",
         "points",
         "row_cost",
+        "runs",
         "variant",
     )
 
@@ -54,6 +56,9 @@ class Profile:
         if not points:
             raise ValueError(f"variant {variant.name!r} on {device!r}: a profile needs a point")
         self.variant = variant
+        self.runs: Profile = self
+        """What runs first: another profile where this one is that of a cascade."""
+        self.cascade: Cascade | None = None
         self.device = device
         self.points = tuple(sorted(points, key=lambda point: point.batch))
         p50s = _table([(p.batch, p.p50) for p in self.points], max_batch)
@@ -67,6 +72,16 @@ class Profile:
         within = min(costs) * (1 + WASTE)
         self.efficient_batch = 1 + next(i for i, cost in enumerate(costs) if cost <= within)
         self.row_cost = costs[self.efficient_batch - 1]
+
+    @property
+    def least_accuracy(self) -> float:
+        """The accuracy of the least accurate variant that may answer."""
+        return self.variant.accuracy
+
+    @property
+    def serving(self) -> bool:
+        """Whether the server may choose it for any request."""
+        return self.variant.standing is Standing.SERVING
 
     def observe(self, rows: int, seconds: float, now: float) -> bool:
         """Learn from one run of `rows` rows; True if the tables have changed."""

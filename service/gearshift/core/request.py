@@ -66,6 +66,8 @@ class Ticket:
     variant: str | None = None
     late: Late = Late.DROP
     weight: float = 1.0
+    fallback: bool = False
+    """It has an answer already, and is dropped without anybody losing one."""
 
     @property
     def budget(self) -> float:
@@ -134,7 +136,10 @@ def _pinned(version: str, name: Parameter | None, model: Model) -> str | None:
         return by_version
     if not isinstance(name, str):
         raise InvalidInput(f"parameter variant: {name!r} is not a string")
-    by_name = model.by_name(name).name
+    if any(cascade.name == name for cascade in model.cascades):
+        by_name = name
+    else:
+        by_name = model.by_name(name).name
     if by_version is not None and by_version != by_name:
         raise InvalidInput(
             f"model_version {version} is variant {by_version!r}, but the parameter variant"

@@ -9,7 +9,7 @@ from enum import StrEnum
 from gearshift.core.catalog import Late, Model
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
-from gearshift.errors import BudgetInfeasible, FloorUnreachable
+from gearshift.errors import BudgetInfeasible, DeadlineExpired, FloorUnreachable, Overloaded
 
 
 class Reason(StrEnum):
@@ -19,6 +19,7 @@ class Reason(StrEnum):
     BUDGET = "budget"
     LOAD = "load"
     PINNED = "pinned"
+    FALLBACK = "fallback"
 
 
 def fastest(ticket: Ticket, model: Model, profiles: Sequence[Profile]) -> Profile:
@@ -27,8 +28,8 @@ def fastest(ticket: Ticket, model: Model, profiles: Sequence[Profile]) -> Profil
     Raises FloorUnreachable when no variant is accurate enough and BudgetInfeasible when
     none is fast enough even on an idle server; both name the nearest that would work.
     """
-    pinned = [p for p in profiles if ticket.variant in (None, p.variant.name)]
-    eligible = [p for p in pinned if p.variant.accuracy >= ticket.floor]
+    pinned = [p for p in profiles if may_answer(p, ticket.variant)]
+    eligible = [p for p in pinned if p.least_accuracy >= ticket.floor]
     if not eligible:
         raise _floor_unreachable(ticket, model)
     best = min(eligible, key=lambda p: p.p99(ticket.rows))
@@ -36,6 +37,11 @@ def fastest(ticket: Ticket, model: Model, profiles: Sequence[Profile]) -> Profil
     if needed > ticket.budget and ticket.late is Late.DROP:
         raise _budget_infeasible(ticket, model, profiles, best)
     return best
+
+
+def may_answer(profile: Profile, pinned: str | None) -> bool:
+    """Whether the server may choose it; one that does not serve only who names it."""
+    return profile.serving if pinned is None else profile.variant.name == pinned
 
 
 def reason(ticket: Ticket, model: Model, chosen: Profile, better: float) -> Reason:
@@ -50,17 +56,45 @@ def reason(ticket: Ticket, model: Model, chosen: Profile, better: float) -> Reas
     return Reason.LOAD if better <= ticket.budget else Reason.BUDGET
 
 
+def overloaded(
+    ticket: Ticket, before: int, workers: int, free_in: float, missing: float
+) -> Overloaded:
+    """`before` tickets wait before it, the first of the workers is free in `free_in` seconds,
+    and `missing` seconds more would have been enough."""
+    return Overloaded(
+        f"model {ticket.model!r} cannot answer within the budget of"
+        f" {ticket.budget * 1e3:.3g} ms: {before} requests wait before it and the"
+        f" first of {workers} worker(s) is free in {free_in * 1e3:.3g} ms; try again"
+        f" in {max(missing, 0.001) * 1e3:.3g} ms",
+        max(missing, 0.001),
+    )
+
+
+def expired(ticket: Ticket, quickest: float, now: float) -> DeadlineExpired:
+    """Its latest start has passed: even `quickest` seconds would be too many."""
+    return DeadlineExpired(
+        f"waited {(now - ticket.arrival) * 1e3:.3g} ms of a {ticket.budget * 1e3:.3g} ms budget;"
+        f" even the fastest variant (p99 {quickest * 1e3:.3g} ms) would now be late"
+    )
+
+
 def _floor_unreachable(ticket: Ticket, model: Model) -> FloorUnreachable:
-    if ticket.variant is not None:
-        variant = model.by_name(ticket.variant)
+    variant = model.pinned(ticket.variant)
+    if variant is not None:
         return FloorUnreachable(
             f"variant {variant.name!r} of model {model.name!r} has {model.metric}"
             f" {variant.accuracy:.4f}, below the floor {ticket.floor:.4f}; the best variant is"
-            f" {model.variants[0].name!r} with {model.best_accuracy:.4f}"
+            f" {model.best.name!r} with {model.best_accuracy:.4f}"
+        )
+    if ticket.variant is not None:
+        return FloorUnreachable(
+            f"cascade {ticket.variant!r} of model {model.name!r} may answer by a variant below"
+            f" the floor {ticket.floor:.4f}, which holds for every answer; the best variant is"
+            f" {model.best.name!r} with {model.metric} {model.best_accuracy:.4f}"
         )
     return FloorUnreachable(
         f"no variant of model {model.name!r} reaches the floor {ticket.floor:.4f}; the best is"
-        f" {model.variants[0].name!r} with {model.metric} {model.best_accuracy:.4f}"
+        f" {model.best.name!r} with {model.metric} {model.best_accuracy:.4f}"
     )
 
 
@@ -72,7 +106,7 @@ def _budget_infeasible(
         f" {_ms(ticket.budget)}: the fastest is {nearest.variant.name!r} with a p99 of"
         f" {_ms(nearest.p99(ticket.rows))}; allow at least that"
     )
-    in_time = [p for p in profiles if p.p99(ticket.rows) <= ticket.budget]
+    in_time = [p for p in profiles if p.serving and p.p99(ticket.rows) <= ticket.budget]
     if in_time:
         best = max(in_time, key=lambda p: p.variant.accuracy)
         message += f", or accept {model.metric} {best.variant.accuracy:.4f} ({best.variant.name!r})"

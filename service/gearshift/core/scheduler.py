@@ -18,21 +18,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
+from gearshift.core.cascade import with_cascades
 from gearshift.core.catalog import Catalog, Late, Model
+from gearshift.core.decisions import Admitted, Decisions, Dispatch, Drop, Refused
 from gearshift.core.guard import sure_end
 from gearshift.core.lane import Lane
 from gearshift.core.prices import Outlook, Prices
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
-from gearshift.core.router import Reason, fastest, reason
+from gearshift.core.revision import sorted_anew
+from gearshift.core.router import expired, fastest, overloaded
 from gearshift.core.scoring import EARLY, Candidate, lag
 from gearshift.core.selector import Selector
+from gearshift.core.spare import PATIENCE as SPARE_PATIENCE
+from gearshift.core.spare import Spare, lendable
 from gearshift.core.strand import Key, Strand
 from gearshift.core.workers import Workers
-from gearshift.errors import DeadlineExpired, Overloaded, RequestError
+from gearshift.errors import Overloaded, RequestError
 
 MAX_WAITING = 8192
 """Tickets per lane: bounds memory where budgets are unlimited and nothing ever expires."""
@@ -45,52 +48,6 @@ LOOK_AT_LAST = 0.5
 
 ROUNDING = 1e-9
 """Seconds. Sums of floats may differ by less than this without anybody being late."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The ticket is in its lane."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The ticket was not taken in; `error` says why."""
-
-    error: RequestError
-
-
-class Dispatch(NamedTuple):
-    """Run these tickets as one batch of the profile's variant on `worker`, in this order.
-
-    `better` is the least p99 of a more accurate variant, in seconds, infinite if there is none.
-    """
-
-    id: int
-    worker: int
-    model: Model
-    profile: Profile
-    tickets: tuple[Ticket, ...]
-    rows: int
-    better: float = math.inf
-
-    def reason(self, ticket: Ticket) -> Reason:
-        """Why this variant answers this member."""
-        return reason(ticket, self.model, self.profile, self.better)
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Settle this ticket with `error`; it will not run."""
-
-    ticket: Ticket
-    error: RequestError
-
-
-class Decisions(NamedTuple):
-    """What to carry out now, and when to ask again at the latest (inf: on the next event)."""
-
-    actions: tuple[Dispatch | Drop, ...]
-    wake_at: float
 
 
 ADMITTED = Admitted()
@@ -118,7 +75,7 @@ class Scheduler:
             if not runnable:
                 devices = ", ".join(sorted(self._workers.counts)) or "no workers"
                 raise ValueError(f"model {name!r} runs on none of the workers' devices ({devices})")
-            self._lanes[name] = Lane(model, runnable)
+            self._lanes[name] = Lane(model, with_cascades(model, runnable))
         self.waiting = 0
         """How many tickets wait in all lanes."""
         # Where a ticket waits, for who cancels it. What was dispatched since the last look is
@@ -133,6 +90,7 @@ class Scheduler:
         """Until then no ticket's latest start passes."""
         self._lost = 0
         """Tickets dropped since the last look."""
+        self._spare = Spare()
 
     # --- events ------------------------------------------------------------------------
 
@@ -143,12 +101,14 @@ class Scheduler:
             self._begin(now)
         budget = ticket.deadline - ticket.arrival
         patient = budget == math.inf
-        key = lane.key(ticket, lenient=patient)
+        canary = lane.draw(ticket) if lane.canaries else None
+        key = lane.key(ticket, lenient=patient, canary=canary)
         strand = lane.find(key)
         try:
             if strand is None or (strand.quickest > budget and ticket.late is Late.DROP):
-                # Raises with the nearest that would work, if none does.
-                fastest(ticket, lane.model, lane.runnable)
+                if canary is None:
+                    # Raises with the nearest that would work, if none does.
+                    fastest(ticket, lane.model, lane.runnable)
                 strand = lane.strand(key)
                 self._selector.set_guard(now)
             strand.arrive(budget, now)
@@ -176,6 +136,23 @@ class Scheduler:
         self._workers.end(worker, now)
         if profile.observe(rows, measured, now):
             self._relearn(model)
+
+    def revise(self, model: Model, now: float) -> list[Drop]:
+        """Go on with what is now known of this model's variants (`gearshift.core.revision`):
+        who waits for one that no longer reaches the ticket's floor is told so."""
+        old = self._lanes[model.name]
+        found = sorted_anew(old, model)
+        self._lanes[model.name] = found.lane
+        self._places.update(found.places)
+        for ticket, _ in found.refused:
+            del self._places[ticket.id]
+        self.waiting += found.lane.count - old.count
+        self._selector.replaced(old)
+        if self._looked_at > -math.inf:
+            found.lane.expect_classes(now)
+            self._selector.set_guard(now)
+        self._expires_at = -math.inf
+        return [Drop(ticket, error) for ticket, error in found.refused]
 
     def set_prices(self, prices: Prices) -> None:
         """What a second of a worker's time is worth, by resource (`gearshift.core.prices`).
@@ -205,7 +182,14 @@ class Scheduler:
             for device, idle in self._workers.idle.items():
                 if idle and self.waiting:
                     self._fill(device, now, actions)
+        if self._spare and not self.waiting:
+            self._lend(now, actions)
         return Decisions(tuple(actions), self._wake_at(now) if self.waiting else math.inf)
+
+    def offer(self, ticket: Ticket) -> Ticket | None:
+        """Run this ticket, pinned to a variant, in spare time if there is any soon. Returns
+        another one that is given up for it."""
+        return self._spare.offer(ticket)
 
     # --- looking -----------------------------------------------------------------------
 
@@ -262,8 +246,8 @@ class Scheduler:
                     del self._places[ticket_id]
                     lane.count -= 1
                     self.waiting -= 1
-                    self._lost += 1
-                    actions.append(Drop(ticket, _expired(ticket, strand, now)))
+                    self._lost += not ticket.fallback
+                    actions.append(Drop(ticket, expired(ticket, strand.quickest, now)))
 
     def _check_room(self, ticket: Ticket, lane: Lane, strand: Strand, now: float) -> None:
         """Overloaded if what is queued ahead leaves no way to be in time."""
@@ -285,13 +269,7 @@ class Scheduler:
         ahead = before * strand.least_cost / usable
         missing = start + ahead + strand.quickest - ticket.deadline
         if missing > ROUNDING and ticket.late is Late.DROP:
-            raise Overloaded(
-                f"model {ticket.model!r} cannot answer within the budget of"
-                f" {ticket.budget * 1e3:.3g} ms: {before} requests wait before it and the"
-                f" first of {usable} worker(s) is free in {(start - now) * 1e3:.3g} ms; try again"
-                f" in {max(missing, 0.001) * 1e3:.3g} ms",
-                max(missing, 0.001),
-            )
+            raise overloaded(ticket, before, usable, start - now, missing)
 
     # --- dispatch ----------------------------------------------------------------------
 
@@ -327,13 +305,48 @@ class Scheduler:
         tickets = tuple([key[2] for key in keys])
         lane.count -= len(tickets)
         self.waiting -= len(tickets)
-        self._next_dispatch += 1
-        p99 = profile.p99s[rows]
-        surely = sure_end(profile.p50s[rows], p99)
-        worker = self._workers.begin(device, now, now + p99, now + surely)
-        self._running[self._next_dispatch] = (worker, strand.model.name, profile, rows)
+        worker = self._begin_run(strand.model, profile, rows, now)
         # By position: the call is several times as fast.
         return Dispatch(self._next_dispatch, worker, strand.model, profile, tickets, rows, better)
+
+    def _begin_run(self, model: Model, profile: Profile, rows: int, now: float) -> int:
+        """A worker for the next dispatch."""
+        self._next_dispatch += 1
+        runs = profile.runs
+        p99 = runs.p99s[rows]
+        surely = sure_end(runs.p50s[rows], p99)
+        worker = self._workers.begin(profile.device, now, now + p99, now + surely)
+        self._running[self._next_dispatch] = (worker, model.name, runs, rows)
+        return worker
+
+    def _lend(self, now: float, actions: list[Dispatch | Drop]) -> None:
+        """Start what nobody waits for, where nobody would have to wait for it."""
+        while self._spare and now - self._spare.next().arrival > SPARE_PATIENCE:
+            ticket = self._spare.pop()
+            actions.append(Drop(ticket, expired(ticket, 0.0, now)))
+        if not self._spare:
+            return
+        ticket = self._spare.next()
+        lane = self._lanes[ticket.model]
+        for profile in lane.runnable:
+            limit = self._selector.guard.on(profile.device)
+            if profile.variant.name == ticket.variant and lendable(
+                profile, ticket.rows, self._workers, limit, now
+            ):
+                self._spare.pop()
+                worker = self._begin_run(lane.model, profile, ticket.rows, now)
+                actions.append(
+                    Dispatch(
+                        id=self._next_dispatch,
+                        worker=worker,
+                        model=lane.model,
+                        profile=profile,
+                        tickets=(ticket,),
+                        rows=ticket.rows,
+                        spare=True,
+                    )
+                )
+                return
 
     # --- when to ask again -------------------------------------------------------------
 
@@ -371,10 +384,3 @@ class Scheduler:
                     if now < enough:
                         wake = min(wake, enough)
         return max(wake, now) + ROUNDING
-
-
-def _expired(ticket: Ticket, strand: Strand, now: float) -> DeadlineExpired:
-    return DeadlineExpired(
-        f"waited {(now - ticket.arrival) * 1e3:.3g} ms of a {ticket.budget * 1e3:.3g} ms budget;"
-        f" even the fastest variant (p99 {strand.quickest * 1e3:.3g} ms) would now be late"
-    )

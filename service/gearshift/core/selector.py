@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from copy import copy
 
 from gearshift.core.columns import Column, columns, worth
 from gearshift.core.gears import Gears, gears
@@ -85,6 +86,16 @@ class Selector:
         self._gears: dict[Strand, Gears] = {}
         self._columns: dict[Strand, list[Column]] = {}
 
+    def copy(self, lanes: Mapping[str, Lane], workers: Workers) -> Selector:
+        """The same for copies of the lanes and the workers, going on apart from this."""
+        copied = copy(self)
+        copied._lanes, copied._workers, copied._trust = lanes, workers, dict(self._trust)
+        # Strands in the same order on both sides; what no lane knows any more needs no copy.
+        twins = dict(zip(self.strands(), copied.strands(), strict=True))
+        copied._gears = {twins[s]: known for s, known in self._gears.items() if s in twins}
+        copied._columns = {twins[s]: known for s, known in self._columns.items() if s in twins}
+        return copied
+
     def strands(self) -> Iterator[Strand]:
         for lane in self._lanes.values():
             yield from lane.strands
@@ -155,6 +166,12 @@ class Selector:
         """A profile of this model has changed."""
         lane = self._lanes[model]
         lane.relearn()
+        for strand in lane.strands:
+            self._gears.pop(strand, None)
+            self._columns.pop(strand, None)
+
+    def replaced(self, lane: Lane) -> None:
+        """This lane is served no longer: another has come in its place."""
         for strand in lane.strands:
             self._gears.pop(strand, None)
             self._columns.pop(strand, None)

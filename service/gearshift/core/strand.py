@@ -11,6 +11,7 @@ import math
 import sys
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 from gearshift.core.catalog import Model
 from gearshift.core.profile import Profile
@@ -108,6 +109,12 @@ class Strand:
         self._dispatched: list[tuple[Sequence[Key], float]] = []
         self.measure_quickest()
 
+    def copy(self) -> Strand:
+        """The same, going on apart from this."""
+        copied = copy(self)
+        copied.keys, copied._dispatched = list(self.keys), list(self._dispatched)
+        return copied
+
     def __len__(self) -> int:
         return len(self.keys) - self.start
 
@@ -116,6 +123,13 @@ class Strand:
         profiles = [profile for gears in self.gears.values() for profile in gears]
         self.quickest = min(profile.p99s[self.rows] for profile in profiles)
         self.least_cost = self.rows * min(profile.row_cost for profile in profiles)
+
+    def inherit(self, old: Strand) -> None:
+        """Go on with what another one has learned about how tickets come."""
+        old._fold()
+        self.rate, self.budget, self.tight = old.rate, old.budget, old.tight
+        self._budgets, self._arrived, self._slack = old._budgets, old._arrived, old._slack
+        self.seen = old.seen
 
     def expect(self, budget: float, now: float) -> None:
         """A class declares such tickets: be ready for them before the first one comes."""

@@ -44,6 +44,22 @@ class Workers:
         self._idled_until = dict.fromkeys(self._of, math.nan)
         self._since = math.nan
 
+    def copy(self) -> Workers:
+        """The same, going on apart from this."""
+        copied = object.__new__(Workers)
+        copied.counts, copied._device, copied._of = self.counts, self._device, self._of
+        copied.idle = {device: list(workers) for device, workers in self.idle.items()}
+        copied._ends = {device: list(ends) for device, ends in self._ends.items()}
+        copied._sure_ends = {device: list(ends) for device, ends in self._sure_ends.items()}
+        copied._runs = dict(self._runs)
+        copied._idled, copied._since = dict(self._idled), self._since
+        copied._idled_until = dict(self._idled_until)
+        return copied
+
+    def ends(self) -> Mapping[int, float]:
+        """When each running worker should be free."""
+        return {worker: until for worker, (until, _) in self._runs.items()}
+
     def any_idle(self) -> bool:
         return any(self.idle.values())
 

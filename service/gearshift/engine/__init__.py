@@ -3,5 +3,6 @@
 from gearshift.engine.clock import LoopClock
 from gearshift.engine.engine import Engine
 from gearshift.engine.flight import Answer, Flight, Reply, Run
+from gearshift.engine.journal import Journals
 
-__all__ = ["Answer", "Engine", "Flight", "LoopClock", "Reply", "Run"]
+__all__ = ["Answer", "Engine", "Flight", "Journals", "LoopClock", "Reply", "Run"]

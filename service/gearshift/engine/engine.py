@@ -1,8 +1,7 @@
 """The asynchronous shell around the core: feeds it events, carries out what it decides.
 
 The engine holds what the core must not: the tensors in flight, who waits for their answers,
-the timers. It decides nothing. Every request that comes in is settled exactly once, in `_answer`
-or in `_fail`, and counted there.
+the timers. It decides nothing. How requests end is `gearshift.engine.settling`'s business.
 """
 
 from __future__ import annotations
@@ -10,34 +9,35 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 
+import numpy as np
 import structlog
 
-from gearshift.core.catalog import Catalog, Late, Variant
+from gearshift.core.cascade import second_ticket
+from gearshift.core.catalog import Catalog, Standing
+from gearshift.core.decisions import Dispatch, Drop, Refused
+from gearshift.core.explain import Explanation
 from gearshift.core.request import Request, Ticket, ticket_for
-from gearshift.core.scheduler import Dispatch, Drop, Refused, Scheduler
+from gearshift.core.revision import revised
+from gearshift.core.scheduler import Scheduler
 from gearshift.engine.batch import assemble, check_outputs, failed
-from gearshift.engine.flight import Answer, Flight, Guard, Reply, Run
+from gearshift.engine.cascade import unsure_rows
+from gearshift.engine.explaining import explained
+from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run
 from gearshift.engine.planning import Planning
-from gearshift.errors import (
-    Cancelled,
-    DeadlineExpired,
-    Ending,
-    NotReady,
-    Outcome,
-    RequestError,
-    ending_of,
-)
+from gearshift.engine.settling import Settling, too_late
+from gearshift.engine.shadows import Shadows
+from gearshift.errors import Cancelled, NotReady, RequestError
 from gearshift.ports import (
     EXPRESS,
-    Answered,
+    Array,
     Clock,
     Executor,
+    Journal,
     Ran,
-    Served,
-    Settled,
     Telemetry,
     Tensors,
     Timer,
@@ -45,6 +45,8 @@ from gearshift.ports import (
 )
 
 log = structlog.get_logger(__name__)
+
+NOT_READY = "the server is starting or shutting down; try again shortly"
 
 
 class Engine:
@@ -58,23 +60,26 @@ class Engine:
         executors: Mapping[str, Executor],
         clock: Clock,
         telemetry: Telemetry,
+        journal: Journal | None = None,
+        shadow_share: float = 0.0,
     ) -> None:
+        """`shadow_share` of the requests that a lesser variant answers are run again on the best
+        one, in spare time, for the journal."""
         self.catalog = catalog
         self.clock = clock
         self.telemetry = telemetry
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
-        self._flights: dict[int, Flight] = {}
+        self._settling = Settling(clock, telemetry, journal, self._go_on)
         self._runs: set[asyncio.Task[None]] = set()
         self._ids = count(1)
         self._accepting = False
         self._decide_planned = False
         self._wake: Timer | None = None
         self._wake_at = math.inf
-        self._planning = Planning(scheduler, clock, lambda: bool(self._flights), self._decide)
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._shadows = Shadows(scheduler, clock, journal, shadow_share, self._ids)
+        self._planning = Planning(scheduler, clock, lambda: len(self._settling) > 0, self._decide)
 
     # --- life cycle --------------------------------------------------------------------
 
@@ -92,12 +97,12 @@ class Engine:
         self._accepting = False
         try:
             async with asyncio.timeout(within):
-                await self._empty.wait()
+                await self._settling.empty()
         except TimeoutError:
-            log.warning("drain ran out of time", unanswered=len(self._flights))
-        for flight in list(self._flights.values()):
+            log.warning("drain ran out of time", unanswered=len(self._settling))
+        for flight in self._settling:
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
-            self._fail(flight, NotReady("the server is shutting down"))
+            self._settling.fail(flight, NotReady("the server is shutting down"))
         self._planning.cancel()
         if self._wake is not None:
             self._wake.cancel()
@@ -106,17 +111,25 @@ class Engine:
 
     # --- requests ----------------------------------------------------------------------
 
-    def submit(self, request: Request, inputs: Tensors, arrival: float, reply: Reply) -> Flight:
+    def submit(
+        self,
+        request: Request,
+        inputs: Tensors,
+        arrival: float,
+        reply: Reply,
+        request_id: bytes = b"",
+    ) -> Flight:
         """Take one request in: `reply` is called once, with its answer or the RequestError that
         it ends with, unless it is abandoned before. Raises, and counts, what is refused.
 
         `inputs` are checked against the model's signature already; `arrival` is on the
-        engine's clock. `reply` must not raise: a whole batch waits behind it.
+        engine's clock. `reply` must not raise: a whole batch waits behind it. `request_id` is
+        that of the answer.
         """
         ticket: Ticket | None = None
         try:
             if not self._accepting:
-                raise NotReady("the server is starting or shutting down; try again shortly")
+                raise NotReady(NOT_READY)
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
             verdict = self._scheduler.admit(ticket, self.clock.now())
@@ -125,10 +138,8 @@ class Engine:
         except RequestError as error:
             self.refused(error, arrival, request.model, ticket)
             raise
-        flight = Flight(ticket, model, inputs, reply)
-        if not self._flights:
-            self._empty.clear()
-        self._flights[ticket.id] = flight
+        flight = Flight(ticket, model, inputs, reply, request_id)
+        self._settling.add(flight)
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._planning.arrived(arrival)
         self._plan_decide()
@@ -136,30 +147,49 @@ class Engine:
 
     def abandon(self, flight: Flight) -> None:
         """The caller left: its place is free at once, and nobody is told anything."""
-        if flight.ticket.id in self._flights:
+        if flight in self._settling:
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
             flight.reply = _to_nobody
-            self._fail(flight, Cancelled("the caller left"))
+            self._settling.fail(flight, Cancelled("the caller left"))
 
     def refused(
         self, error: RequestError, arrival: float, model: str = "", ticket: Ticket | None = None
     ) -> None:
         """Count a request that never joined the queue; `model` may be any text of a caller."""
-        known = self.catalog.models.get(model)
-        pinned = known.by_name(ticket.variant) if known and ticket and ticket.variant else None
-        ending = ending_of(error)
-        self.telemetry.settled(
-            Settled(
-                model=known.name if known else "",
-                service_class=ticket.service_class if ticket else "",
-                variant=pinned.name if pinned else "",
-                version=pinned.version if pinned else 0,
-                outcome=ending.outcome,
-                status=ending.status,
-                duration=self.clock.now() - arrival,
-                message=str(error),
-            )
-        )
+        self._settling.refused(self.catalog, error, arrival, model, ticket)
+
+    def revise(
+        self, model: str, accuracies: Mapping[str, float], standings: Mapping[str, Standing]
+    ) -> None:
+        """Go by these accuracies and standings from now on, by variant; others stay."""
+        found = revised(self.catalog.model(model), accuracies, standings)
+        self.catalog = replace(self.catalog, models={**self.catalog.models, model: found})
+        for drop in self._scheduler.revise(found, self.clock.now()):
+            self._settling.fail(self._settling.of(drop.ticket), drop.error)
+        self._plan_decide()
+
+    def _go_on(self, flight: Flight, answer: Answer, unsure: Array) -> bool:
+        """Let the marked rows wait for the second variant of the cascade, if there is time."""
+        cascade, now = answer.cascade, self.clock.now()
+        assert cascade is not None
+        rows = int(np.count_nonzero(unsure))
+        ticket = second_ticket(flight.ticket, flight.model, cascade, next(self._ids), rows, now)
+        if isinstance(self._scheduler.admit(ticket, now), Refused):
+            return False
+        self._settling.renamed(flight, ticket)
+        flight.first = First(answer, unsure)
+        flight.inputs = {name: array[unsure] for name, array in flight.inputs.items()}
+        flight.dispatched_at = None
+        self.telemetry.admitted(ticket.model, ticket.service_class)
+        self._plan_decide()
+        return True
+
+    def explain(self, request: Request) -> Explanation:
+        """What would become of such a request now. Raises as `submit` does what is wrong with it;
+        nothing is taken in, and nothing is counted."""
+        if not self._accepting:
+            raise NotReady(NOT_READY)
+        return explained(self._scheduler, self.catalog, request, self.clock.now())
 
     # --- decisions ---------------------------------------------------------------------
 
@@ -176,11 +206,14 @@ class Engine:
         here: list[tuple[Dispatch, list[Flight]]] = []
         for action in decisions.actions:
             if isinstance(action, Drop):
-                self._fail(self._flights[action.ticket.id], action.error)
+                if not self._shadows.dropped(action.ticket):
+                    self._settling.fail(self._settling.of(action.ticket), action.error)
+            elif action.spare:
+                self._begin(self._run_spare(action))
             elif action.profile.device == EXPRESS:
                 here.append((action, self._dequeue(action, now)))
             else:
-                self._start(action, self._dequeue(action, now), now)
+                self._begin(self._run(action, self._dequeue(action, now), now))
         if decisions.wake_at != self._wake_at:
             if self._wake is not None:
                 self._wake.cancel()
@@ -196,15 +229,15 @@ class Engine:
         self._decide()
 
     def _dequeue(self, dispatch: Dispatch, now: float) -> list[Flight]:
-        members = [self._flights[ticket.id] for ticket in dispatch.tickets]
+        members = self._settling.all_of(dispatch.tickets)
         for member in members:
             member.dispatched_at = now
         for name, leaving in Counter([m.ticket.service_class for m in members]).items():
             self.telemetry.dequeued(dispatch.model.name, name, leaving)
         return members
 
-    def _start(self, dispatch: Dispatch, members: list[Flight], now: float) -> None:
-        run = asyncio.get_running_loop().create_task(self._run(dispatch, members, now))
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        run = asyncio.get_running_loop().create_task(work)
         self._runs.add(run)
         run.add_done_callback(self._runs.discard)
 
@@ -214,23 +247,26 @@ class Engine:
         A member that left before the run began is taken out; one that leaves during the run
         keeps its rows, so that its neighbours get the answers to their own inputs.
         """
-        variant = dispatch.profile.variant
+        variant = dispatch.profile.runs.variant
         worker = self._workers[dispatch.worker]
-        batch = [m for m in members if m.ticket.id in self._flights]
+        batch = [member for member in members if member in self._settling]
         rows = sum(member.ticket.rows for member in batch)
         assembled = begun
-        outcome: Tensors | RequestError = {}
+        inputs: Tensors = {}
+        outcome: Run | RequestError | None = None
         guard = Guard(
-            self.clock, batch, lambda late: self._fail(late, _too_late(late.ticket), variant)
+            self.clock,
+            batch,
+            lambda late: self._settling.fail(late, too_late(late.ticket), variant),
         )
         try:
             if batch:
                 inputs = assemble(dispatch.model, batch)
                 assembled = self.clock.now()
-                outcome = await self._executors[variant.executor].run(
+                outputs = await self._executors[variant.executor].run(
                     worker, dispatch.model.name, variant.name, inputs
                 )
-                check_outputs(dispatch.model, outcome, rows)
+                outcome = self._ran(dispatch, outputs, rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
             outcome = failed(dispatch.model, variant, error)
         finished = self.clock.now()
@@ -238,135 +274,97 @@ class Engine:
         # The worker first: it must not idle while answers are taken apart.
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         self._decide()
-        # In the next turn: what has just been decided begins in this one.
-        asyncio.get_running_loop().call_soon(
-            self._end, dispatch, batch, outcome, begun, assembled, finished
-        )
+        if outcome is not None:
+            # In the next turn: what has just been decided begins in this one.
+            asyncio.get_running_loop().call_soon(
+                self._end, dispatch, batch, outcome, inputs, (begun, assembled, finished)
+            )
 
     def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
         """Run one batch on the spot and settle its members; who has left in this very turn keeps
         its rows."""
-        variant = dispatch.profile.variant
+        variant = dispatch.profile.runs.variant
         begun = assembled = self.clock.now()
-        outcome: Tensors | RequestError
+        inputs: Tensors = {}
+        outcome: Run | RequestError
         try:
             inputs = assemble(dispatch.model, batch)
             assembled = self.clock.now()
-            outcome = self._executors[variant.executor].run_here(
+            outputs = self._executors[variant.executor].run_here(
                 dispatch.model.name, variant.name, inputs
             )
-            check_outputs(dispatch.model, outcome, dispatch.rows)
+            outcome = self._ran(dispatch, outputs, dispatch.rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
             outcome = failed(dispatch.model, variant, error)
         finished = self.clock.now()
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         # In a later turn: what has come in meanwhile takes part in it.
         self._plan_decide()
-        self._end(dispatch, batch, outcome, begun, assembled, finished)
+        self._end(dispatch, batch, outcome, inputs, (begun, assembled, finished))
+
+    def _ran(self, dispatch: Dispatch, outputs: Tensors, rows: int, begun: float) -> Run:
+        """The run as its answers need it; ValueError if that is not what was asked for."""
+        check_outputs(dispatch.model, outputs, rows)
+        run = Run(dispatch.profile.runs.variant, outputs, rows, begun, self.clock.now())
+        if dispatch.profile.cascade is not None:
+            run.unsure = unsure_rows(dispatch.model, dispatch.profile.cascade, run)
+        return run
+
+    async def _run_spare(self, dispatch: Dispatch) -> None:
+        """Run what nobody waits for."""
+        begun = self.clock.now()
+        variant, shadow = dispatch.profile.variant, self._shadows.of(dispatch.tickets[0])
+        executor, model = self._executors[variant.executor], dispatch.model
+        try:
+            if dispatch.profile.device == EXPRESS:
+                outputs = executor.run_here(model.name, variant.name, shadow.inputs)
+            else:
+                worker = self._workers[dispatch.worker]
+                outputs = await executor.run(worker, model.name, variant.name, shadow.inputs)
+            check_outputs(model, outputs, dispatch.rows)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it; it stands in the log
+            failed(model, variant, error)
+        else:
+            self._shadows.ran(shadow, model, variant, outputs)
+        finished = self.clock.now()
+        self._scheduler.finished(dispatch.id, finished, finished - begun)
+        self._decide()
 
     def _end(
         self,
         dispatch: Dispatch,
         batch: Sequence[Flight],
-        outcome: Tensors | RequestError,
-        begun: float,
-        assembled: float,
-        finished: float,
+        outcome: Run | RequestError,
+        inputs: Tensors,
+        times: tuple[float, float, float],
     ) -> None:
-        """Settle the members of a batch that has run, with its outputs or with what broke."""
-        variant, worker = dispatch.profile.variant, self._workers[dispatch.worker]
+        """Settle the members of a batch that has run, or with what broke. `times` are when it
+        was begun, put together, and finished."""
+        variant, worker = dispatch.profile.runs.variant, self._workers[dispatch.worker]
+        begun, assembled, finished = times
+        # Before they are settled: who goes on in a cascade has another ticket then.
         rows = sum(member.ticket.rows for member in batch)
+        queue = sum(begun - member.ticket.arrival for member in batch)
         if isinstance(outcome, RequestError):
             for member in batch:
-                self._fail(member, outcome, variant)
+                self._settling.fail(member, outcome, variant)
         else:
-            self._answer(dispatch, Run(variant, outcome, rows, begun, finished), batch)
-        if batch:
-            self.telemetry.ran(
-                Ran(
-                    model=dispatch.model.name,
-                    variant=variant.name,
-                    version=variant.version,
-                    worker=worker.id,
-                    device=worker.device,
-                    requests=len(batch),
-                    rows=rows,
-                    queue=sum(begun - member.ticket.arrival for member in batch),
-                    input=assembled - begun,
-                    compute=finished - assembled,
-                    output=self.clock.now() - finished,
-                    failed=isinstance(outcome, RequestError),
-                )
-            )
-
-    # --- settling ----------------------------------------------------------------------
-
-    def _answer(self, dispatch: Dispatch, run: Run, batch: Sequence[Flight]) -> None:
-        """Give each member its rows; the others of its batch are nothing to it."""
-        variant, flights, clock = run.variant, self._flights, self.clock
-        served: list[Served] = []
-        row = 0
-        for member in batch:
-            ticket = member.ticket
-            first, row = row, row + ticket.rows
-            if ticket.id not in flights:
-                continue
-            now = clock.now()
-            slack = ticket.deadline - now
-            late = slack < 0.0
-            if late and ticket.late is Late.DROP:
-                self._fail(member, _too_late(ticket), variant)
-                continue
-            self._forget(member)
-            problem = member.reply(Answer(run, ticket, dispatch.reason(ticket), first))
-            if problem is not None:
-                self._count(member, problem, ending_of(problem), variant)
-                continue
-            arrival = ticket.arrival
-            served.append(
-                Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
-            )
-        if served:
-            deficit = dispatch.model.best_accuracy - variant.accuracy
-            names = dispatch.model.name, variant.name, variant.version
-            self.telemetry.answered(Answered(*names, variant.accuracy, deficit, served))
-
-    def _fail(self, flight: Flight, error: RequestError, variant: Variant | None = None) -> None:
-        """Settle with an error, unless settled already; `variant` is who ran it, if anyone."""
-        if flight.ticket.id not in self._flights:
-            return
-        ending = ending_of(error)
-        if flight.dispatched_at is None:
-            self.telemetry.dequeued(flight.model.name, flight.ticket.service_class, 1)
-        elif isinstance(error, DeadlineExpired):
-            ending = Ending(ending.status, Outcome.LATE)
-        self._forget(flight)
-        self._count(flight, error, ending, variant)
-        flight.reply(error)
-
-    def _forget(self, flight: Flight) -> None:
-        del self._flights[flight.ticket.id]
-        if not self._flights:
-            self._empty.set()
-
-    def _count(
-        self, flight: Flight, error: Exception, ending: Ending, variant: Variant | None
-    ) -> None:
-        """Count a request that ended without an answer."""
-        ticket, now = flight.ticket, self.clock.now()
-        if variant is None and ticket.variant is not None:
-            variant = flight.model.by_name(ticket.variant)
-        self.telemetry.settled(
-            Settled(
-                model=ticket.model,
-                service_class=ticket.service_class,
-                variant=variant.name if variant else "",
-                version=variant.version if variant else 0,
-                outcome=ending.outcome,
-                status=ending.status,
-                duration=now - ticket.arrival,
-                slack=ticket.deadline - now if ticket.deadline < math.inf else None,
-                message=str(error) if isinstance(error, RequestError) else "internal error",
+            answered = self._settling.answer(dispatch, outcome, batch, inputs)
+            self._shadows.follow(dispatch, answered)
+        self.telemetry.ran(
+            Ran(
+                model=dispatch.model.name,
+                variant=variant.name,
+                version=variant.version,
+                worker=worker.id,
+                device=worker.device,
+                requests=len(batch),
+                rows=rows,
+                queue=queue,
+                input=assembled - begun,
+                compute=finished - assembled,
+                output=self.clock.now() - finished,
+                failed=isinstance(outcome, RequestError),
             )
         )
 
@@ -374,10 +372,3 @@ class Engine:
 def _to_nobody(ending: Answer | Exception) -> Exception | None:
     """The reply to a caller who left."""
     return None
-
-
-def _too_late(ticket: Ticket) -> DeadlineExpired:
-    return DeadlineExpired(
-        f"the run took longer than predicted: no answer within the"
-        f" {ticket.budget * 1e3:.3g} ms budget"
-    )

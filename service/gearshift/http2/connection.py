@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from gearshift.http2 import frames, limits
+from gearshift.http2.fields import UNSAID
+from gearshift.http2.frame_reader import FrameReader
 from gearshift.http2.frames import ConnectionFault, StreamFault
 from gearshift.http2.header_blocks import Fields, HeaderReader
 from gearshift.http2.stream import Receiver, Stream
@@ -20,7 +22,7 @@ from gearshift.http2.stream import Receiver, Stream
 Meaning = TypeVar("Meaning")
 
 
-class Connection(asyncio.Protocol, Generic[Meaning]):
+class Connection(FrameReader, Generic[Meaning]):
     """The protocol of one connection. `interpret` reads a request's header fields, `accept`
     gets each new stream with what they mean and returns who takes its bytes; `gone` hears
     that the connection is over."""
@@ -34,6 +36,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         stream_window: int = limits.STREAM_WINDOW,
         max_streams: int = limits.MAX_STREAMS,
     ) -> None:
+        super().__init__()
         self.stream_window = stream_window
         self.window = frames.DEFAULT_WINDOW
         """Bytes that may be sent."""
@@ -48,26 +51,16 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         self._max_streams = max_streams
         self._transport: Any = None
         self._loop = asyncio.get_running_loop()
-        self._rest = bytearray()
-        self._wanted = 0
-        self._greeted = False
         self._out: list[bytes] = []
         self._flushing = False
         self._room = frames.DEFAULT_WINDOW
         self._peer_window = frames.DEFAULT_WINDOW
         self._last_stream = 0
-        self._going_on: tuple[int, int, int] | None = None
-        """Flags, stream and missing bytes of a DATA frame that has come in part."""
         self._block: tuple[int, int, bytearray] | None = None
         """Stream, flags and bytes of a header block that goes on in the next frame."""
         self._leaving = False
 
     # --- the transport's side ----------------------------------------------------------
-
-    @property
-    def greeted(self) -> bool:
-        """The peer has begun to speak HTTP/2."""
-        return self._greeted
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -99,82 +92,9 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
     def resume_writing(self) -> None:
         self._transport.resume_reading()
 
-    def data_received(self, data: bytes) -> None:
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._wanted:
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
-        try:
-            at = self._read(data)
-        except ConnectionFault as fault:
-            self._fail(fault)
-            return
-        if at < len(data):
-            self._rest += data[at:] if at else data
-
-    def _read(self, data: bytes) -> int:
-        """Take the whole frames in `data`; how many bytes they were."""
-        at, size = 0, len(data)
-        if not self._greeted:
-            if not data.startswith(frames.PREFACE[:size]):
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "this is not HTTP/2")
-            self._wanted = at = len(frames.PREFACE)
-            if size < at:
-                return 0
-            self._greeted = True
-        if self._going_on is not None:
-            at = self._on_rest_of_data(data)
-        unpack, head_size = frames.HEAD.unpack_from, frames.HEAD_SIZE
-        while size - at >= head_size:
-            high, low, kind, flags, number = unpack(data, at)
-            length = high << 8 | low
-            if length > limits.MAX_FRAME:
-                raise ConnectionFault(
-                    frames.FRAME_SIZE_ERROR, f"a frame of {length} bytes, above {limits.MAX_FRAME}"
-                )
-            begin = at + head_size
-            end = begin + length
-            if end > size:
-                if kind == frames.DATA and not flags & frames.PADDED and length > limits.LARGE:
-                    # What is there of it is passed on at once instead of being kept here.
-                    self._going_on = flags, number & frames.LARGEST_STREAM, length
-                    self._wanted = 1
-                    return begin + self._on_rest_of_data(data[begin:])
-                self._wanted = end - at
-                return at
-            payload = data[begin:end]
-            if kind == frames.DATA and not flags and size - end >= head_size:
-                # What follows on the same stream is taken together with it.
-                flags, end, payload = frames.joined(data, number, payload, end)
-            at = end
-            try:
-                self._take(kind, flags, number & frames.LARGEST_STREAM, payload)
-            except StreamFault as fault:
-                self._drop(fault)
-        self._wanted = head_size
-        return at
-
-    def _on_rest_of_data(self, data: bytes) -> int:
-        """Take what belongs to the DATA frame under way; how many bytes that was."""
-        assert self._going_on is not None
-        flags, number, missing = self._going_on
-        part = data[:missing]
-        if len(part) < missing:
-            self._going_on = flags, number, missing - len(part)
-            flags &= ~frames.END_STREAM
-        else:
-            self._going_on = None
-        try:
-            self._take(frames.DATA, flags, number, part)
-        except StreamFault as fault:
-            self._drop(fault)
-        return len(part)
-
     # --- frames ------------------------------------------------------------------------
 
-    def _take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+    def take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if self._block is not None and kind != frames.CONTINUATION:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a header block was cut short")
         if kind == frames.DATA:
@@ -231,6 +151,8 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
                 f"unfinished requests above {limits.MAX_HELD} bytes",
             )
         stream.ended = bool(flags & frames.END_STREAM)
+        if stream.promised != UNSAID:
+            stream.keep_promise(len(body), stream.ended)
         if padding:
             stream.more(padding)
         stream.receiver.data(body, ended=stream.ended)
@@ -260,7 +182,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
 
     def _on_block(self, flags: int, number: int, block: bytes) -> None:
         # Even that of a refused stream is read: both sides' tables must stay the same.
-        meaning, fault, trailers_fault = self._headers.read(block)
+        meaning, promised, fault, trailers_fault = self._headers.read(block)
         ended = bool(flags & frames.END_STREAM)
         stream = self.streams.get(number)
         if stream is not None:
@@ -269,6 +191,8 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
             if not ended or trailers_fault:
                 why = trailers_fault or "headers in the middle"
                 raise StreamFault(number, frames.PROTOCOL_ERROR, why)
+            if stream.promised != UNSAID:
+                stream.keep_promise(0, True)
             stream.ended = True
             stream.receiver.data(b"", ended=True)
             return
@@ -281,9 +205,12 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         self._last_stream = number
         if meaning is None:
             raise StreamFault(number, frames.PROTOCOL_ERROR, fault)
+        if ended and promised > 0:
+            raise StreamFault(number, frames.PROTOCOL_ERROR, f"no DATA, {promised} bytes promised")
         if len(self.streams) >= self._max_streams or self._leaving:
             raise StreamFault(number, frames.REFUSED_STREAM, "no room for another stream")
         stream = Stream(self, number, self.stream_window, self._peer_window)
+        stream.promised = promised
         stream.ended = ended
         self.streams[number] = stream
         receiver = self._accept(stream, meaning)
@@ -387,7 +314,7 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
             self.blocked.discard(stream)
             stream.flush()
 
-    def _drop(self, fault: StreamFault) -> None:
+    def drop(self, fault: StreamFault) -> None:
         stream = self.streams.get(fault.stream)
         self.send(frames.rst_stream(fault.stream, fault.code))
         if stream is not None:
@@ -398,6 +325,6 @@ class Connection(asyncio.Protocol, Generic[Meaning]):
         stream.end()
         receiver.cancelled()
 
-    def _fail(self, fault: ConnectionFault) -> None:
+    def fail(self, fault: ConnectionFault) -> None:
         self.send(frames.goaway(self._last_stream, fault.code, str(fault)))
         self._close()

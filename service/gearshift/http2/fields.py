@@ -10,6 +10,9 @@ Fields = Sequence[tuple[bytes, bytes]]
 NEEDED = frozenset((b":method", b":scheme", b":path"))
 KNOWN = NEEDED | {b":authority"}
 
+UNSAID, IMPOSSIBLE = -1, -2
+"""In place of a content-length."""
+
 OF_ONE_CONNECTION = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
 )
@@ -17,6 +20,7 @@ OF_ONE_CONNECTION = frozenset(
 
 _NAME = re.compile(rb":?[!-9;-@\[-~]+")
 """Visible ASCII without capitals; a colon only in front."""
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 _VALUE = re.compile(rb"(?:[^\0\r\n\t ](?:[^\0\r\n]*[^\0\r\n\t ])?)?")
 
 
@@ -35,6 +39,19 @@ def fault_of_request(fields: Fields) -> str:
     if not dict(fields)[b":path"]:
         return ":path is empty"
     return fault_of_trailers(fields[len(begun) :])
+
+
+def promised(fields: Fields) -> int:
+    """Bytes of DATA that a request says it has (content-length, section 8.1.1); UNSAID or
+    IMPOSSIBLE. The same number may be there several times (RFC 9110, section 8.6)."""
+    length = UNSAID
+    for name, value in fields:
+        if name == b"content-length":
+            for part in value.split(b","):
+                digits = part.strip(b" \t")
+                said = int(digits) if _LENGTH.fullmatch(digits) else IMPOSSIBLE
+                length = said if length in (UNSAID, said) else IMPOSSIBLE
+    return length
 
 
 def fault_of_trailers(fields: Fields) -> str:

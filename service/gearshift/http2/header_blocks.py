@@ -13,7 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 import hpack
 
 from gearshift.http2 import limits
-from gearshift.http2.fields import fault_of_request, fault_of_trailers
+from gearshift.http2.fields import IMPOSSIBLE, fault_of_request, fault_of_trailers, promised
 from gearshift.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionFault
 
 MOST_REMEMBERED = 64
@@ -23,10 +23,11 @@ Meaning = TypeVar("Meaning")
 
 
 class Block(NamedTuple, Generic[Meaning]):
-    """What a block says if a request begins with it, None where none can; and what is wrong with
-    it for a request and for trailers."""
+    """What a block says if a request begins with it, None where none can, and how many bytes of
+    DATA it promises (or UNSAID); and what is wrong with it for a request and for trailers."""
 
     meaning: Meaning | None
+    promised: int
     request_fault: str
     trailers_fault: str
 
@@ -53,8 +54,11 @@ class HeaderReader(Generic[Meaning]):
             raise ConnectionFault(COMPRESSION_ERROR, f"header block: {error}") from None
         fields = [(bytes(name), bytes(value)) for name, value in decoded]
         fault = fault_of_request(fields)
+        length = promised(fields)
+        if length == IMPOSSIBLE:
+            fault = fault or "content-length is no number, or several"
         meaning = None if fault else self._interpret(fields)
-        read = Block(meaning, fault, fault_of_trailers(fields))
+        read = Block(meaning, length, fault, fault_of_trailers(fields))
         if changes_table(block):
             # What indices mean is no longer what it was.
             self._known.clear()

@@ -7,6 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gearshift.http2 import frames
+from gearshift.http2.fields import UNSAID
+from gearshift.http2.frames import StreamFault
 
 if TYPE_CHECKING:
     from gearshift.http2.connection import Connection
@@ -39,7 +41,8 @@ NOBODY = Nobody()
 
 class Stream:
     """What is known of one open stream. `room` is what the peer may still send, `window` what
-    may be sent to it, in bytes; `held` what came in and was not taken yet."""
+    may be sent to it, in bytes; `held` what came in and was not taken yet; `promised` how much of
+    its content-length is still to come, UNSAID without one."""
 
     __slots__ = (
         "_connection",
@@ -52,6 +55,7 @@ class Stream:
         "held",
         "id",
         "open",
+        "promised",
         "receiver",
         "room",
         "window",
@@ -64,6 +68,7 @@ class Stream:
         self.room = room
         self.window = window
         self.held = 0
+        self.promised = UNSAID
         self.ended = False
         """The request is complete."""
         self.open = True
@@ -89,6 +94,17 @@ class Stream:
         """`size` bytes that came in are no longer kept."""
         self.held -= size
         self._connection.held -= size
+
+    def keep_promise(self, size: int, ended: bool) -> None:
+        """`size` bytes came in, the last ones if `ended`: StreamFault if the content-length said
+        something else."""
+        if size > self.promised or (ended and size < self.promised):
+            raise StreamFault(
+                self.id,
+                frames.PROTOCOL_ERROR,
+                "DATA is not as long as content-length says",
+            )
+        self.promised -= size
 
     # --- sending -----------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -11,14 +12,17 @@ from pydantic_core import from_json
 from gearshift.core.card import SCHEMA, Card, Measurement
 from gearshift.repository.files import read_text
 from gearshift.repository.findings import Findings
-from gearshift.repository.schema import CardFile
+from gearshift.repository.schema import CardFile, CascadeFile
 
 Mistake = tuple[str, str]
 """A key inside the card, and what is wrong there."""
 
 
-def read_card(path: Path, file: str, findings: Findings) -> Card | None:
-    """The card in `path`; None, and the mistakes in `findings`, if it is not one."""
+Holder = TypeVar("Holder", CardFile, CascadeFile)
+
+
+def read_card(path: Path, file: str, findings: Findings, holder: type[Holder]) -> Holder | None:
+    """What `path` holds; None, and the mistakes in `findings`, if it is no such card."""
     try:
         text = read_text(path)
     except ValueError as error:
@@ -31,9 +35,9 @@ def read_card(path: Path, file: str, findings: Findings) -> Card | None:
         return None
     # Validated as JSON and not as parsed values: only there is a list as good as a tuple.
     try:
-        return CardFile.model_validate_json(f'{{"card":{text}}}').card
+        return holder.model_validate_json(f'{{"card":{text}}}')
     except ValidationError as error:
-        findings.add_invalid(file, error, CardFile, within=("card",))
+        findings.add_invalid(file, error, holder, within=("card",))
         return None
 
 
@@ -52,9 +56,9 @@ def contradictions(
             "accuracy.metric",
             f"measured {card.accuracy.metric!r}, but the metric of the model is {metric!r}",
         )
-    yield from _inconsistent("accuracy", card.accuracy)
+    yield from inconsistent("accuracy", card.accuracy)
     for index, further in enumerate(card.further):
-        yield from _inconsistent(f"further[{index}]", further)
+        yield from inconsistent(f"further[{index}]", further)
     if card.data.training_sha256 == card.data.evaluation_sha256:
         yield (
             "data.evaluation_sha256",
@@ -77,7 +81,8 @@ def foreign_artifact(card: Card, *, artifact: str, sha256: str, size: int) -> It
         yield "artifact_bytes", f"says {card.artifact_bytes}, but the file has {size}; {remedy}"
 
 
-def _inconsistent(key: str, measurement: Measurement) -> Iterator[Mistake]:
+def inconsistent(key: str, measurement: Measurement) -> Iterator[Mistake]:
+    """Where a measurement contradicts itself."""
     if not measurement.low <= measurement.value <= measurement.high:
         yield (
             f"{key}.value",

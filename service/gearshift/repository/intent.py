@@ -18,14 +18,14 @@ from pydantic import BaseModel, ValidationError
 
 from gearshift.repository.files import read_text
 from gearshift.repository.findings import Findings
-from gearshift.repository.schema import ClassEntry, ModelFile, VariantEntry
+from gearshift.repository.schema import CascadeEntry, ClassEntry, ModelFile, VariantEntry
 
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
 @dataclass(slots=True, kw_only=True)
 class Intent:
-    """The valid parts of one model.toml. `variants` keeps each one's place in the file.
+    """The valid parts of one model.toml. `variants` and `cascades` keep each one's place in it.
 
     `file` is None unless the whole document is valid; only then may a model be built.
     """
@@ -33,6 +33,7 @@ class Intent:
     metric: str | None = None
     classes: Mapping[str, ClassEntry] = field(default_factory=dict)
     variants: Mapping[int, VariantEntry] = field(default_factory=dict)
+    cascades: Mapping[int, CascadeEntry] = field(default_factory=dict)
     file: ModelFile | None = None
 
 
@@ -53,6 +54,10 @@ def read_intent(path: Path, file: str, findings: Findings) -> Intent | None:
     _check_default_class(document, file, findings)
     for attribute in ("name", "version"):
         _check_unique(intent.variants, attribute, file, findings)
+    if intent.variants and all(entry.canary is not None for entry in intent.variants.values()):
+        findings.add(
+            file, "variants", "are all canaries; somebody must serve: leave out one's `canary`"
+        )
     return intent
 
 
@@ -65,18 +70,20 @@ def _validated(document: dict[str, Any], file: str, findings: Findings) -> Inten
         return Intent(
             metric=metric if isinstance(metric, str) else None,
             classes={str(name): entry for name, entry in _valid(document, "classes", ClassEntry)},
-            variants={
-                index: entry
-                for index, entry in _valid(document, "variants", VariantEntry)
-                if isinstance(index, int)
-            },
+            variants=_listed(document, "variants", VariantEntry),
+            cascades=_listed(document, "cascades", CascadeEntry),
         )
     return Intent(
         metric=model.metric,
         classes=model.classes,
         variants=dict(enumerate(model.variants)),
+        cascades=dict(enumerate(model.cascades)),
         file=model,
     )
+
+
+def _listed(document: dict[str, Any], key: str, schema: type[Entry]) -> Mapping[int, Entry]:
+    return {i: entry for i, entry in _valid(document, key, schema) if isinstance(i, int)}
 
 
 def _valid(

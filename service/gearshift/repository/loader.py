@@ -10,14 +10,15 @@ from types import MappingProxyType
 from pydantic import TypeAdapter, ValidationError
 
 from gearshift.core.card import Card
-from gearshift.core.catalog import Catalog, Model, Signature, Variant
+from gearshift.core.catalog import Catalog, Model, Signature, Standing, Variant
 from gearshift.errors import RepositoryInvalid
 from gearshift.repository.cards import contradictions, foreign_artifact, read_card
+from gearshift.repository.cascades import CascadeLoader
 from gearshift.repository.files import ABSENT, Root, identify, reason
 from gearshift.repository.findings import Findings, shown
 from gearshift.repository.intent import Intent, read_intent
 from gearshift.repository.samples import samples_complaint
-from gearshift.repository.schema import NAME_RULE, Name, VariantEntry
+from gearshift.repository.schema import NAME_RULE, CardFile, Name, VariantEntry
 from gearshift.repository.signatures import differences
 
 Inspect = Mapping[str, Callable[[str], Signature]]
@@ -33,19 +34,20 @@ elsewhere. An executor beyond these that has an inspect function is taken to hav
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
-def load(root: Path, inspect: Inspect, generation: int = 1) -> Catalog:
+def load(root: Path, inspect: Inspect, generation: int = 1, *, unlearned: bool = False) -> Catalog:
     """The catalog of everything under `root`.
 
     `inspect` gives, by executor, the signature of an artifact's path; for an executor
     without a file it is asked with the path of the variant's folder. It raises ValueError
-    with a sentence for an artifact that cannot be served. Raises RepositoryInvalid with
-    every mistake found; files in it are relative to `root`.
+    with a sentence for an artifact that cannot be served. With `unlearned`, cascades are taken
+    as declared, whatever was learned for them: none of their rows goes on. Raises
+    RepositoryInvalid with every mistake found; files in it are relative to `root`.
     """
     findings = Findings()
     base = Root(root)
     models: dict[str, Model] = {}
     for folder in _model_folders(base, findings):
-        model = _ModelLoader(base, folder, inspect, findings).load()
+        model = _ModelLoader(base, folder, inspect, findings).load(unlearned)
         if model is not None:
             models[model.name] = model
     if findings.problems:
@@ -96,7 +98,7 @@ class _ModelLoader:
         self._findings = findings
         self._file = root.relative(folder / MODEL_FILE)
 
-    def load(self) -> Model | None:
+    def load(self, unlearned: bool) -> Model | None:
         path = self._folder / MODEL_FILE
         complaint = self._root.complaint(path)
         if complaint is not None:
@@ -117,6 +119,8 @@ class _ModelLoader:
         samples = self._samples(signature)
         known = [variant for variant in variants.values() if variant is not None]
         self._check_floors(intent, known)
+        cascades = CascadeLoader(self._root, self._folder, self._file, self._findings)
+        gears = cascades.load(intent, known, signature, unlearned=unlearned)
         if intent.file is None or signature is None or len(known) != len(intent.file.variants):
             return None
         return Model(
@@ -129,6 +133,7 @@ class _ModelLoader:
             ),
             default_class=intent.file.default_class,
             variants=tuple(sorted(known, key=lambda v: (-v.accuracy, v.version))),
+            cascades=gears,
             samples=samples,
         )
 
@@ -163,6 +168,8 @@ class _ModelLoader:
             artifact_sha256=identity[0],
             artifact_bytes=identity[1],
             card=card,
+            standing=Standing.SERVING if entry.canary is None else Standing.CANARY,
+            share=entry.canary or 0.0,
         )
 
     def _artifact(self, entry: VariantEntry) -> Path | None:
@@ -209,9 +216,10 @@ class _ModelLoader:
         if complaint is not None:
             self._findings.add(file, "", complaint)
             return None
-        card = read_card(path, file, self._findings)
-        if card is None:
+        held = read_card(path, file, self._findings, CardFile)
+        if held is None:
             return None
+        card = held.card
         mistakes = list(
             contradictions(card, model=self._folder.name, variant=entry.name, metric=intent.metric)
         )

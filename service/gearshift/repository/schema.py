@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from gearshift.core.card import Card
+from gearshift.core.card import Card, CascadeCard
 from gearshift.core.catalog import Late, ServiceClass
 from gearshift.core.request import LONGEST_BUDGET
 
@@ -25,6 +25,7 @@ Name = Annotated[
 """Names become labels, folder names and words in messages, so they are kept plain."""
 
 LARGEST_BATCH = 1024
+MOST_CANARY = 0.5
 LARGEST_VERSION = 2**31 - 1
 LONGEST_BUDGET_MS = LONGEST_BUDGET * 1e3
 
@@ -85,6 +86,23 @@ class VariantEntry(_Strict):
         None,
         description="the declared accuracy, a number; only where no card.json measured it",
     )
+    canary: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_CANARY,
+        description="the share of requests that a new variant gets until enough is known about"
+        f" it, above 0 and at most {MOST_CANARY}; leave it out for a variant that serves all",
+    )
+
+
+class CascadeEntry(_Strict):
+    """One table `[[cascades]]`: two variants that answer together."""
+
+    name: Name = Field(description=f"the cascade's name and that of its folder: {NAME_RULE}")
+    first: str = Field(description="the variant that answers every row")
+    then: str = Field(
+        description="the more accurate variant, for the rows of which the first is not sure"
+    )
 
 
 class ModelFile(_Strict):
@@ -110,9 +128,16 @@ class ModelFile(_Strict):
     variants: list[VariantEntry] = Field(
         min_length=1, description="at least one table [[variants]]"
     )
+    cascades: list[CascadeEntry] = Field(default=[], description="tables [[cascades]]")
 
 
 class CardFile(_Strict):
     """Holds a card while it is read: the dataclasses of the core inherit this strictness."""
 
     card: Card
+
+
+class CascadeFile(_Strict):
+    """The same for what was learned for a cascade."""
+
+    card: CascadeCard

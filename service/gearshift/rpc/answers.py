@@ -9,10 +9,8 @@ few numbers and the tensors themselves.
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
@@ -42,6 +40,9 @@ MOST_KEPT = 1_024
 """Parts kept for each model: callers choose rows and classes, but not how much is kept."""
 
 
+Head = tuple[object, ...]
+"""All that the head of an answer depends on. A variant's accuracy is learned, and changes."""
+
 LARGE = 64 * 1024
 """Bytes of a batch's output."""
 
@@ -64,12 +65,9 @@ class AnswerWriter:
         self._model = model
         self._outputs = {spec.name: spec for spec in model.signature.outputs}
         self._all = tuple(self._outputs)
-        self._heads: dict[tuple[int, str, str, Sequence[str], int], bytes] = {}
+        self._heads: dict[Head, bytes] = {}
         # Requests that came together have waited alike.
         self._queue, self._told_queue = 0, QUEUE(0)
-        # Unique among processes and restarts, and cheaper than a random one for each answer.
-        self._prefix = uuid.uuid4().hex.encode()
-        self._numbers = count(1)
 
     def write(
         self,
@@ -81,18 +79,24 @@ class AnswerWriter:
         """The answer to a request with this id: the wanted outputs raw, in the order asked for,
         all of them if none is named. Those with a place are written there, and their raw contents
         are empty: clients read output i from raw contents i."""
-        run, ticket, reason, first = answer
+        run, ticket, reason, first, cascade = answer
         rows = ticket.rows
         common: Common | None = run.kept
         if common is None:
             common = run.kept = self._common(answer)
-        head = self._heads.get((run.variant.version, ticket.service_class, reason, wanted, rows))
+        variant = run.variant
+        key: Head = (variant.version, variant.accuracy, ticket.service_class, reason, wanted, rows)
+        if cascade is not None:
+            key = (*key, cascade.name, cascade.accuracy)
+        head = self._heads.get(key)
         if head is None:
             head = self._head(answer, wanted)
+            if len(self._heads) >= MOST_KEPT:
+                self._heads.clear()
+            self._heads[key] = head
         queue = round(answer.queue * 1e6)
         if queue != self._queue:
             self._queue, self._told_queue = queue, QUEUE(queue)
-        request_id = request_id or b"%s-%x" % (self._prefix, next(self._numbers))
         parts: list[bytes | memoryview]
         parts = [head, ID, varint(len(request_id)), request_id, self._told_queue, common.numbers]
         if ticket.deadline < math.inf:
@@ -126,25 +130,23 @@ class AnswerWriter:
 
     def _head(self, answer: Answer, wanted: Sequence[str]) -> bytes:
         """All of an answer that depends on nothing but who answers, why, and what is asked for."""
-        run, ticket, reason, _ = answer
+        run, ticket, reason, _, cascade = answer
         variant = run.variant
         response = pb.ModelInferResponse(
             model_name=self._model.name, model_version=str(variant.version)
         )
         told = response.parameters
         told["variant"].string_param = variant.name
-        told["accuracy"].double_param = variant.accuracy
+        told["accuracy"].double_param = answer.accuracy
+        if cascade is not None:
+            told["cascade"].string_param = cascade.name
         told["service_class"].string_param = ticket.service_class
         told["reason"].string_param = reason.value
         for name in wanted or self._all:
             spec = self._outputs[name]
             shape = (ticket.rows, *spec.shape)
             response.outputs.add(name=name, datatype=spec.datatype, shape=shape)
-        head = bytes(response.SerializeToString())
-        if len(self._heads) < MOST_KEPT:
-            key = (variant.version, ticket.service_class, reason.value, wanted, ticket.rows)
-            self._heads[key] = head
-        return head
+        return bytes(response.SerializeToString())
 
 
 def varint(value: int) -> bytes:

@@ -12,7 +12,6 @@ from gearshift.engine import Engine
 from gearshift.errors import InvalidInput, NotReady, RequestError
 from gearshift.rpc.status import abort
 from gearshift.v1 import gearshift_pb2 as pb
-from gearshift.v1 import gearshift_pb2_grpc
 
 Frontier = Callable[[], Awaitable[View]]
 """How things stand now, in all processes together; TimeoutError if one has not told in time."""
@@ -30,13 +29,15 @@ class FrontierMethods:
     """The method of the servicer; `_engine` and `_frontier` are the servicer's to set."""
 
     _engine: Engine
-    _frontier: Frontier
+    _frontier: Frontier | None
 
     async def WatchFrontier(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """NOT_FOUND for a model that is not served, INVALID_ARGUMENT for an interval below
         zero; UNAVAILABLE once the server stops."""
-        catalog = self._engine.catalog
+        catalog, frontier = self._engine.catalog, self._frontier
         try:
+            if frontier is None:
+                raise NotReady("nobody watches the frontier of this server")
             for name in request.models:
                 catalog.model(name)
             if request.interval_ms < 0:
@@ -45,13 +46,14 @@ class FrontierMethods:
                 )
         except RequestError as error:
             await abort(context, error)
+            return
         interval = max(LEAST_INTERVAL, request.interval_ms / 1e3 or USUAL_INTERVAL)
         wanted = frozenset(request.models)
         loop = asyncio.get_running_loop()
         while True:
             next_at = loop.time() + interval
             try:
-                view = await self._frontier()
+                view = await frontier()
             except TimeoutError:
                 await abort(context, NotReady("the other processes did not tell; try again"))
                 return
@@ -60,14 +62,6 @@ class FrontierMethods:
                 await asyncio.sleep(min(left, LOOK_EVERY))
                 if not self._engine.ready:
                     await abort(context, NotReady("the server is shutting down"))
-
-
-class FrontierServicer(FrontierMethods, gearshift_pb2_grpc.GearshiftServicer):  # type: ignore[misc]
-    """Nothing but the frontier."""
-
-    def __init__(self, engine: Engine, frontier: Frontier) -> None:
-        self._engine = engine
-        self._frontier = frontier
 
 
 def response(view: View, catalog: Catalog, wanted: frozenset[str] = frozenset()) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
@@ -43,6 +45,9 @@ class Inferences:
         self._engine = engine
         self._memory = memory
         self._writers = {name: AnswerWriter(model) for name, model in engine.catalog.models.items()}
+        # Unique among processes and restarts, and cheaper than a random one for each answer.
+        self._prefix = uuid.uuid4().hex.encode()
+        self._numbers = count(1)
 
     def begin(
         self, message: bytes, arrival: float, remaining: float, shapes: Shapes, asker: Asker
@@ -59,8 +64,9 @@ class Inferences:
             return self._parse(message, arrival, remaining, shapes, asker)
         model, request, wanted, request_id, inputs = known
         writer = self._writers[model.name]
-        reply = _reply(asker, writer, request_id, wanted, NOWHERE)
-        return self._submit(request, inputs, arrival, reply)
+        named = request_id or self._new_id()
+        reply = _reply(asker, writer, request_id, named, wanted, NOWHERE)
+        return self._submit(request, inputs, arrival, reply, named)
 
     def _parse(
         self, message: bytes, arrival: float, remaining: float, shapes: Shapes, asker: Asker
@@ -85,17 +91,22 @@ class Inferences:
         shapes.learn(message, parsed, model, request, inputs)
         wanted = tuple(output.name for output in parsed.outputs)
         writer = self._writers[model.name]
-        reply = _reply(asker, writer, parsed.id.encode(), wanted, places)
-        return self._submit(request, inputs, arrival, reply)
+        request_id = parsed.id.encode()
+        named = request_id or self._new_id()
+        reply = _reply(asker, writer, request_id, named, wanted, places)
+        return self._submit(request, inputs, arrival, reply, named)
 
     def _submit(
-        self, request: Request, inputs: Tensors, arrival: float, reply: Reply
+        self, request: Request, inputs: Tensors, arrival: float, reply: Reply, named: bytes
     ) -> Flight | None:
         try:
-            return self._engine.submit(request, inputs, arrival, reply)
+            return self._engine.submit(request, inputs, arrival, reply, named)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             reply(error)
             return None
+
+    def _new_id(self) -> bytes:
+        return b"%s-%x" % (self._prefix, next(self._numbers))
 
     def abandon(self, flight: Flight) -> None:
         """Its caller has left."""
@@ -112,14 +123,17 @@ def _reply(
     asker: Asker,
     writer: AnswerWriter,
     request_id: bytes,
+    named: bytes,
     wanted: Sequence[str],
     places: Mapping[str, Place],
 ) -> Reply:
+    """`request_id` is the caller's, `named` that of the answer."""
+
     def reply(ending: Answer | Exception) -> Exception | None:
         problem: Exception
         if isinstance(ending, Answer):
             try:
-                written = writer.write(request_id, wanted, ending, places)
+                written = writer.write(named, wanted, ending, places)
             except Exception as error:  # noqa: BLE001 - as above
                 problem = error
             else:

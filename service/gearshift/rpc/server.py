@@ -18,9 +18,11 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from gearshift.engine import Engine
 from gearshift.errors import CannotListen
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
+from gearshift.ports import Feedback
 from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
-from gearshift.rpc.frontier import Frontier, FrontierServicer
+from gearshift.rpc.control import GearshiftServicer
+from gearshift.rpc.frontier import Frontier
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
@@ -31,7 +33,7 @@ from gearshift.rpc.wire import Call, read_call
 from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 
 INFERENCE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-GEARSHIFT = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
+CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
 LIVE = "live"
 """Health service that serves as long as the process runs: for liveness probes, which must
 not kill a server for draining."""
@@ -167,15 +169,19 @@ async def make_server(
     *,
     shared_memory: bool,
     everyone: Everyone | None = None,
+    feedback: Feedback | None = None,
     frontier: Frontier | None = None,
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
     register it; `everyone` tells the statistics of all, where other processes serve as well;
-    `frontier` is what WatchFrontier shows, without which that method is not there."""
+    `feedback` rules on reports, `frontier` is what WatchFrontier shows."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
         InferenceServicer(engine, memory, everyone), methods
+    )
+    gearshift_pb2_grpc.add_GearshiftServicer_to_server(
+        GearshiftServicer(engine, feedback, frontier), methods
     )
     inferences = Inferences(engine, memory)
     methods.add_direct(f"/{INFERENCE}/ModelInfer", inferences.unary)
@@ -183,18 +189,14 @@ async def make_server(
         f"/{INFERENCE}/ModelStreamInfer",
         lambda stream, call, shapes: InferStream(stream, call, shapes, inferences),
     )
-    if frontier is not None:
-        gearshift_pb2_grpc.add_GearshiftServicer_to_server(
-            FrontierServicer(engine, frontier), methods
-        )
     checked = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
-    services = ["", INFERENCE, GEARSHIFT, *engine.catalog.models]
+    services = ["", INFERENCE, CONTROL, *engine.catalog.models]
     for service in (*services, LIVE):
         await checked.set(service, health_pb2.HealthCheckResponse.SERVING)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         reflection.aio.ReflectionServicer(
-            (INFERENCE, GEARSHIFT, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            (INFERENCE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
         ),
         methods,
     )
@@ -210,9 +212,12 @@ async def serve(
     port: int,
     *,
     shared_memory: bool = True,
+    feedback: Feedback | None = None,
     frontier: Frontier | None = None,
 ) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
-    server = await make_server(engine, shared_memory=shared_memory, frontier=frontier)
+    server = await make_server(
+        engine, shared_memory=shared_memory, feedback=feedback, frontier=frontier
+    )
     await server.listen(host, port)
     return server

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from gearshift.core.catalog import Catalog
+from gearshift.core.decisions import Admitted, Decisions, Refused
 from gearshift.core.profile import Profiles
 from gearshift.core.request import Ticket
-from gearshift.core.scheduler import Admitted, Decisions, Refused
 
 
 class Policy(Protocol):

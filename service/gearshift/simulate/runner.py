@@ -21,8 +21,8 @@ from time import perf_counter_ns
 
 import numpy as np
 
+from gearshift.core.decisions import Dispatch, Refused
 from gearshift.core.request import Ticket
-from gearshift.core.scheduler import Dispatch, Refused
 from gearshift.errors import Outcome, ending_of
 from gearshift.simulate.policy import ContractBroken, Planned, Policy
 from gearshift.simulate.result import Conditions, Record, Result, summarise

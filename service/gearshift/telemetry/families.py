@@ -22,6 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from gearshift import __version__
+from gearshift.core.catalog import Standing
 from gearshift.telemetry.distribution import Distribution
 from gearshift.telemetry.ledger import ClassBook, Ledger, VariantBook
 
@@ -43,7 +44,9 @@ class GearshiftCollector(Collector):
         variants = list(ledger.variants.values())
         yield self._requests()
         yield from _by_class(classes)
-        yield from _by_variant(variants)
+        yield from _by_variant(variants, ledger.live)
+        yield self._standings()
+        yield from self._cascades()
         yield self._latencies()
         yield self._busy()
         generation = GaugeMetricFamily(
@@ -68,6 +71,42 @@ class GearshiftCollector(Collector):
         for key, count in list(self._ledger.requests.items()):
             family.add_metric(key, count)
         return family
+
+    def _standings(self) -> Metric:
+        family = GaugeMetricFamily(
+            "gearshift_variant_standing",
+            "1 for the standing that a variant has: serving, canary or withdrawn.",
+            labels=(*BY_VARIANT, "standing"),
+        )
+        for names, standing in list(self._ledger.standings.items()):
+            for each in Standing:
+                family.add_metric((*names, each), float(each is standing))
+        return family
+
+    def _cascades(self) -> Iterator[Metric]:
+        answers = CounterMetricFamily(
+            "gearshift_cascade_answers",
+            "Answers of a cascade: by its first variant, by its second (then), or by the first for"
+            " want of time (fallback).",
+            labels=("model", "cascade", "stage"),
+        )
+        accuracy = GaugeMetricFamily(
+            "gearshift_cascade_accuracy",
+            "Accuracy of a cascade as a whole, as measured on held-out data.",
+            labels=("model", "cascade"),
+        )
+        share = GaugeMetricFamily(
+            "gearshift_cascade_expected_share",
+            "Share of a cascade's rows that go on to its second variant, on held-out data.",
+            labels=("model", "cascade"),
+        )
+        for key, count in list(self._ledger.cascades.items()):
+            answers.add_metric(key, count)
+        for model in self._ledger.catalog.models.values():
+            for cascade in model.cascades:
+                accuracy.add_metric((model.name, cascade.name), cascade.accuracy)
+                share.add_metric((model.name, cascade.name), cascade.escalated)
+        yield from (answers, accuracy, share)
 
     def _latencies(self) -> Metric:
         family = SummaryMetricFamily(
@@ -140,7 +179,9 @@ def _by_class(books: Iterable[ClassBook]) -> Iterator[Metric]:
     yield from (duration, queue, slack, accuracy, deficit, depth)
 
 
-def _by_variant(books: Iterable[VariantBook]) -> Iterator[Metric]:
+def _by_variant(
+    books: Iterable[VariantBook], live: Mapping[tuple[str, str], float]
+) -> Iterator[Metric]:
     compute = HistogramMetricFamily(
         "gearshift_compute_duration_seconds", "Time that a worker took for one batch."
     )
@@ -160,6 +201,8 @@ def _by_variant(books: Iterable[VariantBook]) -> Iterator[Metric]:
         add_distribution(compute, labels, book.compute)
         add_distribution(rows, labels, book.rows)
         accuracy.add_metric((*values, variant.source), variant.accuracy)
+        if values in live:
+            accuracy.add_metric((*values, "live"), live[values])
         size.add_metric(values, variant.artifact_bytes)
     yield from (compute, rows, accuracy, size)
 

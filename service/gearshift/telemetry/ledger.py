@@ -6,12 +6,13 @@ the number of books, and with it of time series, is fixed when the catalog is lo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gearshift.core.catalog import Catalog, Variant
+from gearshift.core.catalog import Catalog, Standing, Variant
 from gearshift.core.profile import Profile
 from gearshift.errors import Outcome
-from gearshift.ports import VariantStatistics
+from gearshift.ports import Stage, VariantStatistics
 from gearshift.telemetry.distribution import MICROSECONDS, ROWS, SECONDS, SLACK, Distribution
 
 RequestKey = tuple[str, str, str, Outcome]
@@ -77,12 +78,18 @@ class Ledger:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.requests: dict[RequestKey, int] = {}
+        self.standings: dict[tuple[str, str], Standing] = {}
+        """Who may choose a variant, by model and variant."""
+        self.cascades: dict[tuple[str, str, Stage], int] = {}
+        """Answers by model, cascade, and who gave them."""
         self.failures: dict[tuple[str, str, str], int] = {}
         """By model, version ("" when no variant was chosen) and Triton's reason."""
         self.busy: dict[tuple[int, str], float] = {}
         """Seconds by worker and device."""
         self.profiles: list[tuple[VariantBook, Profile]] = []
         """Whose latency is shown, read anew for every page: it is learned on the way."""
+        self.live: Mapping[tuple[str, str], float] = {}
+        """Accuracy from feedback by model and variant, of those of which enough is known."""
         self.classes = {("", ""): ClassBook("", "")}
         self.variants: dict[tuple[str, str], VariantBook] = {}
         self.versions: dict[tuple[str, int], VariantBook] = {}
@@ -97,10 +104,14 @@ class Ledger:
         self.requests["", "", "", Outcome.INVALID] = 0
         for model in self.catalog.models.values():
             self.requests[model.name, "", "", Outcome.INVALID] = 0
+            for cascade in model.cascades:
+                for stage in Stage:
+                    self.cascades[model.name, cascade.name, stage] = 0
             for service_class in ("", *model.classes):
                 key = (model.name, service_class)
                 self.classes[key] = ClassBook(*key)
             for variant in model.variants:
+                self.standings[model.name, variant.name] = variant.standing
                 book = VariantBook(model.name, variant)
                 self.variants[model.name, variant.name] = book
                 self.versions[model.name, variant.version] = book

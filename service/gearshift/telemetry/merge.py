@@ -26,7 +26,13 @@ and a counter that falls by however little counts as restarted."""
 Series = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name and labels."""
 
-SUMMED = frozenset({"gearshift_queue_depth", "nv_inference_pending_request_count"})
+SUMMED = frozenset(
+    {
+        "gearshift_queue_depth",
+        "gearshift_input_drift_rows",
+        "nv_inference_pending_request_count",
+    }
+)
 """Levels of which each process has a part."""
 
 GREATEST = frozenset(
@@ -36,8 +42,23 @@ GREATEST = frozenset(
         "gearshift_build_info",
         "gearshift_variant_accuracy",
         "gearshift_variant_artifact_bytes",
+        "gearshift_variant_standing",
+        "gearshift_cascade_accuracy",
+        "gearshift_cascade_expected_share",
+        # Made by each from the same labels in one database.
+        "gearshift_feedback_labels",
+        "gearshift_shadow_accuracy",
+        "gearshift_shadow_accuracy_interval",
+        "gearshift_variant_accuracy_interval",
+        "gearshift_variant_accuracy_used",
+        "gearshift_variant_fallen",
         # Learned by each for itself. The greatest holds whichever process a caller gets.
         "gearshift_variant_latency_seconds",
+        # Seen by each in its own share of the inputs: where one has enough rows, it may be right.
+        "gearshift_input_drift",
+        "gearshift_input_drift_mean",
+        "gearshift_input_drift_psi",
+        "gearshift_input_drifted",
     }
 )
 """Levels of which the greatest is shown."""

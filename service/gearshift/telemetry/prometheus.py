@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from gearshift.core.catalog import Catalog
+from gearshift.core.catalog import Catalog, Standing
 from gearshift.core.profile import Profile
 from gearshift.errors import Outcome
 from gearshift.ports import Answered, BatchStatistics, Ran, Settled, VariantStatistics
@@ -89,6 +89,15 @@ class PrometheusTelemetry:
             if id(profile.variant) in owner
         ]
 
+    def learned(self, live: Mapping[tuple[str, str], float]) -> None:
+        """Show these accuracies from feedback, by model and variant, in place of those shown
+        before. Called on any thread."""
+        self._ledger.live = dict(live)
+
+    def stands(self, model: str, variant: str, standing: Standing) -> None:
+        """Show that this is the variant's standing from now on."""
+        self._ledger.standings[model, variant] = standing
+
     # --- events ------------------------------------------------------------------------
 
     def admitted(self, model: str, service_class: str) -> None:
@@ -136,6 +145,9 @@ class PrometheusTelemetry:
     def answered(self, event: Answered) -> None:
         """Requests of one batch got their answers; their books are looked up once for all."""
         triton = self._ledger.versions[event.model, event.version]
+        if event.cascade:
+            key = (event.model, event.cascade, event.stage)
+            self._ledger.cascades[key] += len(event.requests)
         for service_class in {served.service_class for served in event.requests}:
             self._answered(event, service_class, triton)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from gearshift.core.scheduler import Dispatch
+from gearshift.core.decisions import Dispatch
 from gearshift.simulate.policies.deadline_order import Choice, DeadlineOrder, Queue
 
 

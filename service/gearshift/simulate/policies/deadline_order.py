@@ -24,10 +24,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 
 from gearshift.core.catalog import Catalog
+from gearshift.core.decisions import Admitted, Decisions, Dispatch, Drop, Refused
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
 from gearshift.core.router import fastest
-from gearshift.core.scheduler import Admitted, Decisions, Dispatch, Drop, Refused
 from gearshift.errors import DeadlineExpired, RequestError
 
 ADMITTED = Admitted()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gearshift.core.catalog import Catalog
+from gearshift.core.decisions import Admitted, Decisions, Refused
 from gearshift.core.prices import PLAN_EVERY, Planner
 from gearshift.core.profile import Profiles
 from gearshift.core.request import Ticket
-from gearshift.core.scheduler import Admitted, Decisions, Refused, Scheduler
+from gearshift.core.scheduler import Scheduler
 from gearshift.simulate.policy import Policy
 
 

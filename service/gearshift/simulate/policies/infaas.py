@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gearshift.core.catalog import Catalog
+from gearshift.core.decisions import Admitted, Dispatch, Refused
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
-from gearshift.core.scheduler import Admitted, Dispatch, Refused
 from gearshift.simulate.policies.deadline_order import (
     Choice,
     DeadlineOrder,

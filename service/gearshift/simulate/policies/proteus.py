@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 
 from gearshift.core.catalog import Catalog
+from gearshift.core.decisions import Admitted, Dispatch, Refused
 from gearshift.core.profile import Profiles
 from gearshift.core.request import Ticket
-from gearshift.core.scheduler import Admitted, Dispatch, Refused
 from gearshift.simulate.policies.assignment import assign
 from gearshift.simulate.policies.deadline_order import (
     DeadlineOrder,

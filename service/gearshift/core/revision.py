@@ -1,0 +1,89 @@
+"""What is known of a model's variants has changed: the model as it is now, its queue sorted anew.
+
+Accuracies and standings are learned while the server runs. A lane and its strands rest on them,
+so they are made anew and the waiting tickets moved over; what was learned about latencies and
+arrivals stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from gearshift.core.cascade import with_cascades
+from gearshift.core.catalog import Model, Standing
+from gearshift.core.lane import Lane
+from gearshift.core.request import Ticket
+from gearshift.core.router import fastest
+from gearshift.core.strand import Key, Strand
+from gearshift.errors import RequestError
+
+
+def revised(
+    model: Model, accuracies: Mapping[str, float], standings: Mapping[str, Standing]
+) -> Model:
+    """The model with these accuracies and standings, by variant; what is not named stays.
+
+    A cascade follows its variants: the rows that go on its second, the others its first. There is
+    always a variant that serves: if none were left, all that were not canaries would.
+    """
+    changes = {
+        variant.name: accuracies.get(variant.name, variant.accuracy) - variant.accuracy
+        for variant in model.variants
+    }
+    variants = [
+        replace(
+            variant,
+            accuracy=variant.accuracy + changes[variant.name],
+            standing=standings.get(variant.name, variant.standing),
+        )
+        for variant in model.variants
+    ]
+    if all(variant.standing is not Standing.SERVING for variant in variants):
+        variants = [
+            replace(variant, standing=before.standing)
+            for variant, before in zip(variants, model.variants, strict=True)
+        ]
+    cascades = tuple(
+        replace(
+            cascade,
+            accuracy=cascade.accuracy
+            + (1.0 - cascade.escalated) * changes[cascade.first]
+            + cascade.escalated * changes[cascade.then],
+        )
+        for cascade in model.cascades
+    )
+    ordered = sorted(variants, key=lambda variant: -variant.accuracy)
+    return replace(model, variants=tuple(ordered), cascades=cascades)
+
+
+@dataclass(slots=True)
+class Sorted:
+    """A lane made anew: who waits where in it, and who has nobody left to answer, and why."""
+
+    lane: Lane
+    places: dict[int, tuple[Strand, Key]] = field(default_factory=dict)
+    refused: list[tuple[Ticket, RequestError]] = field(default_factory=list)
+
+
+def sorted_anew(old: Lane, model: Model) -> Sorted:
+    """The lane of `model`, the same as before but for what is known of its variants."""
+    alone = [profile for profile in old.runnable if profile.cascade is None]
+    for profile in alone:
+        profile.variant = model.by_name(profile.variant.name)
+    lane = Lane(model, with_cascades(model, alone))
+    lane.inherit(old)
+    found = Sorted(lane)
+    for strand in old.strands:
+        for key in strand.keys[strand.start :]:
+            ticket = key[2]
+            try:
+                fastest(ticket, model, lane.runnable)
+            except RequestError as error:
+                found.refused.append((ticket, error))
+                continue
+            place = lane.strand(lane.key(ticket, lenient=strand.lenient))
+            place.add(key)
+            found.places[ticket.id] = (place, key)
+            lane.count += 1
+    return found

@@ -1,0 +1,271 @@
+"""The requests in flight and how each of them ends: exactly once, here, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from gearshift.core.catalog import Cascade, Catalog, Late, Variant
+from gearshift.core.decisions import Dispatch
+from gearshift.core.request import Ticket
+from gearshift.core.router import Reason
+from gearshift.engine.cascade import completed
+from gearshift.engine.flight import Answer, Flight, Run
+from gearshift.errors import (
+    Cancelled,
+    DeadlineExpired,
+    Ending,
+    Outcome,
+    RequestError,
+    ending_of,
+)
+from gearshift.ports import (
+    Answered,
+    Array,
+    Batch,
+    Clock,
+    Journal,
+    Row,
+    Served,
+    Settled,
+    Stage,
+    Telemetry,
+    Tensors,
+)
+
+GoOn = Callable[[Flight, Answer, Array], bool]
+"""Lets the marked rows of a request go on to the second variant; False if there is no time."""
+
+
+class Settling:
+    """Holds who waits for an answer. `go_on` is asked where a cascade is not sure."""
+
+    def __init__(
+        self, clock: Clock, telemetry: Telemetry, journal: Journal | None, go_on: GoOn
+    ) -> None:
+        self._clock = clock
+        self._telemetry = telemetry
+        self._journal = journal
+        self._go_on = go_on
+        self._flights: dict[int, Flight] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(list(self._flights.values()))
+
+    def __contains__(self, flight: Flight) -> bool:
+        return flight.ticket.id in self._flights
+
+    def of(self, ticket: Ticket) -> Flight:
+        """Whose ticket this is."""
+        return self._flights[ticket.id]
+
+    def all_of(self, tickets: Sequence[Ticket]) -> list[Flight]:
+        """Whose tickets these are."""
+        flights = self._flights
+        return [flights[ticket.id] for ticket in tickets]
+
+    def add(self, flight: Flight) -> None:
+        """One more waits."""
+        if not self._flights:
+            self._empty.clear()
+        self._flights[flight.ticket.id] = flight
+
+    def renamed(self, flight: Flight, ticket: Ticket) -> None:
+        """It waits under another ticket from now on."""
+        del self._flights[flight.ticket.id]
+        flight.ticket = ticket
+        self._flights[ticket.id] = flight
+
+    async def empty(self) -> None:
+        """Until nobody waits."""
+        await self._empty.wait()
+
+    # --- answers -----------------------------------------------------------------------
+
+    def answer(
+        self, dispatch: Dispatch, run: Run, batch: Sequence[Flight], inputs: Tensors
+    ) -> list[Flight]:
+        """Give each member its rows, or let it go on; the others of its batch are nothing to it.
+        Returns who was answered, if there is a journal."""
+        variant, flights, now_of = run.variant, self._flights, self._clock.now
+        cascade = dispatch.profile.cascade
+        unsure = run.unsure
+        served: list[Served] = []
+        rows: list[Row] = []
+        answered: list[Flight] = []
+        row = 0
+        for member in batch:
+            ticket = member.ticket
+            begin, row = row, row + ticket.rows
+            if ticket.id not in flights:
+                continue
+            if member.first is not None:
+                self._answer_second(member, run, begin, inputs)
+                continue
+            answer = Answer(run, ticket, dispatch.reason(ticket), begin, cascade)
+            if unsure is not None and unsure[begin:row].any():
+                if not self._go_on(member, answer, unsure[begin:row]):
+                    self._give(member, answer._replace(reason=Reason.FALLBACK), inputs)
+                continue
+            now = now_of()
+            slack = ticket.deadline - now
+            late = slack < 0.0
+            if late and ticket.late is Late.DROP:
+                self.fail(member, too_late(ticket), variant)
+                continue
+            self._forget(member)
+            problem = member.reply(answer)
+            if problem is not None:
+                self._count(member, problem, ending_of(problem), variant)
+                continue
+            arrival = ticket.arrival
+            served.append(
+                Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
+            )
+            if self._journal is not None:
+                answered.append(member)
+                rows.append(Row(member.request_id, ticket.service_class, begin, ticket.rows))
+        if served:
+            self._tell(dispatch.model.best_accuracy, variant, answer, served)
+            if self._journal is not None:
+                name = cascade.name if cascade is not None else ""
+                batched = Batch(dispatch.model, variant, name, inputs, run.outputs, rows)
+                self._journal.answered(batched)
+        return answered
+
+    def _answer_second(self, member: Flight, run: Run, begin: int, inputs: Tensors) -> None:
+        """By the second variant of a cascade, where it is sure of no more than the first."""
+        assert member.first is not None
+        answer = completed(member.first, run, begin)
+        self._give(member, answer, inputs if answer.run is run else {})
+
+    def _give(self, member: Flight, answer: Answer, inputs: Tensors) -> None:
+        """One answer by itself, if it is not too late for any."""
+        run, ticket, now = answer.run, answer.ticket, self._clock.now()
+        slack = ticket.deadline - now
+        late = slack < 0.0
+        if late and ticket.late is Late.DROP:
+            self._end(member, too_late(ticket), run.variant)
+            return
+        self._forget(member)
+        problem = member.reply(answer)
+        if problem is not None:
+            self._count(member, problem, ending_of(problem), run.variant)
+            return
+        arrival = ticket.arrival
+        served = Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
+        self._tell(member.model.best_accuracy, run.variant, answer, [served])
+        if self._journal is not None:
+            fallback = answer.reason is Reason.FALLBACK
+            row = Row(member.request_id, ticket.service_class, answer.row, ticket.rows, fallback)
+            name = answer.cascade.name if answer.cascade is not None else ""
+            self._journal.answered(
+                Batch(member.model, run.variant, name, inputs, run.outputs, [row])
+            )
+
+    def _tell(
+        self, best: float, variant: Variant, answer: Answer, served: Sequence[Served]
+    ) -> None:
+        """Telemetry, of answers that were given alike."""
+        deficit = max(0.0, best - answer.accuracy)
+        names = answer.ticket.model, variant.name, variant.version
+        cascade = answer.cascade
+        self._telemetry.answered(
+            Answered(*names, answer.accuracy, deficit, served)
+            if cascade is None
+            else Answered(
+                *names, answer.accuracy, deficit, served, cascade.name, _stage(cascade, answer)
+            )
+        )
+
+    # --- refusals ----------------------------------------------------------------------
+
+    def fail(self, flight: Flight, error: RequestError, variant: Variant | None = None) -> None:
+        """Settle with an error, unless settled already; `variant` is who ran it, if anyone. Who
+        has a first answer, and has not left, gets that."""
+        if flight.ticket.id not in self._flights:
+            return
+        if flight.dispatched_at is None:
+            self._telemetry.dequeued(flight.model.name, flight.ticket.service_class, 1)
+        if flight.first is not None and not isinstance(error, Cancelled):
+            self._give(flight, flight.first.answer._replace(reason=Reason.FALLBACK), {})
+        else:
+            self._end(flight, error, variant)
+
+    def _end(self, flight: Flight, error: RequestError, variant: Variant | None) -> None:
+        ending = ending_of(error)
+        if flight.dispatched_at is not None and isinstance(error, DeadlineExpired):
+            ending = Ending(ending.status, Outcome.LATE)
+        self._forget(flight)
+        self._count(flight, error, ending, variant)
+        flight.reply(error)
+
+    def refused(
+        self,
+        catalog: Catalog,
+        error: RequestError,
+        arrival: float,
+        model: str,
+        ticket: Ticket | None,
+    ) -> None:
+        """Count a request that never joined the queue; `model` may be any text of a caller."""
+        known = catalog.models.get(model)
+        pinned = known.pinned(ticket.variant) if known and ticket else None
+        ending = ending_of(error)
+        self._telemetry.settled(
+            Settled(
+                model=known.name if known else "",
+                service_class=ticket.service_class if ticket else "",
+                variant=pinned.name if pinned else "",
+                version=pinned.version if pinned else 0,
+                outcome=ending.outcome,
+                status=ending.status,
+                duration=self._clock.now() - arrival,
+                message=str(error),
+            )
+        )
+
+    def _forget(self, flight: Flight) -> None:
+        del self._flights[flight.ticket.id]
+        if not self._flights:
+            self._empty.set()
+
+    def _count(
+        self, flight: Flight, error: Exception, ending: Ending, variant: Variant | None
+    ) -> None:
+        """Count a request that ended without an answer."""
+        ticket, now = flight.own, self._clock.now()
+        if variant is None:
+            variant = flight.model.pinned(ticket.variant)
+        self._telemetry.settled(
+            Settled(
+                model=ticket.model,
+                service_class=ticket.service_class,
+                variant=variant.name if variant else "",
+                version=variant.version if variant else 0,
+                outcome=ending.outcome,
+                status=ending.status,
+                duration=now - ticket.arrival,
+                slack=ticket.deadline - now if ticket.deadline < math.inf else None,
+                message=str(error) if isinstance(error, RequestError) else "internal error",
+            )
+        )
+
+
+def too_late(ticket: Ticket) -> DeadlineExpired:
+    return DeadlineExpired(
+        f"the run took longer than predicted: no answer within the"
+        f" {ticket.budget * 1e3:.3g} ms budget"
+    )
+
+
+def _stage(cascade: Cascade, answer: Answer) -> Stage:
+    if answer.reason is Reason.FALLBACK:
+        return Stage.FALLBACK
+    return Stage.THEN if answer.run.variant.name == cascade.then else Stage.FIRST

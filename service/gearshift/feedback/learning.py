@@ -1,0 +1,213 @@
+"""From labels to what the variants are worth: a thread that looks at the windows that changed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+import structlog
+
+from gearshift.core import shadowing
+from gearshift.core.catalog import Catalog, Model, Variant
+from gearshift.core.live import Estimate, Kind, Verdict, estimate, fallen, shrunk, verdict
+from gearshift.feedback.answers import Readings
+from gearshift.feedback.book import Book, ByVariant, Standing
+from gearshift.feedback.retry import BROKEN, Retry
+from gearshift.feedback.store import Store
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY = 1.0
+SHADOWS_EVERY = 15.0
+"""Seconds at least."""
+
+LARGEST_PART = 0.05
+"""Of one core's time. With very many labels it is looked less often."""
+
+OnLive = Callable[[Mapping[ByVariant, float]], None]
+"""All live accuracies that there are. Called on the learner's thread."""
+
+OnChange = Callable[[str, Mapping[str, float]], None]
+"""A model, and by variant what routing is to go by from now on. Called on the learner's thread."""
+
+
+OnVerdict = Callable[[str, str, Verdict], None]
+"""A model, a canary and what is known about it now, for good. Called on the learner's thread."""
+
+
+class Learner:
+    """Keeps `book` up to date and tells `on_change`, between `start` and `close`; and `on_verdict`,
+    of those variants that are `canaries` and have a card, once each.
+
+    Whatever it finds is found from the database alone: another process, or this one after a
+    restart, finds the same.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: Store,
+        readings: Readings,
+        book: Book,
+        on_change: OnChange,
+        on_live: OnLive = lambda live: None,
+        canaries: Collection[ByVariant] = (),
+        on_verdict: OnVerdict = lambda model, variant, verdict: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._models = [m for name, m in catalog.models.items() if name in readings.models]
+        self._readings = readings
+        self._store = store
+        self._book = book
+        self._on_change = on_change
+        self._on_live = on_live
+        self._undecided = set(canaries)
+        self._on_verdict = on_verdict
+        self._clock = clock
+        self._artifacts: dict[int, tuple[Model, Variant]] = {}
+        self._seen: int | None = None
+        self._shadows_at = -SHADOWS_EVERY
+        self._stopping = threading.Event()
+        self._retry = Retry("live accuracies stay as they were")
+        self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
+        book.standings = {
+            (model.name, variant.name): Standing(None, variant.accuracy, fallen=False)
+            for model in self._models
+            for variant in model.variants
+        }
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, within: float) -> None:
+        """Stop; a look that is under way gets so many seconds."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(within)
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            begun = time.thread_time()
+            self.look(time.monotonic())
+            took = time.thread_time() - begun
+            pause = max(LOOK_EVERY, took / LARGEST_PART, self._retry.pause)
+
+    def look(self, now: float) -> None:
+        """Look at what has changed since the last time; `now` on a clock that goes forward."""
+        try:
+            self._look_at_labels()
+            if now - self._shadows_at >= SHADOWS_EVERY:
+                self._shadows_at = now
+                self._look_at_shadows()
+            self._retry.worked()
+        except BROKEN as error:
+            self._retry.failed(error)
+        except Exception:
+            # The next look may go well; serving goes on by what was known.
+            log.exception("live accuracies could not be made")
+
+    def _look_at_labels(self) -> None:
+        if self._seen is None:
+            seen = self._store.latest()
+            self._artifacts = {
+                self._store.artifact(model, variant): (model, variant)
+                for model in self._models
+                for variant in model.variants
+            }
+            changed = dict.fromkeys(self._artifacts, seen)
+            for artifact, decided in self._store.verdicts().items():
+                if artifact in self._artifacts:
+                    self._decided(artifact, decided)
+        else:
+            changed = self._store.changed(self._seen)
+            seen = max(changed.values(), default=self._seen)
+        found: dict[ByVariant, Standing] = {}
+        for artifact in changed.keys() & self._artifacts.keys():
+            model, variant = self._artifacts[artifact]
+            live = estimate(model.metric, self._store.window(artifact))
+            found[model.name, variant.name] = self._standing(model, variant, live)
+            self._judge(artifact, model, variant, live)
+        self._seen = seen
+        self._tell(found)
+
+    def _standing(self, model: Model, variant: Variant, live: Estimate | None) -> Standing:
+        before = self._book.standings[model.name, variant.name]
+        if live is None:
+            return replace(before, live=None, used=variant.accuracy, fallen=False)
+        used = shrunk(variant.accuracy, live.value, live.error)
+        low = variant.card.accuracy.low if variant.card else variant.accuracy
+        # Up again is what is no more below the interval, not what is no more certainly below.
+        down = fallen(low, live) or (before.fallen and live.value < low)
+        return Standing(live, used, down)
+
+    def _judge(self, artifact: int, model: Model, variant: Variant, live: Estimate | None) -> None:
+        if variant.card is None or (model.name, variant.name) not in self._undecided:
+            return
+        judged = verdict(variant.card.accuracy, live)
+        if judged is not Verdict.UNDECIDED:
+            self._decided(artifact, self._store.decide(artifact, judged, self._clock()))
+
+    def _decided(self, artifact: int, decided: Verdict) -> None:
+        model, variant = self._artifacts[artifact]
+        names = (model.name, variant.name)
+        if names in self._undecided:
+            self._undecided.remove(names)
+            log.info("a canary is decided", model=names[0], variant=names[1], verdict=decided.value)
+            self._on_verdict(*names, decided)
+
+    def _tell(self, found: Mapping[ByVariant, Standing]) -> None:
+        before = self._book.standings
+        self._book.standings = {**before, **found}
+        if found:
+            self._on_live(
+                {names: s.live.value for names, s in self._book.standings.items() if s.live}
+            )
+        for model in self._models:
+            moved = False
+            for variant in model.variants:
+                names = (model.name, variant.name)
+                standing = found.get(names, before[names])
+                moved |= standing.used != before[names].used
+                if standing.fallen != before[names].fallen:
+                    _log_fall(model, variant, standing)
+            if moved:
+                used = {
+                    v.name: self._book.standings[model.name, v.name].used for v in model.variants
+                }
+                self._on_change(model.name, used)
+
+    def _look_at_shadows(self) -> None:
+        found = {}
+        for artifact, shadows in self._store.shadows().items():
+            named = self._artifacts.get(artifact)
+            if named is None:
+                continue
+            model, variant = named
+            if self._readings.models[model.name].kind is Kind.CLASS:
+                judged = shadowing.accuracy(shadows)
+                if judged is not None:
+                    found[model.name, variant.name] = judged
+        self._book.shadow_accuracy = found
+
+
+def _log_fall(model: Model, variant: Variant, standing: Standing) -> None:
+    live = standing.live
+    facts: dict[str, object] = {
+        "model": model.name,
+        "variant": variant.name,
+        "card": round(variant.accuracy, 4),
+    }
+    if live is not None:
+        facts |= {
+            "live": round(live.value, 4),
+            "low": round(live.low, 4),
+            "high": round(live.high, 4),
+            "labels": live.labels,
+        }
+    if standing.fallen:
+        log.warning("a variant's live accuracy has fallen below its card", **facts)
+    else:
+        log.info("a variant's live accuracy is as its card says again", **facts)

@@ -1,0 +1,103 @@
+"""Feedback as metric families, made whenever a page is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gearshift.core.live import Estimate
+from gearshift.core.reports import Ruling
+from gearshift.feedback.answers import Readings
+from gearshift.feedback.book import Book, ByVariant
+
+BY_VARIANT = ("model", "variant")
+
+
+class FeedbackCollector(Collector):
+    """Reads the book; safe while other threads write it."""
+
+    def __init__(self, book: Book, readings: Readings) -> None:
+        self._book = book
+        # A rate is only right from the first event on if the series was there before it.
+        models = sorted(readings.models)
+        self._zeros = {(model, ruling.value): 0 for model in models for ruling in Ruling}
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._reports()
+        yield from self._live()
+        yield from self._shadows()
+        yield CounterMetricFamily(
+            "gearshift_journal_dropped",
+            "Rows of answers that were not recorded, because the database did not keep up.",
+            value=self._book.dropped,
+        )
+
+    def _reports(self) -> Metric:
+        family = CounterMetricFamily(
+            "gearshift_feedback",
+            "Reports of what was true, by what became of them.",
+            labels=("model", "outcome"),
+        )
+        for key, count in {**self._zeros, **self._book.reports}.items():
+            family.add_metric(key, count)
+        return family
+
+    def _live(self) -> Iterator[Metric]:
+        rows = GaugeMetricFamily(
+            "gearshift_feedback_labels",
+            "Labelled rows behind a variant's live accuracy.",
+            labels=BY_VARIANT,
+        )
+        used = GaugeMetricFamily(
+            "gearshift_variant_accuracy_used",
+            "The accuracy that routing goes by: the card's, moved towards the live one as far as"
+            " the difference cannot be chance.",
+            labels=BY_VARIANT,
+        )
+        fallen = GaugeMetricFamily(
+            "gearshift_variant_fallen",
+            "1 while a variant's live accuracy is certainly below its card's interval.",
+            labels=BY_VARIANT,
+        )
+        interval = _interval("gearshift_variant_accuracy_interval", "a variant's live accuracy")
+        for names, standing in self._book.standings.items():
+            live = standing.live
+            rows.add_metric(names, live.labels if live else 0)
+            used.add_metric(names, standing.used)
+            fallen.add_metric(names, float(standing.fallen))
+            if live is not None:
+                _add_interval(interval, names, live)
+        yield from (rows, interval, used, fallen)
+
+    def _shadows(self) -> Iterator[Metric]:
+        rows = CounterMetricFamily(
+            "gearshift_shadow",
+            "Rows that were run again on the most accurate variant, by whether it agreed.",
+            labels=(*BY_VARIANT, "service_class", "agreed"),
+        )
+        for (*names, agreed), count in list(self._book.shadows.items()):
+            rows.add_metric((*names, "true" if agreed else "false"), count)
+        accuracy = GaugeMetricFamily(
+            "gearshift_shadow_accuracy",
+            "A variant's accuracy from shadow runs, corrected by labels for the reference's own"
+            " mistakes.",
+            labels=BY_VARIANT,
+        )
+        interval = _interval("gearshift_shadow_accuracy_interval", "the accuracy from shadow runs")
+        for names_, found in self._book.shadow_accuracy.items():
+            accuracy.add_metric(names_, found.value)
+            _add_interval(interval, names_, found)
+        yield from (rows, accuracy, interval)
+
+
+def _interval(name: str, of: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        name, f"Both ends of the 95 % interval of {of}.", labels=(*BY_VARIANT, "bound")
+    )
+
+
+def _add_interval(family: GaugeMetricFamily, names: ByVariant, found: Estimate) -> None:
+    family.add_metric((*names, "low"), found.low)
+    family.add_metric((*names, "high"), found.high)

@@ -1,0 +1,240 @@
+"""Records answers without anybody waiting for it: the engine hands batches over, a thread writes
+what is kept of them about once a second."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from gearshift.core.catalog import Model, Variant
+from gearshift.feedback.answers import Readings
+from gearshift.feedback.book import Book
+from gearshift.feedback.retry import BROKEN, Retry
+from gearshift.feedback.store import Key, Record, Store, key_of
+from gearshift.ports import Array, Batch, Row
+
+log = structlog.get_logger(__name__)
+
+WRITE_EVERY = 1.0
+"""Seconds."""
+
+MOST_HELD = 64 * 2**20
+"""Bytes of answers that wait to be written, about; what comes beyond is not kept."""
+
+REQUEST_BYTES = 300
+"""What a request takes while it waits, beside its outputs."""
+
+WRITTEN_TOGETHER = 5_000
+"""Rows in one transaction, about: others want to write as well."""
+
+
+class _Held(NamedTuple):
+    model: Model
+    variant: Variant
+    cascade: str
+    outputs: Array
+    requests: Sequence[Row]
+    at: float
+    shadow: bool
+    nonce: int
+
+
+class _Said(NamedTuple):
+    key: Key
+    request: Row
+    row: int
+    answer: float
+    probability: float
+
+
+class Recorder:
+    """Fills `gearshift.ports.Journal`. `answered` and `shadowed` are called on one thread; all
+    else is done on another, between `start` and `close`. `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        store: Store,
+        readings: Readings,
+        book: Book,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._readings = readings.models
+        self._store = store
+        self._book = book
+        self._clock = clock
+        self._queue: deque[_Held] = deque()
+        self._taken = self._done = 0
+        """Bytes that were ever held, and those of them that are no more. Each of the two is
+        changed on one thread only."""
+        self._handed = self._written = 0
+        """Batches, likewise."""
+        self._nonce = random.getrandbits(62)
+        self._wake = threading.Event()
+        self._stopping = False
+        self._progress = threading.Condition()
+        self._retry = Retry("answers are not recorded")
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    # --- the engine's side -------------------------------------------------------------
+
+    def answered(self, batch: Batch) -> None:
+        self._hold(batch, shadow=False)
+
+    def shadowed(self, batch: Batch) -> None:
+        self._hold(batch, shadow=True)
+
+    def _hold(self, batch: Batch, *, shadow: bool) -> None:
+        reading = self._readings.get(batch.model.name)
+        if reading is None:
+            return
+        outputs = batch.outputs[reading.output]
+        held = self._taken - self._done
+        if held > MOST_HELD:
+            self._book.dropped += sum(row.rows for row in batch.requests)
+            return
+        self._taken += outputs.nbytes + REQUEST_BYTES * len(batch.requests)
+        self._handed += 1
+        self._queue.append(
+            _Held(
+                batch.model,
+                batch.variant,
+                batch.cascade,
+                outputs,
+                batch.requests,
+                self._clock(),
+                shadow,
+                self._nonce,
+            )
+        )
+        self._nonce += len(batch.requests)
+        if held > MOST_HELD // 4:
+            self._wake.set()
+
+    # --- the thread --------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, within: float) -> None:
+        """Write what is held, and stop; what cannot be written in so many seconds is lost."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(within)
+
+    def flush(self, within: float) -> bool:
+        """Write what is held by now; whether that was done in so many seconds."""
+        handed = self._handed
+        self._wake.set()
+        with self._progress:
+            return self._progress.wait_for(lambda: self._written >= handed, within)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(max(WRITE_EVERY, self._retry.pause))
+            self._wake.clear()
+            self.write()
+        self.write()
+
+    def write(self) -> None:
+        """Write what is held, and keep the tables within their bounds."""
+        try:
+            while self._queue:
+                self._write_some()
+            self._store.prune(self._clock())
+            self._retry.worked()
+        except BROKEN as error:
+            self._retry.failed(error)
+        except Exception:
+            # A batch that cannot be read must not stop all others.
+            log.exception("some answers were not recorded")
+
+    def _write_some(self) -> None:
+        taken: list[_Held] = []
+        rows = 0
+        for held in self._queue:
+            taken.append(held)
+            rows += sum(row.rows for row in held.requests)
+            if rows > WRITTEN_TOGETHER:
+                break
+        try:
+            self._enter(taken)
+        except BROKEN:
+            raise
+        except Exception:
+            self._forget(taken)
+            raise
+        self._forget(taken)
+
+    def _forget(self, taken: Sequence[_Held]) -> None:
+        for held in taken:
+            self._queue.popleft()
+            self._done += held.outputs.nbytes + REQUEST_BYTES * len(held.requests)
+        with self._progress:
+            self._written += len(taken)
+            self._progress.notify_all()
+
+    def _enter(self, taken: Sequence[_Held]) -> None:
+        answered = [record for held in taken if not held.shadow for record in self._records(held)]
+        if answered:
+            self._store.record(answered)
+        shadowed = [row for held in taken if held.shadow for row in self._rows(held)]
+        if shadowed:
+            self._refer(shadowed)
+
+    def _rows(self, held: _Held) -> Iterator[_Said]:
+        """What was said about each row. An answer with a row that is no number is left out."""
+        reading = self._readings[held.model.name]
+        answers, probabilities = (column.tolist() for column in reading.read(held.outputs))
+        for request in held.requests:
+            key = key_of(held.model.name, request.request_id)
+            end = request.first + request.rows
+            said = answers[request.first : end]
+            if all(map(math.isfinite, said)):
+                for row, (answer, probability) in enumerate(
+                    zip(said, probabilities[request.first : end], strict=True)
+                ):
+                    yield _Said(key, request, row, answer, probability)
+
+    def _records(self, held: _Held) -> Iterator[Record]:
+        artifact = self._store.artifact(held.model, held.variant)
+        nonces = {id(request): held.nonce + at for at, request in enumerate(held.requests)}
+        for key, request, row, answer, probability in self._rows(held):
+            yield {
+                "model": key.model,
+                "request_id": key.request_id,
+                "row": row,
+                "rows": request.rows,
+                "artifact": artifact,
+                "service_class": request.service_class,
+                "cascade": held.cascade,
+                "fallback": request.fallback,
+                "answer": answer,
+                "probability": probability,
+                "answered_at": held.at,
+                "nonce": nonces[id(request)],
+            }
+
+    def _refer(self, shadowed: Sequence[_Said]) -> None:
+        """Enter what the most accurate variant said, and count how often the two agree."""
+        known = self._store.find({said.key for said in shadowed})
+        pairs = [
+            (said, answered)
+            for said in shadowed
+            for answered in known.get(said.key, ())
+            if answered.row == said.row and not answered.ambiguous
+        ]
+        if not pairs:
+            return
+        self._store.refer([(said.key, said.row, said.answer) for said, _ in pairs])
+        for said, answered in pairs:
+            agreed = self._readings[said.key.model].agree(said.answer, answered.answer)
+            variant = self._store.variant_of(answered.artifact)
+            self._book.shadowed(said.key.model, variant, answered.service_class, agreed)
