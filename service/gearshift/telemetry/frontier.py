@@ -29,7 +29,7 @@ MAX_AGE = 0.2
 """Seconds: who asks sooner after another sees the same."""
 
 SHARE = 0.01
-"""Of the time, at most so much goes into watching while nobody looks."""
+"""Of a core's time, at most so much goes into watching while nobody looks."""
 
 REST = 60.0
 """Seconds: the longest time between two looks."""
@@ -108,14 +108,14 @@ class FrontierWatch:
     def _watch(self) -> None:
         pause = 0.0
         while not self._stop.wait(pause):
-            begun = self._clock()
+            begun = time.thread_time()
             try:
                 with self._looking:
                     self._look()
             except Exception:
                 # The next look may go well; that there is no page must not end who serves.
                 log.exception("the frontier cannot be read")
-            pause = min(max(STEP, (self._clock() - begun) / SHARE), REST)
+            pause = min(max(STEP, (time.thread_time() - begun) / SHARE), REST)
 
 
 Labels = dict[str, str]
