@@ -19,7 +19,7 @@ demo: setup ## serve the real models, send real traffic, show what was routed wh
 serve: setup ## serve model_repo on the default ports until Ctrl-C
 	$(BIN)/gearshift serve --repository model_repo --state-dir build/state
 
-test: lint $(TOOLS)/promtool ## everything that must hold: lint, types, layers, all tests
+test: lint $(TOOLS)/promtool $(TOOLS)/browser ## everything that must hold: lint, types, layers, all tests
 	$(BIN)/pytest
 
 lint: setup ## format, lint, types and the layers of the design
@@ -77,6 +77,16 @@ $(MODELS_VENV)/.ready: requirements-compress.lock pyproject.toml
 	$(MODELS_VENV)/bin/$(PIP) -r requirements-compress.lock
 	$(MODELS_VENV)/bin/$(PIP) --no-deps --editable .
 	@touch $@
+
+# The page is tested in a real browser, which brings too many libraries to be unpacked only.
+$(TOOLS)/browser:
+	@mkdir -p $(TOOLS)
+	@if ! command -v chromedriver >/dev/null; then \
+		apt-get install -y -qq --no-install-recommends chromium chromium-driver 2>/dev/null \
+			|| { apt-get update -qq \
+				&& apt-get install -y -qq --no-install-recommends chromium chromium-driver; } \
+			|| { echo "the tests need Chromium: install chromium and chromium-driver"; exit 1; }; fi
+	@command -v chromedriver >$@
 
 # promtool judges /metrics in the tests. Debian's package is unpacked here, not installed.
 $(TOOLS)/promtool:
