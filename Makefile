@@ -6,7 +6,7 @@ TOOLS := build/tools
 MODELS_VENV := build/models-venv
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint models studies bench bench-feedback bench-peers bench-peers-load protos lock clean bench-cascade
+.PHONY: help setup demo serve test lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -42,14 +42,14 @@ bench: setup ## on this machine: what a decision costs, the server beside the si
 	$(BIN)/python -m loadtests.scale --out docs/results
 	$(BIN)/python -m loadtests.processes --out docs/results
 
-<<<<<<< HEAD
+bench-learning: setup ## what feedback, shadows and drift cost the requests (5 minutes)
+	$(BIN)/python -m loadtests.learning_cost --out docs/results
+
 bench-feedback: setup ## ten million answers through the feedback store, killed on the way (10 minutes)
 	$(BIN)/python -m loadtests.feedback --out docs/results
-=======
 bench-cascade: setup ## a cascade on the real server beside its variants, all test pictures; cascades under rising load
 	$(BIN)/python -m loadtests.cascade --out docs/results
 	$(BIN)/python -m loadtests.cascade_load --out docs/results
->>>>>>> help-f
 
 bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)
 	$(BIN)/python -m loadtests.peers.throughput
