@@ -108,14 +108,16 @@ class FrontierWatch:
     def _watch(self) -> None:
         pause = 0.0
         while not self._stop.wait(pause):
-            begun = time.thread_time()
+            spent = 0.0
             try:
+                begun = time.thread_time()
                 with self._looking:
                     self._look()
+                spent = time.thread_time() - begun
             except Exception:
                 # The next look may go well; that there is no page must not end who serves.
                 log.exception("the frontier cannot be read")
-            pause = min(max(STEP, (time.thread_time() - begun) / SHARE), REST)
+            pause = min(max(STEP, spent / SHARE), REST)
 
 
 Labels = dict[str, str]
