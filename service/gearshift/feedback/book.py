@@ -16,11 +16,13 @@ ByVariant = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One variant: what its labels say, what routing goes by, and whether it has fallen."""
+    """One variant, or one cascade: what its labels say, what routing goes by, and whether it has
+    fallen."""
 
     live: Estimate | None
     used: float
     fallen: bool
+    cascade: bool = False
 
 
 class Book:

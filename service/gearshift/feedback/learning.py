@@ -10,10 +10,12 @@ from dataclasses import replace
 import structlog
 
 from gearshift.core import shadowing
-from gearshift.core.catalog import Catalog, Model, Variant
+from gearshift.core.catalog import Cascade, Catalog, Model, Variant
 from gearshift.core.live import Estimate, Kind, Verdict, estimate, fallen, shrunk, verdict
+from gearshift.core.revision import follow
 from gearshift.feedback.answers import Readings
 from gearshift.feedback.book import Book, ByVariant, Standing
+from gearshift.feedback.gears import gears
 from gearshift.feedback.retry import BROKEN, Retry
 from gearshift.feedback.store import Store
 
@@ -30,7 +32,8 @@ OnLive = Callable[[Mapping[ByVariant, float]], None]
 """All live accuracies that there are. Called on the learner's thread."""
 
 OnChange = Callable[[str, Mapping[str, float]], None]
-"""A model, and by variant what routing is to go by from now on. Called on the learner's thread."""
+"""A model, and by variant and cascade what routing is to go by from now on. Called on the
+learner's thread."""
 
 
 OnVerdict = Callable[[str, str, Verdict], None]
@@ -73,9 +76,11 @@ class Learner:
         self._retry = Retry("live accuracies stay as they were")
         self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
         book.standings = {
-            (model.name, variant.name): Standing(None, variant.accuracy, fallen=False)
+            (model.name, each.name): Standing(
+                None, each.accuracy, fallen=False, cascade=each not in model.variants
+            )
             for model in self._models
-            for variant in model.variants
+            for each in gears(model)
         }
 
     def start(self) -> None:
@@ -115,7 +120,7 @@ class Learner:
             self._artifacts = {
                 self._store.artifact(model, variant): (model, variant)
                 for model in self._models
-                for variant in model.variants
+                for variant in gears(model)
             }
             changed = dict.fromkeys(self._artifacts, seen)
             for artifact, decided in self._store.verdicts().items():
@@ -141,7 +146,7 @@ class Learner:
         low = variant.card.accuracy.low if variant.card else variant.accuracy
         # Up again is what is no more below the interval, not what is no more certainly below.
         down = fallen(low, live) or (before.fallen and live.value < low)
-        return Standing(live, used, down)
+        return replace(before, live=live, used=used, fallen=down)
 
     def _judge(self, artifact: int, model: Model, variant: Variant, live: Estimate | None) -> None:
         if variant.card is None or (model.name, variant.name) not in self._undecided:
@@ -160,24 +165,27 @@ class Learner:
 
     def _tell(self, found: Mapping[ByVariant, Standing]) -> None:
         before = self._book.standings
-        self._book.standings = {**before, **found}
+        now = {**before, **found}
+        for model in self._models:
+            for cascade in model.cascades:
+                names = (model.name, cascade.name)
+                now[names] = replace(now[names], used=_used(model, cascade, now))
+        self._book.standings = now
         if found:
-            self._on_live(
-                {names: s.live.value for names, s in self._book.standings.items() if s.live}
-            )
+            self._on_live({names: each.live.value for names, each in now.items() if each.live})
         for model in self._models:
             moved = False
-            for variant in model.variants:
+            for variant in gears(model):
                 names = (model.name, variant.name)
-                standing = found.get(names, before[names])
+                standing = now[names]
                 moved |= standing.used != before[names].used
                 if standing.fallen != before[names].fallen:
                     _log_fall(model, variant, standing)
             if moved:
-                used = {
-                    v.name: self._book.standings[model.name, v.name].used for v in model.variants
-                }
-                self._on_change(model.name, used)
+                self._on_change(
+                    model.name,
+                    {each.name: now[model.name, each.name].used for each in gears(model)},
+                )
 
     def _look_at_shadows(self) -> None:
         found = {}
@@ -191,6 +199,18 @@ class Learner:
                 if judged is not None:
                     found[model.name, variant.name] = judged
         self._book.shadow_accuracy = found
+
+
+def _used(model: Model, cascade: Cascade, standings: Mapping[ByVariant, Standing]) -> float:
+    """What a cascade is worth: as `gearshift.core.revision` says of one whose variants have
+    moved, and from there towards what its own labels say."""
+    moved = {
+        name: standings[model.name, name].used - model.by_name(name).accuracy
+        for name in (cascade.first, cascade.then)
+    }
+    followed = follow(cascade, moved)
+    live = standings[model.name, cascade.name].live
+    return shrunk(followed, live.value, live.error) if live else followed
 
 
 def _log_fall(model: Model, variant: Variant, standing: Standing) -> None:

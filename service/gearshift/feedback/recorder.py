@@ -16,6 +16,7 @@ import structlog
 from gearshift.core.catalog import Model, Variant
 from gearshift.feedback.answers import Readings
 from gearshift.feedback.book import Book
+from gearshift.feedback.gears import gear
 from gearshift.feedback.retry import BROKEN, Retry
 from gearshift.feedback.store import Key, Record, Store, key_of
 from gearshift.ports import Array, Batch, Row
@@ -204,7 +205,8 @@ class Recorder:
                     yield _Said(key, request, row, answer, probability)
 
     def _records(self, held: _Held) -> Iterator[Record]:
-        artifact = self._store.artifact(held.model, held.variant)
+        owner = gear(held.model, held.variant, held.cascade)
+        artifact = self._store.artifact(held.model, owner)
         nonces = {id(request): held.nonce + at for at, request in enumerate(held.requests)}
         for key, request, row, answer, probability in self._rows(held):
             yield {
