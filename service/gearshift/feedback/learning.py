@@ -125,7 +125,7 @@ class Learner:
             changed = dict.fromkeys(self._artifacts, seen)
             for artifact, decided in self._store.verdicts().items():
                 if artifact in self._artifacts:
-                    self._decided(artifact, decided)
+                    self._decided(artifact, decided, "a canary was decided before")
         else:
             changed = self._store.changed(self._seen)
             seen = max(changed.values(), default=self._seen)
@@ -142,7 +142,7 @@ class Learner:
         before = self._book.standings[model.name, variant.name]
         if live is None:
             return replace(before, live=None, used=variant.accuracy, fallen=False)
-        used = shrunk(variant.accuracy, live.value, live.error)
+        used = shrunk(variant.accuracy, live.value, live.error_towards(variant.accuracy))
         low = variant.card.accuracy.low if variant.card else variant.accuracy
         # Up again is what is no more below the interval, not what is no more certainly below.
         down = fallen(low, live) or (before.fallen and live.value < low)
@@ -153,14 +153,15 @@ class Learner:
             return
         judged = verdict(variant.card.accuracy, live)
         if judged is not Verdict.UNDECIDED:
-            self._decided(artifact, self._store.decide(artifact, judged, self._clock()))
+            stands = self._store.decide(artifact, judged, self._clock())
+            self._decided(artifact, stands, "a canary is decided", **_facts(variant, live))
 
-    def _decided(self, artifact: int, decided: Verdict) -> None:
+    def _decided(self, artifact: int, decided: Verdict, event: str, **facts: float) -> None:
         model, variant = self._artifacts[artifact]
         names = (model.name, variant.name)
         if names in self._undecided:
             self._undecided.remove(names)
-            log.info("a canary is decided", model=names[0], variant=names[1], verdict=decided.value)
+            log.info(event, model=names[0], variant=names[1], verdict=decided.value, **facts)
             self._on_verdict(*names, decided)
 
     def _tell(self, found: Mapping[ByVariant, Standing]) -> None:
@@ -210,16 +211,22 @@ def _used(model: Model, cascade: Cascade, standings: Mapping[ByVariant, Standing
     }
     followed = follow(cascade, moved)
     live = standings[model.name, cascade.name].live
-    return shrunk(followed, live.value, live.error) if live else followed
+    if live is None:
+        return followed
+    return shrunk(followed, live.value, live.error_towards(followed))
 
 
 def _log_fall(model: Model, variant: Variant, standing: Standing) -> None:
-    live = standing.live
-    facts: dict[str, object] = {
-        "model": model.name,
-        "variant": variant.name,
-        "card": round(variant.accuracy, 4),
-    }
+    facts = {"model": model.name, "variant": variant.name, **_facts(variant, standing.live)}
+    if standing.fallen:
+        log.warning("a variant's live accuracy has fallen below its card", **facts)
+    else:
+        log.info("a variant's live accuracy is as its card says again", **facts)
+
+
+def _facts(variant: Variant, live: Estimate | None) -> dict[str, float]:
+    """What a log line says of a variant's accuracies."""
+    facts: dict[str, float] = {"card": round(variant.accuracy, 4)}
     if live is not None:
         facts |= {
             "live": round(live.value, 4),
@@ -227,7 +234,4 @@ def _log_fall(model: Model, variant: Variant, standing: Standing) -> None:
             "high": round(live.high, 4),
             "labels": live.labels,
         }
-    if standing.fallen:
-        log.warning("a variant's live accuracy has fallen below its card", **facts)
-    else:
-        log.info("a variant's live accuracy is as its card says again", **facts)
+    return facts
