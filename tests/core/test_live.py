@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -191,6 +192,18 @@ def test_a_canary_gets_the_right_verdict_however_often_it_is_looked_at(
     said = [looked_at_again_and_again(seed, share) for seed in range(40)]
     assert said.count(expected) >= 39
     assert said.count(Verdict.UNDECIDED) + said.count(expected) == len(said)
+
+
+def test_whether_a_value_is_surely_below_depends_on_how_far_up_it_may_be() -> None:
+    """Of fraud: rows that nobody looked into can only make an average precision worse."""
+    halved = Estimate(0.52, 0.17, 0.60, WINDOW)
+    assert halved.error_towards(0.8) == pytest.approx(0.08 / 1.96, rel=1e-3)
+    assert halved.error_towards(0.1) == pytest.approx(0.35 / 1.96, rel=1e-3)
+    assert fallen(0.73, halved)
+    assert not fallen(0.64, halved)
+    low = 0.50  # of the card's interval
+    assert verdict(low, halved) is Verdict.PROMOTED  # the window is full
+    assert verdict(low, replace(halved, labels=WINDOW - 1)) is Verdict.UNDECIDED
 
 
 def test_no_verdict_without_enough_labels() -> None:

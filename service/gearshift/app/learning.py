@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import structlog
-
 from gearshift.app.drift import watching_drift
 from gearshift.app.feedback import taking_feedback
 from gearshift.app.settings import Settings
@@ -16,8 +14,6 @@ from gearshift.core.live import Verdict
 from gearshift.engine import Engine, Journals
 from gearshift.ports import Feedback, Journal
 from gearshift.telemetry import PrometheusTelemetry
-
-log = structlog.get_logger(__name__)
 
 STANDINGS = {Verdict.PROMOTED: Standing.SERVING, Verdict.WITHDRAWN: Standing.WITHDRAWN}
 
@@ -51,7 +47,6 @@ async def learning(
                 def decide(model: str, variant: str, verdict: Verdict) -> None:
                     standing = STANDINGS.get(verdict)
                     if standing is not None:
-                        log.info("routing follows", model=model, variant=variant, standing=standing)
                         engine.revise(model, {}, {variant: standing})
                         telemetry.stands(model, variant, standing)
 

@@ -68,6 +68,13 @@ class Estimate:
     def error(self) -> float:
         return (self.high - self.low) / (2 * intervals.Z95)
 
+    def error_towards(self, other: float) -> float:
+        """The standard error on the side of `other`. An interval may reach much further to one
+        side: rows that nobody looked into can only make an average precision worse, and whether a
+        value is surely below another depends on how far up it reaches."""
+        reach = self.high - self.value if other > self.value else self.value - self.low
+        return reach / intervals.Z95
+
 
 class Verdict(StrEnum):
     """What is known about a canary."""
@@ -132,7 +139,7 @@ def below_all(floors: Iterable[float], card: float, used: float) -> bool:
 
 def fallen(card_low: float, live: Estimate) -> bool:
     """The live value is below the card's interval, and certainly so."""
-    return live.value + CERTAIN * live.error < card_low
+    return live.value + CERTAIN * live.error_towards(card_low) < card_low
 
 
 def verdict(card_low: float, live: Estimate | None) -> Verdict:
@@ -147,8 +154,9 @@ def verdict(card_low: float, live: Estimate | None) -> Verdict:
         return Verdict.UNDECIDED
     if fallen(card_low, live):
         return Verdict.WITHDRAWN
-    certain = live.value - CERTAIN * live.error > card_low - MARGIN
-    full = live.labels >= WINDOW and live.value + live.error >= card_low
+    least = card_low - MARGIN
+    certain = live.value - CERTAIN * live.error_towards(least) > least
+    full = live.labels >= WINDOW and live.value + live.error_towards(card_low) >= card_low
     return Verdict.PROMOTED if certain or full else Verdict.UNDECIDED
 
 

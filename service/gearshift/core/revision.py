@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gearshift.core.cascade import with_cascades
-from gearshift.core.catalog import Model, Standing
+from gearshift.core.catalog import Cascade, Model, Standing
 from gearshift.core.lane import Lane
 from gearshift.core.request import Ticket
 from gearshift.core.router import fastest
@@ -24,7 +24,7 @@ def revised(
 ) -> Model:
     """The model with these accuracies and standings, by variant; what is not named stays.
 
-    A cascade follows its variants: the rows that go on its second, the others its first. There is
+    Accuracies may be those of cascades, too; one that is not named follows its variants. There is
     always a variant that serves: if none were left, all that were not canaries would.
     """
     changes = {
@@ -47,14 +47,19 @@ def revised(
     cascades = tuple(
         replace(
             cascade,
-            accuracy=cascade.accuracy
-            + (1.0 - cascade.escalated) * changes[cascade.first]
-            + cascade.escalated * changes[cascade.then],
+            accuracy=accuracies.get(cascade.name, follow(cascade, changes)),
         )
         for cascade in model.cascades
     )
     ordered = sorted(variants, key=lambda variant: -variant.accuracy)
     return replace(model, variants=tuple(ordered), cascades=cascades)
+
+
+def follow(cascade: Cascade, changes: Mapping[str, float]) -> float:
+    """The accuracy of a cascade whose variants' accuracies have changed by so much: the rows that
+    go on follow its second, the others its first."""
+    first, then = changes[cascade.first], changes[cascade.then]
+    return cascade.accuracy + (1.0 - cascade.escalated) * first + cascade.escalated * then
 
 
 @dataclass(slots=True)

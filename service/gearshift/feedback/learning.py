@@ -10,7 +10,7 @@ from dataclasses import replace
 import structlog
 
 from gearshift.core import shadowing
-from gearshift.core.catalog import Catalog, Model, Variant
+from gearshift.core.catalog import Cascade, Catalog, Model, Variant
 from gearshift.core.live import (
     Estimate,
     Kind,
@@ -21,8 +21,10 @@ from gearshift.core.live import (
     shrunk,
     verdict,
 )
+from gearshift.core.revision import follow
 from gearshift.feedback.answers import Readings
 from gearshift.feedback.book import Book, ByVariant, Standing
+from gearshift.feedback.gears import gears
 from gearshift.feedback.retry import BROKEN, Retry
 from gearshift.feedback.store import Store
 
@@ -39,7 +41,8 @@ OnLive = Callable[[Mapping[ByVariant, float]], None]
 """All live accuracies that there are. Called on the learner's thread."""
 
 OnChange = Callable[[str, Mapping[str, float]], None]
-"""A model, and by variant what routing is to go by from now on. Called on the learner's thread."""
+"""A model, and by variant and cascade what routing is to go by from now on. Called on the
+learner's thread."""
 
 
 OnVerdict = Callable[[str, str, Verdict], None]
@@ -82,9 +85,11 @@ class Learner:
         self._retry = Retry("live accuracies stay as they were")
         self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
         book.standings = {
-            (model.name, variant.name): Standing(None, variant.accuracy, fallen=False)
+            (model.name, each.name): Standing(
+                None, each.accuracy, fallen=False, cascade=each not in model.variants
+            )
             for model in self._models
-            for variant in model.variants
+            for each in gears(model)
         }
 
     def start(self) -> None:
@@ -124,12 +129,12 @@ class Learner:
             self._artifacts = {
                 self._store.artifact(model, variant): (model, variant)
                 for model in self._models
-                for variant in model.variants
+                for variant in gears(model)
             }
             changed = dict.fromkeys(self._artifacts, seen)
             for artifact, decided in self._store.verdicts().items():
                 if artifact in self._artifacts:
-                    self._decided(artifact, decided)
+                    self._decided(artifact, decided, "a canary was decided before")
         else:
             changed = self._store.changed(self._seen)
             seen = max(changed.values(), default=self._seen)
@@ -146,40 +151,46 @@ class Learner:
         before = self._book.standings[model.name, variant.name]
         if live is None:
             return replace(before, live=None, used=variant.accuracy, fallen=False, out=False)
-        used = shrunk(variant.accuracy, live.value, live.error)
+        used = shrunk(variant.accuracy, live.value, live.error_towards(variant.accuracy))
         low = _lowest(variant)
         # Up again is what is no more below the interval, not what is no more certainly below.
         down = fallen(low, live) or (before.fallen and live.value < low)
         floors = [each.floor for each in model.classes.values()]
-        return Standing(live, used, down, below_all(floors, variant.accuracy, used))
+        # Of a cascade, floors ask what its variants are.
+        out = not before.cascade and below_all(floors, variant.accuracy, used)
+        return replace(before, live=live, used=used, fallen=down, out=out)
 
     def _judge(self, artifact: int, model: Model, variant: Variant, live: Estimate | None) -> None:
         if (model.name, variant.name) not in self._undecided:
             return
         judged = verdict(_lowest(variant), live)
         if judged is not Verdict.UNDECIDED:
-            self._decided(artifact, self._store.decide(artifact, judged, self._clock()))
+            stands = self._store.decide(artifact, judged, self._clock())
+            self._decided(artifact, stands, "a canary is decided", **_facts(variant, live))
 
-    def _decided(self, artifact: int, decided: Verdict) -> None:
+    def _decided(self, artifact: int, decided: Verdict, event: str, **facts: float) -> None:
         model, variant = self._artifacts[artifact]
         names = (model.name, variant.name)
         if names in self._undecided:
             self._undecided.remove(names)
-            log.info("a canary is decided", model=names[0], variant=names[1], verdict=decided.value)
+            log.info(event, model=names[0], variant=names[1], verdict=decided.value, **facts)
             self._on_verdict(*names, decided)
 
     def _tell(self, found: Mapping[ByVariant, Standing]) -> None:
         before = self._book.standings
-        self._book.standings = {**before, **found}
+        now = {**before, **found}
+        for model in self._models:
+            for cascade in model.cascades:
+                names = (model.name, cascade.name)
+                now[names] = replace(now[names], used=_used(model, cascade, now))
+        self._book.standings = now
         if found:
-            self._on_live(
-                {names: s.live.value for names, s in self._book.standings.items() if s.live}
-            )
+            self._on_live({names: each.live.value for names, each in now.items() if each.live})
         for model in self._models:
             moved = False
-            for variant in model.variants:
+            for variant in gears(model):
                 names = (model.name, variant.name)
-                standing = found.get(names, before[names])
+                standing = now[names]
                 moved |= standing.used != before[names].used
                 if standing.fallen != before[names].fallen:
                     _log_fall(model, variant, standing)
@@ -192,10 +203,10 @@ class Learner:
                         used=round(standing.used, 4),
                     )
             if moved:
-                used = {
-                    v.name: self._book.standings[model.name, v.name].used for v in model.variants
-                }
-                self._on_change(model.name, used)
+                self._on_change(
+                    model.name,
+                    {each.name: now[model.name, each.name].used for each in gears(model)},
+                )
 
     def _look_at_shadows(self) -> None:
         found = {}
@@ -216,13 +227,31 @@ def _lowest(variant: Variant) -> float:
     return variant.card.accuracy.low if variant.card else variant.accuracy
 
 
-def _log_fall(model: Model, variant: Variant, standing: Standing) -> None:
-    live = standing.live
-    facts: dict[str, object] = {
-        "model": model.name,
-        "variant": variant.name,
-        "card": round(variant.accuracy, 4),
+def _used(model: Model, cascade: Cascade, standings: Mapping[ByVariant, Standing]) -> float:
+    """What a cascade is worth: as `gearshift.core.revision` says of one whose variants have
+    moved, and from there towards what its own labels say."""
+    moved = {
+        name: standings[model.name, name].used - model.by_name(name).accuracy
+        for name in (cascade.first, cascade.then)
     }
+    followed = follow(cascade, moved)
+    live = standings[model.name, cascade.name].live
+    if live is None:
+        return followed
+    return shrunk(followed, live.value, live.error_towards(followed))
+
+
+def _log_fall(model: Model, variant: Variant, standing: Standing) -> None:
+    facts = {"model": model.name, "variant": variant.name, **_facts(variant, standing.live)}
+    if standing.fallen:
+        log.warning("a variant's live accuracy has fallen below its card", **facts)
+    else:
+        log.info("a variant's live accuracy is as its card says again", **facts)
+
+
+def _facts(variant: Variant, live: Estimate | None) -> dict[str, float]:
+    """What a log line says of a variant's accuracies."""
+    facts: dict[str, float] = {"card": round(variant.accuracy, 4)}
     if live is not None:
         facts |= {
             "live": round(live.value, 4),
@@ -230,7 +259,4 @@ def _log_fall(model: Model, variant: Variant, standing: Standing) -> None:
             "high": round(live.high, 4),
             "labels": live.labels,
         }
-    if standing.fallen:
-        log.warning("a variant's live accuracy has fallen below its card", **facts)
-    else:
-        log.info("a variant's live accuracy is as its card says again", **facts)
+    return facts

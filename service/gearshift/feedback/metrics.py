@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from gearshift.core.live import Estimate
 from gearshift.core.reports import Ruling
 from gearshift.feedback.answers import Readings
-from gearshift.feedback.book import Book, ByVariant
+from gearshift.feedback.book import Book, ByVariant, Standing
 
 BY_VARIANT = ("model", "variant")
 
@@ -67,8 +67,12 @@ class FeedbackCollector(Collector):
             labels=BY_VARIANT,
         )
         interval = _interval("gearshift_variant_accuracy_interval", "a variant's live accuracy")
+        cascades = _Cascades()
         for names, standing in self._book.standings.items():
             live = standing.live
+            if standing.cascade:
+                cascades.add(names, standing)
+                continue
             rows.add_metric(names, live.labels if live else 0)
             used.add_metric(names, standing.used)
             fallen.add_metric(names, float(standing.fallen))
@@ -76,6 +80,7 @@ class FeedbackCollector(Collector):
             if live is not None:
                 _add_interval(interval, names, live)
         yield from (rows, interval, used, fallen, out)
+        yield from cascades.families
 
     def _shadows(self) -> Iterator[Metric]:
         rows = CounterMetricFamily(
@@ -96,6 +101,36 @@ class FeedbackCollector(Collector):
             accuracy.add_metric(names_, found.value)
             _add_interval(interval, names_, found)
         yield from (rows, accuracy, interval)
+
+
+class _Cascades:
+    """The same of cascades, each as a whole, which have series of their own: what is summed or
+    shown by variant must not have them among the variants."""
+
+    def __init__(self) -> None:
+        self._labels = self._family("feedback_labels", "Labelled rows that it answered.")
+        self._live = self._family(
+            "accuracy_live", "From feedback: of its answers, whichever variant they were given by."
+        )
+        self._used = self._family("accuracy_used", "What routing goes by.")
+        self._fallen = self._family(
+            "fallen", "1 while the live accuracy is certainly below the one that was measured."
+        )
+        self.families = (self._labels, self._live, self._used, self._fallen)
+
+    @staticmethod
+    def _family(name: str, what: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            f"gearshift_cascade_{name}", f"Of a cascade: {what}", labels=("model", "cascade")
+        )
+
+    def add(self, names: ByVariant, standing: Standing) -> None:
+        live = standing.live
+        self._labels.add_metric(names, live.labels if live else 0)
+        self._used.add_metric(names, standing.used)
+        self._fallen.add_metric(names, float(standing.fallen))
+        if live is not None:
+            self._live.add_metric(names, live.value)
 
 
 def _interval(name: str, of: str) -> GaugeMetricFamily:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from gearshift.core.catalog import Model, Variant
 from gearshift.feedback.answers import Readings
 from gearshift.feedback.book import Book
+from gearshift.feedback.gears import gear
 from gearshift.feedback.retry import BROKEN, Retry
 from gearshift.feedback.store import Answered, Key, Store, key_of
 from gearshift.ports import Array, Batch, Row
@@ -188,7 +189,8 @@ class Recorder:
         """The rows as they are entered; a request with a row that is no number is left out."""
         reading = self._readings[held.model.name]
         answers, probabilities = (column.tolist() for column in reading.read(held.outputs))
-        model, artifact = held.model.name, self._store.artifact(held.model, held.variant)
+        owner = gear(held.model, held.variant, held.cascade)
+        model, artifact = held.model.name, self._store.artifact(held.model, owner)
         for nonce, request in enumerate(held.requests, held.nonce):
             first, rows = request.first, request.rows
             request_id = key_of(model, request.request_id).request_id

@@ -53,6 +53,10 @@ GREATEST = frozenset(
         "gearshift_variant_accuracy_used",
         "gearshift_variant_below_floors",
         "gearshift_variant_fallen",
+        "gearshift_cascade_feedback_labels",
+        "gearshift_cascade_accuracy_live",
+        "gearshift_cascade_accuracy_used",
+        "gearshift_cascade_fallen",
         # Learned by each for itself. The greatest holds whichever process a caller gets.
         "gearshift_variant_latency_seconds",
         # Seen by each in its own share of the inputs: where one has enough rows, it may be right.
