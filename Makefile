@@ -6,7 +6,7 @@ TOOLS := build/tools
 MODELS_VENV := build/models-venv
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint models studies bench bench-feedback bench-peers bench-peers-load protos lock clean
+.PHONY: help setup demo serve test lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -19,7 +19,7 @@ demo: setup ## serve the real models, send real traffic, show what was routed wh
 serve: setup ## serve model_repo on the default ports until Ctrl-C
 	$(BIN)/gearshift serve --repository model_repo --state-dir build/state
 
-test: lint $(TOOLS)/promtool ## everything that must hold: lint, types, layers, all tests
+test: lint $(TOOLS)/promtool $(TOOLS)/browser ## everything that must hold: lint, types, layers, all tests
 	$(BIN)/pytest
 
 lint: setup ## format, lint, types and the layers of the design
@@ -42,8 +42,14 @@ bench: setup ## on this machine: what a decision costs, the server beside the si
 	$(BIN)/python -m loadtests.scale --out docs/results
 	$(BIN)/python -m loadtests.processes --out docs/results
 
+bench-learning: setup ## what feedback, shadows and drift cost the requests (5 minutes)
+	$(BIN)/python -m loadtests.learning_cost --out docs/results
+
 bench-feedback: setup ## ten million answers through the feedback store, killed on the way (10 minutes)
 	$(BIN)/python -m loadtests.feedback --out docs/results
+bench-cascade: setup ## a cascade on the real server beside its variants, all test pictures; cascades under rising load
+	$(BIN)/python -m loadtests.cascade --out docs/results
+	$(BIN)/python -m loadtests.cascade_load --out docs/results
 
 bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)
 	$(BIN)/python -m loadtests.peers.throughput
@@ -77,6 +83,16 @@ $(MODELS_VENV)/.ready: requirements-compress.lock pyproject.toml
 	$(MODELS_VENV)/bin/$(PIP) -r requirements-compress.lock
 	$(MODELS_VENV)/bin/$(PIP) --no-deps --editable .
 	@touch $@
+
+# The page is tested in a real browser, which brings too many libraries to be unpacked only.
+$(TOOLS)/browser:
+	@mkdir -p $(TOOLS)
+	@if ! command -v chromedriver >/dev/null; then \
+		apt-get install -y -qq --no-install-recommends chromium chromium-driver 2>/dev/null \
+			|| { apt-get update -qq \
+				&& apt-get install -y -qq --no-install-recommends chromium chromium-driver; } \
+			|| { echo "the tests need Chromium: install chromium and chromium-driver"; exit 1; }; fi
+	@command -v chromedriver >$@
 
 # promtool judges /metrics in the tests. Debian's package is unpacked here, not installed.
 $(TOOLS)/promtool:

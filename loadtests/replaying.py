@@ -19,6 +19,7 @@ import grpc
 import numpy as np
 import tritonclient.grpc.aio as triton
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from gearshift.demo.traffic import Samples
 from gearshift.v1 import gearshift_pb2 as pb
@@ -52,17 +53,21 @@ class Server:
     grpc: str
     http: str
 
-    def figures(self, name: str, **labels: str) -> dict[str, float]:
-        """One metric of the model by variant (or outcome), where the given labels match."""
+    def values(self, name: str, **labels: str) -> Iterator[Sample]:
+        """What /metrics says of one name, where the given labels match."""
         with urllib.request.urlopen(f"{self.http}/metrics", timeout=PATIENCE) as response:
             page = response.read().decode()
-        found = {}
         for family in text_string_to_metric_families(page):
             for sample in family.samples:
-                told = sample.labels
-                if sample.name == name and {"model": MODEL, **labels}.items() <= told.items():
-                    found[told.get("variant") or told.get("outcome", "")] = sample.value
-        return found
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    yield sample
+
+    def figures(self, name: str, **labels: str) -> dict[str, float]:
+        """One metric of the model by variant (or outcome), where the given labels match."""
+        return {
+            sample.labels.get("variant") or sample.labels.get("outcome", ""): sample.value
+            for sample in self.values(name, model=MODEL, **labels)
+        }
 
 
 @contextmanager

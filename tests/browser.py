@@ -79,12 +79,12 @@ class Browser:
         taken = self.devtools("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(taken["data"]))
 
-    def until(self, script: str, *arguments: Any, within: float = FOUND_WITHIN) -> Any:
+    def until(self, script: str, *arguments: Any, every: float = 0.05) -> Any:
         """Wait until a function body returns something true, and return that."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + FOUND_WITHIN
         while not (found := self.run(script, *arguments)):
-            assert time.monotonic() < deadline, f"never true: {script}"
-            time.sleep(0.05)
+            assert time.monotonic() < deadline, f"never true: {script} {arguments}"
+            time.sleep(every)
         return found
 
     def complaints(self) -> list[str]:

@@ -108,6 +108,16 @@ def test_bars_are_as_long_as_their_share() -> None:
     assert all(len(bar(share / 100)) <= BAR for share in range(101))
 
 
+def test_all_and_none_are_said_only_where_they_are_true() -> None:
+    told = look()
+    first, second = told.models[0].variants
+    first.share, second.share = 0.9999, 0.0001
+    told.models[0].classes[0].attainment = 1.0
+    told.models[0].classes[1].attainment = 0.0
+    words = drawn(told, 120).split()
+    assert {">99.9%", "<0.1%", "100%", "0%"} <= set(words)
+
+
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["top", *arguments])
 

@@ -146,7 +146,6 @@ def test_a_cascade_stands_where_its_parts_take_it() -> None:
     assert math.isclose(both.p50, 0.001 + 0.2 * 0.010)
     assert both.p99 is None
     assert both.accuracy == 0.88
-    # One that is counted itself stays as it is counted.
     assert with_cascades(shown, [cascade]) == shown
     lost = Cascade(name="x", first="small", then="no", threshold=0, escalated=0, accuracy=0)
     assert with_cascades(model, [lost]) == model

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from builders import make_catalog, make_model
 from gearshift.core.catalog import Cascade, Model
+from gearshift.core.frontier import ModelSnapshot, Snapshot, VariantSnapshot, between
 from gearshift.core.profile import LatencyPoint, Profile
 from gearshift.errors import Outcome
 from gearshift.ports import Answered, Settled
@@ -88,6 +89,21 @@ def feedback() -> Iterable[Metric]:
         family.add_metric(("m", "v"), value)
         family.add_metric(("m", "unheard_of"), value)
         yield family
+    shadow = CounterMetricFamily("gearshift_shadow", "", labels=(*names, "service_class", "agreed"))
+    for service_class, agreed, rows in (("a", "true", 7), ("b", "true", 2), ("a", "false", 1)):
+        shadow.add_metric(("m", "v", service_class, agreed), rows)
+    yield shadow
+    corrected = GaugeMetricFamily("gearshift_shadow_accuracy", "", labels=names)
+    corrected.add_metric(("m", "v"), 0.87)
+    yield corrected
+    bounds = GaugeMetricFamily("gearshift_shadow_accuracy_interval", "", labels=(*names, "bound"))
+    bounds.add_metric(("m", "v", "low"), 0.83)
+    bounds.add_metric(("m", "v", "high"), 0.9)
+    yield bounds
+    standing = GaugeMetricFamily("gearshift_variant_standing", "", labels=(*names, "standing"))
+    standing.add_metric(("m", "v", "canary"), 1)
+    standing.add_metric(("m", "v", "withdrawn"), 0)
+    yield standing
     labels = GaugeMetricFamily("gearshift_feedback_labels", "", labels=names)
     labels.add_metric(("m", "v"), 321)
     yield labels
@@ -100,7 +116,26 @@ def test_feedback_is_shown_where_there_is_some() -> None:
     (variant,) = snapshot(feedback(), 0.0, 0.0).models["m"].variants.values()
     assert (variant.accuracy, variant.declared, variant.source) == (0.86, 0.9, "measured")
     assert (variant.live, variant.low, variant.high) == (0.85, 0.82, 0.88)
-    assert (variant.labels, variant.fallen) == (321, True)
+    assert (variant.labels, variant.fallen, variant.standing) == (321, True, "canary")
+    assert (variant.shadowed, variant.agreed, variant.corrected) == (10, 9, 0.87)
+    assert (variant.corrected_low, variant.corrected_high) == (0.83, 0.9)
+
+
+def test_what_a_cascade_answers_counts_beside_its_variants() -> None:
+    accuracy = GaugeMetricFamily("gearshift_cascade_accuracy", "", labels=("model", "cascade"))
+    accuracy.add_metric(("m", "both"), 0.95)
+    answers = CounterMetricFamily(
+        "gearshift_cascade_answers", "", labels=("model", "cascade", "stage")
+    )
+    for stage, count in (("first", 6), ("then", 3), ("fallback", 1)):
+        answers.add_metric(("m", "both", stage), count)
+    both = snapshot([accuracy, answers], 0.0, 0.0).models["m"].variants["both"]
+    assert (both.accuracy, both.source, both.cascade, both.answered) == (0.95, "measured", True, 10)
+    served = VariantSnapshot(name="v", accuracy=0.9, declared=0.9, answered=40)
+    then = Snapshot(0.0, 0.0, {})
+    now = Snapshot(10.0, 10.0, {"m": ModelSnapshot({"both": both, "v": served})})
+    (model,) = between(then, now).models
+    assert {each.now.name: each.share for each in model.variants} == {"both": 0.25, "v": 1.0}
 
 
 class Watched:

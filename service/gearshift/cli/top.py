@@ -126,7 +126,7 @@ def _variants(model: Any, wide: bool) -> Table:
             cells.append(_live(point))
         if wide:
             cells += [_rate(point.rate), bar(point.share)]
-        table.add_row(*cells, f"{point.share:.1%}")
+        table.add_row(*cells, _percent(point.share))
     return table
 
 
@@ -138,7 +138,7 @@ def _classes(model: Any, wide: bool) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for state in model.classes:
         cells = [
-            f"{state.attainment:.1%}" if state.HasField("attainment") else "-",
+            _percent(state.attainment) if state.HasField("attainment") else "-",
             _rate(state.goodput),
             f"{state.served_accuracy:.4f}" if state.HasField("served_accuracy") else "-",
         ]
@@ -162,6 +162,16 @@ def bar(share: float) -> str:
         eighths = max(1, eighths)
     whole, rest = divmod(eighths, 8)
     return "█" * whole + (_EIGHTHS[rest] if rest else "")
+
+
+def _percent(share: float) -> str:
+    """100 only where it is all of them, 0 only where it is none."""
+    text = f"{share:.1%}"
+    if text == "100.0%":
+        return "100%" if share == 1 else ">99.9%"
+    if text == "0.0%":
+        return "<0.1%" if share else "0%"
+    return text
 
 
 def _ms(ms: float) -> str:

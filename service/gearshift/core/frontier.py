@@ -32,8 +32,14 @@ IN_TIME = "served"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantSnapshot:
-    """One variant at one moment. Seconds; `answered` counts since the start, `p50` and `p99` are
-    those of one row, `live` is from feedback."""
+    """One variant, or one cascade, at one moment. Seconds; `answered` counts since the start,
+    `p50` and `p99` are those of one row, `live` (with `low` and `high`) is from feedback.
+
+    `shadowed` counts rows that were run again on the most accurate variant, `agreed` those where
+    the two agreed, and `corrected` is the accuracy that follows from them and from labels.
+    `standing` is "serving", "canary" or "withdrawn". What a cascade answered counts for its
+    variants as well.
+    """
 
     name: str
     accuracy: float
@@ -46,6 +52,13 @@ class VariantSnapshot:
     high: float | None = None
     labels: int = 0
     fallen: bool = False
+    standing: str = "serving"
+    shadowed: int = 0
+    agreed: int = 0
+    corrected: float | None = None
+    corrected_low: float | None = None
+    corrected_high: float | None = None
+    cascade: bool = False
     p50: float | None = None
     p99: float | None = None
     answered: int = 0
@@ -193,7 +206,8 @@ def between(then: Snapshot, now: Snapshot) -> View:
         gained = {
             variant.name: _grown(before.variants, variant) for variant in model.variants.values()
         }
-        total = sum(gained.values())
+        # An answer of a cascade is one of a variant, too.
+        total = sum(gained[each.name] for each in model.variants.values() if not each.cascade)
         variants = [
             VariantView(
                 variant,
@@ -216,14 +230,12 @@ def between(then: Snapshot, now: Snapshot) -> View:
 
 
 def with_cascades(model: ModelView, cascades: Sequence[Cascade]) -> ModelView:
-    """The model with a point for each cascade that has none of its own: its median is that of
-    the first variant and, for the share of rows that go on, of the second; its p99 is that of
-    both."""
+    """The model with every cascade where it stands: its median is that of the first variant and,
+    for the share of rows that go on, of the second; its p99 is that of both."""
     points = {variant.now.name: variant for variant in model.variants}
-    added = []
     for cascade in cascades:
         first, then = points.get(cascade.first), points.get(cascade.then)
-        if cascade.name in points or first is None or then is None:
+        if first is None or then is None:
             continue
         a, b = first.now, then.now
         p50 = p99 = None
@@ -231,19 +243,16 @@ def with_cascades(model: ModelView, cascades: Sequence[Cascade]) -> ModelView:
             p50 = a.p50 + cascade.escalated * b.p50
         if a.p99 is not None and b.p99 is not None:
             p99 = a.p99 + b.p99
-        added.append(
-            VariantView(
-                VariantSnapshot(
-                    name=cascade.name,
-                    accuracy=cascade.accuracy,
-                    declared=cascade.accuracy,
-                    source="measured",
-                    p50=p50,
-                    p99=p99,
-                )
-            )
+        bare = VariantSnapshot(
+            name=cascade.name,
+            accuracy=cascade.accuracy,
+            declared=cascade.accuracy,
+            source="measured",
+            cascade=True,
         )
-    return replace(model, variants=_ordered([*model.variants, *added])) if added else model
+        counted = points.get(cascade.name, VariantView(bare))
+        points[cascade.name] = replace(counted, now=replace(counted.now, p50=p50, p99=p99))
+    return replace(model, variants=_ordered(list(points.values())))
 
 
 def _ordered(variants: Sequence[VariantView]) -> tuple[VariantView, ...]:

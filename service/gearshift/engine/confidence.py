@@ -6,6 +6,7 @@ one score p the probability of the likelier of both sides, max(p, 1 - p).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -83,7 +84,7 @@ def _measure(metric: str, signature: Signature) -> Callable[[Array], Confidence]
             f"answers judged by {metric!r} do not say how sure they are, and a cascade needs"
             f" that; it works with the metrics {', '.join(_MEASURES)}"
         )
-    width = int(np.prod(output.shape))
+    width = math.prod(output.shape)
     wanted = width >= 2 if measure is _of_classes else width == 1
     if not wanted or output.datatype not in FLOATS:
         kind = "a value for each class" if measure is _of_classes else "one score"

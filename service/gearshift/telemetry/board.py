@@ -74,7 +74,8 @@ def _model(watch: FrontierWatch, model: ModelView, known: Mapping[str, Any]) -> 
                 **classes.get(each.now.name, {}),
                 "steps": [_step(step) for step in watch.steps(model.name, each.now.name)],
             }
-            for each in model.classes
+            # Those of no known class come last.
+            for each in sorted(model.classes, key=lambda each: not each.now.name)
         ],
     }
 
@@ -91,6 +92,12 @@ def _variant(variant: VariantView) -> dict[str, Any]:
         "live_high": now.high,
         "labels": now.labels,
         "fallen": now.fallen,
+        "standing": now.standing,
+        "shadowed": now.shadowed,
+        "agreed": now.agreed,
+        "corrected": now.corrected,
+        "corrected_low": now.corrected_low,
+        "corrected_high": now.corrected_high,
         "p50_ms": _ms(now.p50),
         "p99_ms": _ms(now.p99),
         "rate": variant.rate,

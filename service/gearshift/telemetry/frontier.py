@@ -29,7 +29,7 @@ MAX_AGE = 0.2
 """Seconds: who asks sooner after another sees the same."""
 
 SHARE = 0.01
-"""Of the time, at most so much goes into watching while nobody looks."""
+"""Of a core's time, at most so much goes into watching while nobody looks."""
 
 REST = 60.0
 """Seconds: the longest time between two looks."""
@@ -108,14 +108,16 @@ class FrontierWatch:
     def _watch(self) -> None:
         pause = 0.0
         while not self._stop.wait(pause):
-            begun = self._clock()
+            spent = 0.0
             try:
+                begun = time.thread_time()
                 with self._looking:
                     self._look()
+                spent = time.thread_time() - begun
             except Exception:
                 # The next look may go well; that there is no page must not end who serves.
                 log.exception("the frontier cannot be read")
-            pause = min(max(STEP, (self._clock() - begun) / SHARE), REST)
+            pause = min(max(STEP, spent / SHARE), REST)
 
 
 Labels = dict[str, str]
@@ -193,6 +195,33 @@ def _latency(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
         book.variant(labels)[quantile] = value
 
 
+def _standing(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
+    if value:
+        book.variant(labels)["standing"] = labels["standing"]
+
+
+def _shadow(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
+    known = book.variant(labels)
+    known["shadowed"] = known.get("shadowed", 0) + int(value)
+    if labels["agreed"] == "true":
+        known["agreed"] = known.get("agreed", 0) + int(value)
+
+
+def _corrected(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
+    if labels["bound"] in ("low", "high"):
+        book.variant(labels)[f"corrected_{labels['bound']}"] = value
+
+
+def _cascade(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
+    known = book.variants.setdefault(labels["cascade"], {})
+    known.update(declared=value, source="measured", cascade=True)
+
+
+def _cascade_answers(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
+    cascade = labels["cascade"]
+    book.answered[cascade] = book.answered.get(cascade, 0) + int(value)
+
+
 def _entry(
     name: str, convert: Callable[[float], Any]
 ) -> Callable[[_ModelBook, str, Labels, float], None]:
@@ -212,6 +241,12 @@ _READ: dict[str, Callable[[_ModelBook, str, Labels, float], None]] = {
     "gearshift_variant_accuracy_interval": _interval,
     "gearshift_feedback_labels": _entry("labels", int),
     "gearshift_variant_fallen": _entry("fallen", bool),
+    "gearshift_variant_standing": _standing,
+    "gearshift_shadow": _shadow,
+    "gearshift_shadow_accuracy": _entry("corrected", float),
+    "gearshift_shadow_accuracy_interval": _corrected,
+    "gearshift_cascade_accuracy": _cascade,
+    "gearshift_cascade_answers": _cascade_answers,
     "gearshift_variant_latency_seconds": _latency,
     "gearshift_variant_artifact_bytes": _entry("artifact_bytes", int),
 }

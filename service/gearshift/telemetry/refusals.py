@@ -30,7 +30,7 @@ class Refusal:
     count: int = 1
 
 
-_Key = tuple[int, str, str, str, str, str]
+_Key = tuple[int, str, str, str, Outcome, str]
 
 
 class Refusals:
@@ -44,15 +44,16 @@ class Refusals:
         """Keep one, unless its caller left by itself. `now` is seconds since the epoch."""
         if event.outcome is Outcome.CANCELLED:
             return
-        names = event.model, event.service_class, event.variant
-        key = (int(now), *names, event.outcome.value, event.status)
+        model, service_class, variant = event.model, event.service_class, event.variant
+        key = (int(now), model, service_class, variant, event.outcome, event.status)
         known = self._kept.get(key)
         if known is not None:
             known.count += 1
             known.message = event.message[:MESSAGE]
             return
+        outcome = event.outcome.value
         self._kept[key] = Refusal(
-            now, *names, event.outcome.value, event.status, event.message[:MESSAGE]
+            now, model, service_class, variant, outcome, event.status, event.message[:MESSAGE]
         )
         if len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]

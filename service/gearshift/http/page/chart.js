@@ -169,22 +169,22 @@ function place(shape, point, x, y, r) {
 
 // How a variant is marked beside its colour: crossed out, or dashed.
 export function mark(point) {
-  if (point.fallen || point.state === "withdrawn") {
+  if (point.fallen || point.standing === "withdrawn") {
     return "taken-out";
   }
-  return point.state === "canary" ? "canary" : "plain";
+  return point.standing === "canary" ? "canary" : "plain";
 }
 
 // --- names
 
 export function word(point) {
-  if (point.state === "withdrawn") {
+  if (point.standing === "withdrawn") {
     return "withdrawn";
   }
   if (point.fallen) {
     return "fallen";
   }
-  return point.state === "canary" ? "canary" : "";
+  return point.standing === "canary" ? "canary" : "";
 }
 
 // Each name where it covers no dot and no other name, if there is such a place.

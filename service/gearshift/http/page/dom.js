@@ -59,6 +59,9 @@ export function time(ms) {
   if (ms === null || ms === undefined) {
     return NONE;
   }
+  if (ms === 0) {
+    return "0";
+  }
   if (ms < 1) {
     return `${digits(ms * 1000)} µs`;
   }

@@ -57,7 +57,7 @@ function classes(form) {
   const model = models.find((each) => each.name === form.elements.model.value);
   if (model) {
     const known = model.classes.filter((each) => each.name);
-    options(form.elements.service_class, known.map((each) => [each.name, each.name === model.default_class ? `${each.name} (default)` : each.name]));
+    options(form.elements.service_class, known.map((each) => [each.name, each.name]));
     if (known.some((each) => each.name === model.default_class)) {
       form.elements.service_class.value = model.default_class;
     }
@@ -98,7 +98,7 @@ function failed({ status, error }) {
 }
 
 function explained(told) {
-  const terms = `${told.model}, class ${told.service_class}, ${told.budget_ms === undefined ? "no budget" : `budget ${term(told.budget_ms)}`}, floor ${accuracy(told.floor)}`;
+  const terms = `${told.model}, class ${told.service_class}, ${told.budget_ms === undefined ? "no budget" : `budget ${term(told.budget_ms)}`}, ${told.floor > 0 ? `floor ${accuracy(told.floor)}` : "any accuracy"}`;
   const verdict = told.chosen
     ? h("p", { class: "verdict" }, h("strong", {}, told.chosen), ` would answer: ${REASONS[told.reason] ?? told.reason}.`)
     : h("p", { class: "verdict refused" }, "It would be refused: ", h("code", {}, told.refused_status), ` ${told.refused_message}`);
@@ -107,7 +107,7 @@ function explained(told) {
     verdict,
     h("p", { class: "hint" }, terms),
     h("div", { class: "table candidates" }, h("table", { role: "table", "aria-label": "Candidates, most accurate first" },
-      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...heads.map((head) => h("th", { scope: "col", role: "columnheader" }, head)))),
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...heads.map((head) => h("th", { scope: "col", role: "columnheader", class: head === "Verdict" ? "why" : null }, head)))),
       h("tbody", { role: "rowgroup" }, ...(told.candidates ?? []).map(candidate)))),
   ];
 }

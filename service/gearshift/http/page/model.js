@@ -123,6 +123,10 @@ function facts(variant) {
   if (variant.live !== null) {
     found.push(["Live accuracy", `${accuracy(variant.live)}, 95 % interval ${accuracy(variant.live_low)} to ${accuracy(variant.live_high)}, ${count(variant.labels)} labels`]);
   }
+  if (variant.shadowed) {
+    const corrected = variant.corrected === null ? "" : `; with labels an accuracy of ${accuracy(variant.corrected)} (${accuracy(variant.corrected_low)} to ${accuracy(variant.corrected_high)})`;
+    found.push(["Shadow runs", `agrees with the most accurate in ${percent(variant.agreed / variant.shadowed)} of ${count(variant.shadowed)} rows${corrected}`]);
+  }
   if (cascade) {
     found.push(["Cascade", `${cascade.first} answers; below a confidence of ${cascade.threshold} ${cascade.then} answers as well: ${percent(cascade.escalated)} of the rows on held-out data`]);
   }

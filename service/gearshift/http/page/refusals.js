@@ -1,7 +1,7 @@
 // The latest requests that got no answer, with what their callers were told.
 import { clock, count, h, say } from "./dom.js";
 
-const SHOWN = 12;
+const SHOWN = 8;
 
 let told = "";
 let all = false;
@@ -27,7 +27,7 @@ function line(refusal) {
     h("time", { datetime: new Date(refusal.time * 1000).toISOString() }, clock(refusal.time)),
     h("span", { class: "who" }, who),
     h("code", { class: "status" }, refusal.status),
-    h("span", { class: "times" }, refusal.count > 1 ? `${count(refusal.count)} alike in this second` : ""),
+    h("span", { class: "times" }, refusal.count > 1 ? `${count(refusal.count)} times` : ""),
     h("p", {}, refusal.message || `(${refusal.outcome})`));
 }
 

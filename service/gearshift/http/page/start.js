@@ -7,10 +7,9 @@ const KINDS = { FP32: "float32", FP64: "float64", FP16: "float16", UINT8: "uint8
 export function update(section, board) {
   const asked = board.models.some((model) => model.classes.some((each) => Object.keys(each.total).length));
   section.hidden = asked || !board.ready || !board.models.length;
-  if (!section.hidden && !section.firstChild) {
+  if (!section.hidden && !section.querySelector("p")) {
     const model = [...board.models].sort((a, b) => numbers(a) - numbers(b))[0];
     section.append(
-      h("h2", { id: "start-title" }, "No requests yet"),
       h("p", {}, "The server is ready; the variants below were measured on this machine. Ask for something, and this page comes to life. Any client of the Open Inference Protocol will do:"),
       example("Python, with ", "pip install tritonclient[grpc]", python(model, `${location.hostname}:${board.grpc_port}`)),
       example("or watch real traffic, with a server of its own: ", "gearshift demo", null),
