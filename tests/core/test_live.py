@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -17,6 +18,7 @@ from gearshift.core.live import (
     Kind,
     Labelled,
     Verdict,
+    below_all,
     estimate,
     fallen,
     kind_of,
@@ -204,3 +206,20 @@ def test_a_full_window_that_cannot_get_more_certain_decides() -> None:
     assert verdict(LOW, wide) is Verdict.PROMOTED
     assert verdict(LOW, Estimate(0.94, 0.84, 0.99, WINDOW - 1)) is Verdict.UNDECIDED
     assert verdict(LOW, Estimate(0.85, 0.77, 0.93, WINDOW)) is Verdict.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("floors", "card", "used", "expected"),
+    [
+        ((0.9, 0.95), 0.96, 0.89, True),
+        ((0.9, 0.95), 0.96, 0.92, False),
+        # A floor that it never reached is none that it fell below.
+        ((0.9, 0.99), 0.96, 0.92, False),
+        ((0.99,), 0.96, 0.5, False),
+        # No floor, nothing to be below of.
+        ((0.0, -math.inf), 0.96, 0.1, False),
+        ((), 0.96, 0.1, False),
+    ],
+)
+def test_below_all_floors_that_the_card_reaches(floors, card, used, expected):
+    assert below_all(floors, card, used) is expected

@@ -73,6 +73,7 @@ def test_the_page(at):
     assert low < live < high < declared == 0.8
     assert live < used < declared
     assert found[f"gearshift_variant_fallen{{{of}}}"] == 1
+    assert found[f"gearshift_variant_below_floors{{{of}}}"] == 0
     assert found['gearshift_variant_fallen{model="kinds",variant="large"}'] == 0
     for agreed, count in (("true", 150), ("false", 50)):
         names = f'agreed="{agreed}",model="kinds",service_class="default",variant="small"'

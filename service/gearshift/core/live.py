@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -121,6 +121,13 @@ def shrunk(card: float, live: float, error: float) -> float:
     difference = live - card
     beyond = max(0.0, difference**2 - (CERTAIN * error) ** 2)
     return card + difference * beyond / (beyond + error**2) if beyond else card
+
+
+def below_all(floors: Iterable[float], card: float, used: float) -> bool:
+    """Whether an accuracy of `used` is below every floor above 0 that the card's reaches, and
+    there is one."""
+    reached = [floor for floor in floors if 0.0 < floor <= card]
+    return bool(reached) and used < min(reached)
 
 
 def fallen(card_low: float, live: Estimate) -> bool:

@@ -16,11 +16,13 @@ ByVariant = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One variant: what its labels say, what routing goes by, and whether it has fallen."""
+    """One variant: what its labels say, what routing goes by, whether it has fallen, and whether
+    no class with a floor that it was good for takes it any more."""
 
     live: Estimate | None
     used: float
     fallen: bool
+    out: bool = False
 
 
 class Book:

@@ -11,7 +11,16 @@ import structlog
 
 from gearshift.core import shadowing
 from gearshift.core.catalog import Catalog, Model, Variant
-from gearshift.core.live import Estimate, Kind, Verdict, estimate, fallen, shrunk, verdict
+from gearshift.core.live import (
+    Estimate,
+    Kind,
+    Verdict,
+    below_all,
+    estimate,
+    fallen,
+    shrunk,
+    verdict,
+)
 from gearshift.feedback.answers import Readings
 from gearshift.feedback.book import Book, ByVariant, Standing
 from gearshift.feedback.retry import BROKEN, Retry
@@ -136,12 +145,13 @@ class Learner:
     def _standing(self, model: Model, variant: Variant, live: Estimate | None) -> Standing:
         before = self._book.standings[model.name, variant.name]
         if live is None:
-            return replace(before, live=None, used=variant.accuracy, fallen=False)
+            return replace(before, live=None, used=variant.accuracy, fallen=False, out=False)
         used = shrunk(variant.accuracy, live.value, live.error)
         low = _lowest(variant)
         # Up again is what is no more below the interval, not what is no more certainly below.
         down = fallen(low, live) or (before.fallen and live.value < low)
-        return Standing(live, used, down)
+        floors = [each.floor for each in model.classes.values()]
+        return Standing(live, used, down, below_all(floors, variant.accuracy, used))
 
     def _judge(self, artifact: int, model: Model, variant: Variant, live: Estimate | None) -> None:
         if (model.name, variant.name) not in self._undecided:
@@ -173,6 +183,14 @@ class Learner:
                 moved |= standing.used != before[names].used
                 if standing.fallen != before[names].fallen:
                     _log_fall(model, variant, standing)
+                if standing.out and not before[names].out:
+                    log.warning(
+                        "a variant is below every floor that its card reaches",
+                        model=model.name,
+                        variant=variant.name,
+                        card=round(variant.accuracy, 4),
+                        used=round(standing.used, 4),
+                    )
             if moved:
                 used = {
                     v.name: self._book.standings[model.name, v.name].used for v in model.variants

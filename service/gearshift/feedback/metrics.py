@@ -61,15 +61,21 @@ class FeedbackCollector(Collector):
             "1 while a variant's live accuracy is certainly below its card's interval.",
             labels=BY_VARIANT,
         )
+        out = GaugeMetricFamily(
+            "gearshift_variant_below_floors",
+            "1 while a variant is below every floor of a service class that its card reaches.",
+            labels=BY_VARIANT,
+        )
         interval = _interval("gearshift_variant_accuracy_interval", "a variant's live accuracy")
         for names, standing in self._book.standings.items():
             live = standing.live
             rows.add_metric(names, live.labels if live else 0)
             used.add_metric(names, standing.used)
             fallen.add_metric(names, float(standing.fallen))
+            out.add_metric(names, float(standing.out))
             if live is not None:
                 _add_interval(interval, names, live)
-        yield from (rows, interval, used, fallen)
+        yield from (rows, interval, used, fallen, out)
 
     def _shadows(self) -> Iterator[Metric]:
         rows = CounterMetricFamily(

@@ -22,6 +22,9 @@ CODES = {
 }
 """How each ending is written in the record; 0 is a request that has not ended."""
 
+ROUNDING = 1e-9
+"""Seconds. Sums of floats may differ by less than this without an answer being late."""
+
 SERVED, LATE = CODES[Outcome.SERVED], CODES[Outcome.LATE]
 
 
@@ -72,9 +75,11 @@ class Record:
         self.busy.discard(worker)
         self.worker_seconds[worker] = self.worker_seconds.get(worker, 0.0) + took
 
-    def answer(self, request: int, column: int, in_time: bool, seconds: float) -> None:
+    def answer(
+        self, request: int, column: int, deadline: float, now: float, seconds: float
+    ) -> None:
         """The request was answered, at its share of `seconds` of a worker's time."""
-        self.endings[request] = SERVED if in_time else LATE
+        self.endings[request] = SERVED if now <= deadline + ROUNDING else LATE
         self.answered_by[request] = column
         self.seconds[request] = seconds
         self.settled += 1
@@ -135,7 +140,8 @@ class Result:
 
     `decision_us` is the time of one call of `decide` divided by the batches that it
     started, if any; `plan_ms` is None without a planner. `variants` counts answers, late
-    ones too, by model and variant.
+    ones too, by model and variant; those of a cascade by its name and who gave them
+    (`name/first`, `name/then`, `name/fallback`).
     """
 
     conditions: Conditions

@@ -21,15 +21,13 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from gearshift.core.decisions import Dispatch, Refused
+from gearshift.core.decisions import Dispatch, Drop, Refused
 from gearshift.core.request import Ticket
 from gearshift.errors import Outcome, ending_of
+from gearshift.simulate.cascades import GoingOn
 from gearshift.simulate.policy import ContractBroken, Planned, Policy
 from gearshift.simulate.result import Conditions, Record, Result, summarise
 from gearshift.simulate.scenario import Scenario
-
-ROUNDING = 1e-9
-"""Seconds. Sums of floats may differ by less than this without an answer being late."""
 
 PROGRESS_EVERY = 2048
 """Arrivals between two calls of `on_progress`."""
@@ -66,7 +64,9 @@ def run(
     tickets = scenario.workload.tickets(scenario.catalog, speed_up)
     record = Record(len(tickets))
     with _measuring(len(tickets)):
-        _Run(scenario, policy, tickets, record, _factors(noise, seed), on_progress, drift).to_end()
+        going_on = GoingOn(scenario.catalog, record, len(tickets), seed)
+        factors = _factors(noise, seed)
+        _Run(scenario, policy, tickets, record, going_on, factors, on_progress, drift).to_end()
     conditions = Conditions(policy=name, seed=seed, speed_up=speed_up, noise=noise)
     return summarise(scenario, conditions, record)
 
@@ -105,6 +105,7 @@ class _Run:
         "_drift",
         "_ends",
         "_factors",
+        "_going_on",
         "_on_progress",
         "_policy",
         "_record",
@@ -119,6 +120,7 @@ class _Run:
         policy: Policy,
         tickets: list[Ticket],
         record: Record,
+        going_on: GoingOn,
         factors: Iterator[float],
         on_progress: OnProgress | None,
         drift: Drift | None,
@@ -126,6 +128,7 @@ class _Run:
         self._policy = policy
         self._tickets = tickets
         self._record = record
+        self._going_on = going_on
         self._factors = factors
         self._on_progress = on_progress
         self._drift = drift
@@ -184,8 +187,7 @@ class _Run:
                     dispatches += 1
                     self._start(action, now)
                 else:
-                    self._take(action.ticket)
-                    record.refuse(action.ticket.id, _unanswered(action.error))
+                    self._drop(action, now)
             record.decide_ns.append(took // (dispatches or 1))
             wake = decisions.wake_at
         record.span = now - first
@@ -217,19 +219,28 @@ class _Run:
             raise ContractBroken(f"request {ticket.id} does not wait, but the policy settles it")
         self._waiting[ticket.id] = 0
 
+    def _drop(self, drop: Drop, now: float) -> None:
+        self._take(drop.ticket)
+        outcome = _unanswered(drop.error)
+        if drop.ticket.fallback:
+            self._going_on.dropped(drop.ticket, now)
+        else:
+            self._record.refuse(drop.ticket.id, outcome)
+
     def _start(self, dispatch: Dispatch, now: float) -> None:
         worker, record = dispatch.worker, self._record
         if record.busy_worker(worker):
             raise ContractBroken(f"worker {worker} is busy, but the policy gives it a batch")
-        variant, rows = dispatch.profile.variant, 0
+        variant, rows = dispatch.profile.runs.variant, 0
         for ticket in dispatch.tickets:
             self._take(ticket)
             rows += ticket.rows
-            if variant.accuracy < ticket.floor or ticket.model != dispatch.model.name:
+            least = dispatch.profile.least_accuracy
+            if least < ticket.floor or ticket.model != dispatch.model.name:
                 raise ContractBroken(
                     f"request {ticket.id} asks for model {ticket.model!r} with an accuracy of at"
                     f" least {ticket.floor}, but the policy answers with {variant.name!r} of"
-                    f" {dispatch.model.name!r} ({variant.accuracy})"
+                    f" {dispatch.model.name!r} ({least})"
                 )
         column, times = self._times[dispatch.model.name, variant.name, self._devices[worker]]
         if not 0 < rows < len(times):
@@ -245,12 +256,19 @@ class _Run:
 
     def _finish(self, dispatch_id: int, now: float) -> None:
         dispatch, took, column = self._begun.pop(dispatch_id)
-        record = self._record
+        record, going_on = self._record, self._going_on
         record.end(dispatch.worker, took)
         share = took / len(dispatch.tickets)
-        for ticket in dispatch.tickets:
-            record.answer(ticket.id, column, now <= ticket.deadline + ROUNDING, share)
         self._policy.finished(dispatch_id, now, took)
+        cascade = dispatch.profile.cascade
+        for ticket in dispatch.tickets:
+            if ticket.fallback:
+                going_on.second_ran(ticket, now, share)
+            elif cascade is None:
+                record.answer(ticket.id, column, ticket.deadline, now, share)
+            elif going_on.first_ran(ticket, dispatch.model, cascade, self._policy, now, share):
+                # Its second ticket: they are numbered from the last request on.
+                self._waiting.append(1)
 
 
 def _unanswered(error: Exception) -> Outcome:

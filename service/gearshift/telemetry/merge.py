@@ -51,6 +51,7 @@ GREATEST = frozenset(
         "gearshift_shadow_accuracy_interval",
         "gearshift_variant_accuracy_interval",
         "gearshift_variant_accuracy_used",
+        "gearshift_variant_below_floors",
         "gearshift_variant_fallen",
         # Learned by each for itself. The greatest holds whichever process a caller gets.
         "gearshift_variant_latency_seconds",

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
-from gearshift.simulate.runner import ROUNDING
+from gearshift.simulate.result import ROUNDING
 from gearshift.simulate.scenario import Scenario
 
 MOST_REQUESTS = 10

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gearshift.core.profile import Profile
-from gearshift.simulate.runner import ROUNDING
+from gearshift.simulate.result import ROUNDING
 from gearshift.simulate.scenario import Scenario
 
 Integers = npt.NDArray[np.int64]
