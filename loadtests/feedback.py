@@ -286,7 +286,8 @@ def told(arguments: argparse.Namespace, seen: Seen, labels: int, lost: int, rest
             f" process records {arguments.answers:,} answers in SQLite and reports labels for"
             f" every {arguments.nth}th of them, {TOGETHER // arguments.nth:,} in a message;"
             f" {arguments.rows:,} answers and as many labels are kept. It was killed (SIGKILL)"
-            f" {seen.kills} times at random moments and started again.",
+            f" {seen.kills} times at random moments and started again. The rate depends on what"
+            " else the machine did meanwhile; the sizes do not.",
             "",
             f"**Of {labels:,} acknowledged labels {lost or 'none'} "
             f"{'was' if lost in (0, 1) else 'were'} missing afterwards.** A start that finds this"

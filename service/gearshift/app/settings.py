@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     feedback_rows: int = Field(
         1_000_000,
         ge=1_000,
-        description="Rows of answers that are kept, and as many labels; about 300 bytes each.",
+        description="Rows of answers that are kept, and as many labels; about 150 bytes each.",
     )
     feedback_days: float = Field(
         30.0, gt=0, le=3_650, description="Days that answers and labels are kept."

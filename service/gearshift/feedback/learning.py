@@ -34,7 +34,7 @@ LOOK_EVERY = 1.0
 SHADOWS_EVERY = 15.0
 """Seconds at least."""
 
-LARGEST_PART = 0.05
+LARGEST_PART = 0.02
 """Of one core's time. With very many labels it is looked less often."""
 
 OnLive = Callable[[Mapping[ByVariant, float]], None]

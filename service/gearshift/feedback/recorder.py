@@ -3,7 +3,6 @@ what is kept of them about once a second."""
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 import time
@@ -11,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import structlog
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -19,7 +19,7 @@ from gearshift.feedback.answers import Readings
 from gearshift.feedback.book import Book
 from gearshift.feedback.gears import gear
 from gearshift.feedback.retry import BROKEN, Retry
-from gearshift.feedback.store import Answered, Key, Store, key_of
+from gearshift.feedback.store import Answered, Entry, Key, Store, stored_id
 from gearshift.ports import Array, Batch, Row
 
 log = structlog.get_logger(__name__)
@@ -178,37 +178,47 @@ class Recorder:
             self._progress.notify_all()
 
     def _enter(self, taken: Sequence[_Held]) -> None:
-        answered = [record for held in taken if not held.shadow for record in self._records(held)]
+        answered: list[Entry] = []
+        shadowed: list[Answered] = []
+        for held in taken:
+            if held.shadow:
+                shadowed += map(Answered._make, self._records(held))
+            else:
+                answered += self._records(held)
+            # Between two batches other threads get their turn: the engine must not wait for all.
+            time.sleep(0)
         if answered:
             self._store.record(answered)
-        shadowed = [record for held in taken if held.shadow for record in self._records(held)]
         if shadowed:
             self._refer(shadowed)
 
-    def _records(self, held: _Held) -> Iterator[Answered]:
+    def _records(self, held: _Held) -> Iterator[Entry]:
         """The rows as they are entered; a request with a row that is no number is left out."""
         reading = self._readings[held.model.name]
-        answers, probabilities = (column.tolist() for column in reading.read(held.outputs))
-        owner = gear(held.model, held.variant, held.cascade)
-        model, artifact = held.model.name, self._store.artifact(held.model, owner)
+        columns = reading.read(held.outputs)
+        finite = np.isfinite(columns[0])
+        answers, probabilities = (column.tolist() for column in columns)
+        model, cascade, at = held.model.name, held.cascade, held.at
+        artifact = self._store.artifact(held.model, gear(held.model, held.variant, held.cascade))
+        whole = bool(finite.all())
         for nonce, request in enumerate(held.requests, held.nonce):
-            first, rows = request.first, request.rows
-            request_id = key_of(model, request.request_id).request_id
-            if not all(map(math.isfinite, answers[first : first + rows])):
+            request_id, service_class, first, rows, fallback = request
+            if not whole and not finite[first : first + rows].all():
                 continue
+            request_id = stored_id(request_id)
             for row in range(rows):
-                yield Answered(
+                yield (
                     model,
                     request_id,
                     row,
                     rows,
                     artifact,
-                    request.service_class,
-                    held.cascade,
-                    request.fallback,
+                    service_class,
+                    cascade,
+                    fallback,
                     answers[first + row],
                     probabilities[first + row],
-                    held.at,
+                    at,
                     nonce,
                 )
 
