@@ -10,18 +10,12 @@ times and pictures (as far as those matter: which ones the first variant is not 
 
 from __future__ import annotations
 
-import argparse
 import json
-import multiprocessing
-import platform
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from loadtests.arrivals import Arrivals
-from loadtests.peers.environment import command_line
 from loadtests.peers.peer import ROOT
 
 from gearshift.core.cascade import gain
@@ -134,9 +128,9 @@ def scenario(traffic: str, load: float, seed: int, cascades: bool) -> Scenario:
     declared = ServiceClass("default", budget=min(shares))
     model = replace(model, classes={"default": declared})
     models = {MODEL: model}
-    return Scenario(Catalog(1, models), Profiles(models, profiles), workload, workers, {
-        "workload": source
-    })
+    return Scenario(
+        Catalog(1, models), Profiles(models, profiles), workload, workers, {"workload": source}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,5 +174,3 @@ def measure(job: tuple[str, float, int, bool]) -> Found:
     policy = Gearshift(made.catalog, made.profiles, made.workers)
     result = run(made, policy, "gearshift", noise=NOISE, seed=seed)
     return figures(result, made.catalog.models[MODEL])
-
-
