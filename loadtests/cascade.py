@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -183,7 +184,9 @@ def page(
     yield "# A cascade, served\n"
     yield (
         f"Made by `{command_line('loadtests.cascade')}` on {described(environment())}; the host"
-        f" gave {taken} of the cores' time to others.\n"
+        f" gave {taken} of the cores' time to others, and the load average was"
+        f" {os.getloadavg()[2]:.0f}: where that is more than the cores, other work ran beside it,"
+        " and times compare with each other only.\n"
     )
     yield (
         f"All {pictures:,} test pictures, one a request, {CALLERS} callers, pinned in turns of"

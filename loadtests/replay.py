@@ -83,7 +83,7 @@ def offline(repository: Path, samples: Samples) -> dict[str, float]:
 
 
 def disturb(artifact: Path, seed: int = 0) -> None:
-    """Shuffle the weights of an ONNX file, and tell its card of the new file."""
+    """Shuffle the weights of an ONNX file, and tell its card and cascades of the new file."""
     random = np.random.default_rng(seed)
     model = onnx.load(artifact)
     for tensor in model.graph.initializer:
@@ -97,9 +97,12 @@ def disturb(artifact: Path, seed: int = 0) -> None:
     artifact.write_bytes(model.SerializeToString())
     card = artifact.with_name("card.json")
     told = json.loads(card.read_text())
+    before = told["artifact_sha256"]
     told["artifact_sha256"] = hashlib.sha256(artifact.read_bytes()).hexdigest()
     told["artifact_bytes"] = artifact.stat().st_size
     card.write_text(json.dumps(told, indent=2))
+    for cascade in artifact.parents[1].glob("*/cascade.json"):
+        cascade.write_text(cascade.read_text().replace(before, told["artifact_sha256"]))
 
 
 @dataclass(slots=True)

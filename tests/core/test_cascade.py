@@ -1,5 +1,6 @@
 """A cascade is one more gear: chosen by the same rule, bound by the same floors."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,15 @@ import pytest
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.cascade import Together, gain, second_ticket, with_cascades
 from gearshift.core.catalog import Cascade, Late
+from gearshift.core.columns import columns
 from gearshift.core.decisions import Admitted, Dispatch, Drop, Refused
+from gearshift.core.gears import gears
+from gearshift.core.guard import Guard, Length, Limit, guard
+from gearshift.core.prices import blocking
 from gearshift.core.router import Reason
 from gearshift.core.scheduler import Scheduler
+from gearshift.core.scoring import best_batches
+from gearshift.core.strand import Strand
 from gearshift.errors import FloorUnreachable
 
 MS = 0.001
@@ -147,3 +154,46 @@ def test_more_rows_than_the_second_runs_at_once_go_one_batch_after_the_other():
     )
     short = type(large)(large.variant, "cpu", large.points, 3)
     assert Together(model, cascade, small, short).p99s[8] == pytest.approx(1 * MS + 3 * 10 * MS)
+
+
+def gears_of(*names):
+    """A strand with these gears."""
+    scheduler, model = make()
+    runnable = next(iter(scheduler._lanes.values())).runnable
+    by_name = {profile.variant.name: profile for profile in runnable}
+    return Strand(model, {"cpu": [by_name[name] for name in names]})
+
+
+def test_its_worker_is_taken_for_the_first_run_alone_so_nobody_is_locked_out():
+    strand = gears_of("large", "both", "small")
+    strand.expect(50 * MS, 0.0)
+    tight = Guard({"cpu": Limit(3 * MS, 1, math.inf, 0.5)})
+    lengths = {column.profile.variant.name: column.length for column in columns(strand, tight, 0.0)}
+    assert lengths == {"large": Length.LONG, "both": Length.SHORT, "small": Length.SHORT}
+    # Long runs are dear; the cascade pays for a short one.
+    prices = {"cpu": 1.0, blocking("cpu"): 1000.0}
+    found = gears(strand, columns(strand, tight, 0.0), prices, tight, {"cpu": 2}, 0.0)
+    (best, *_) = found.options["cpu"][0]
+    assert best[1].profile.variant.name == "both"
+    assert best[1].needs[1] == pytest.approx(11 * MS)
+    assert best[1].blocks[1] == pytest.approx(1 * MS)
+    (candidate,) = best_batches(strand_of(strand), found, "cpu", 0.0, tight.on("cpu"), False, 1)
+    assert candidate[1].variant.name == "both"
+
+
+def strand_of(strand):
+    """The same with one ticket of 50 ms."""
+    ticket = make_ticket(budget=50 * MS)
+    strand.add((ticket.deadline, ticket.id, ticket))
+    return strand
+
+
+def test_short_budgets_need_no_kept_worker_for_the_sake_of_a_cascades_second_run():
+    slow, quick = gears_of("both", "small"), gears_of("small")
+    slow.expect(50 * MS, 0.0)
+    quick.expect(5 * MS, 0.0)
+    # Nothing runs for longer than 1 ms there, and 1 + 1 ms are less than 5.
+    assert guard([slow, quick], {"cpu": 1}, 0.0) == Guard({})
+    slow = gears_of("large", "small")
+    slow.expect(50 * MS, 0.0)
+    assert guard([slow, quick], {"cpu": 1}, 0.0).limits

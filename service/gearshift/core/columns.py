@@ -74,7 +74,7 @@ def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
     for device, gears in strand.gears.items():
         limit = guard.on(device)
         for profile in gears:
-            p50s, p99s = profile.p50s, profile.p99s
+            p50s, p99s, runs = profile.p50s, profile.p99s, profile.runs.p99s
             best: dict[Length, tuple[float, int]] = {}
             for count in sizes(profile.max_batch // rows):
                 need = p99s[count * rows]
@@ -84,7 +84,7 @@ def columns(strand: Strand, guard: Guard, bonus: float) -> list[Column]:
                 if count > 1 and count - 1 > strand.rate * (FILLING * budget - need):
                     continue
                 cost = p50s[count * rows] / count
-                length = limit.length(p50s[count * rows], need)
+                length = limit.length(p50s[count * rows], runs[count * rows])
                 if length not in best or cost < best[length][0]:
                     best[length] = (cost, count)
             value = worth(strand, profile, bonus)

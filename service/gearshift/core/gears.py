@@ -27,13 +27,15 @@ STEP = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One gear on one device. By number of tickets (index 0 unused): `needs`, the p99 in
-    seconds, and `nets`, the worth of the answers minus the price of the run. `sizes` are the
-    numbers that are compared, rising."""
+    """One gear on one device. By number of tickets (index 0 unused): `needs`, the p99 of the
+    answers in seconds, `blocks`, that of the run, which is less of a cascade's first one, and
+    `nets`, the worth of the answers minus the price of the run. `sizes` are the numbers that are
+    compared, rising."""
 
     profile: Profile
     sizes: Sequence[int]
     needs: Sequence[float]
+    blocks: Sequence[float]
     nets: Sequence[float]
 
 
@@ -187,15 +189,16 @@ def _option(
     limit = guard.on(device)
     value = worth(strand, profile, bonus) - _later(strand, profile, prices)
     needs, p50s = profile.p99s[:: strand.rows], profile.p50s[:: strand.rows]
+    blocks = needs if profile.cascade is None else profile.runs.p99s[:: strand.rows]
     short = price_of_time(prices, device, Length.SHORT)
     # Where no run is too long, which is nearly always, the price is one for all of them.
-    if needs[-1] <= limit.reach:
+    if blocks[-1] <= limit.reach:
         nets = [count * value - short * p50 for count, p50 in enumerate(p50s)]
     else:
         by_length = {length: price_of_time(prices, device, length) for length in Length}
         nets = [
             count * value
-            - (short if need <= limit.reach else by_length[limit.length(p50, need)]) * p50
-            for count, (p50, need) in enumerate(zip(p50s, needs, strict=True))
+            - (short if block <= limit.reach else by_length[limit.length(p50, block)]) * p50
+            for count, (p50, block) in enumerate(zip(p50s, blocks, strict=True))
         ]
-    return Option(profile, sizes(len(needs) - 1), needs, nets)
+    return Option(profile, sizes(len(needs) - 1), needs, blocks, nets)

@@ -123,10 +123,11 @@ def guard(strands: Iterable[Strand], workers: Mapping[str, int], now: float) -> 
 
 
 def _longest(device: str, strands: Iterable[Strand]) -> float:
-    """Seconds: the longest p99 of a run on the device that somebody has time for."""
+    """Seconds: the longest p99 of a run on the device that somebody has time for; of a cascade
+    that is the first run, after which the worker is free again."""
     return max(
         (
-            profile.p99s[strand.rows]
+            profile.runs.p99s[strand.rows]
             for strand in strands
             for profile in strand.gears.get(device, ())
             if profile.p99s[strand.rows] <= strand.budget

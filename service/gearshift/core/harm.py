@@ -51,7 +51,9 @@ def _rank(scored: Scored) -> tuple[float, float, int]:
 
 def longest(scored: Sequence[Scored]) -> float:
     """Seconds: the longest p99 of these candidates."""
-    return max([gear.p99s[count * strand.rows] for _, _, strand, (_, gear, _, count) in scored])
+    return max(
+        [gear.runs.p99s[count * strand.rows] for _, _, strand, (_, gear, _, count) in scored]
+    )
 
 
 def least_harm(
@@ -81,7 +83,7 @@ def least_harm(
         nonlocal best, least
         score, profile, first, count = candidate
         harm = max(0.0, -score)
-        delay = min(profile.p99s[count * strand.rows], next_free)
+        delay = min(profile.runs.p99s[count * strand.rows], next_free)
         if in_haste and delay > 0.0:
             known = losses.get(delay)
             if known is None:
@@ -103,7 +105,7 @@ def least_harm(
     if lesser and least[0] > 0.0:
         # Would a lesser gear of somebody, and less of the worker's time, cost less?
         others = [
-            (strand, profile.p99s[count * strand.rows])
+            (strand, profile.runs.p99s[count * strand.rows])
             for _, _, strand, (_, profile, _, count) in candidates
         ]
         named = {strand for strand, _ in others}

@@ -147,10 +147,10 @@ def best_batches(
                         break
                     need = needs[size]
             score = nets[size]
-            if need > reach and not free:
+            if not free and option.blocks[size] > reach:
                 if limit.toll == math.inf:
                     break
-                score -= limit.toll * (need - reach)
+                score -= limit.toll * (option.blocks[size] - reach)
             if flat:
                 score -= size * full
             else:
@@ -210,10 +210,11 @@ def _calm_batch(gears: Gears, standing: Standing) -> Calm:
         sizes = [size for size in option.sizes if size < most and flats[size] >= close]
         for size in (*sizes, most):
             score = flats[size]
-            if not free and needs[size] > reach:
+            if not free and option.blocks[size] > reach:
                 if toll == math.inf:
                     break
-                score = option.nets[size] - toll * (needs[size] - reach) - size * gears.full
+                score = option.nets[size] - size * gears.full
+                score -= toll * (option.blocks[size] - reach)
             if score > highest - TIE:
                 use = needs[size] / size
                 if score > highest + TIE or use < (SAVED if size <= share else SAVED_MUCH) * spent:
@@ -224,7 +225,7 @@ def _calm_batch(gears: Gears, standing: Standing) -> Calm:
 def shorter_batches(
     strand: Strand, gears: Gears, device: str, now: float, than: float, least: float
 ) -> list[Candidate]:
-    """By gear the best batch from the first ticket on whose p99 is below `than` seconds: what
+    """By gear the best batch from the first ticket on whose run's p99 is below `than` seconds: what
     this strand could do with less of a worker's time when others cannot wait for it. Gears
     that cannot score `least` may be left out."""
     flat = calm(strand, gears, now)
@@ -239,7 +240,7 @@ def shorter_batches(
     found = []
     for _, option in gears.options.get(device, ((),))[0]:
         needs, nets = option.needs, option.nets
-        most = min(waiting, bisect_left(needs, than, 1) - 1)
+        most = min(waiting, bisect_left(option.blocks, than, 1) - 1)
         if flat and gears.flat.peaks[option.profile][most] < least:
             continue
         best: Candidate | None = None

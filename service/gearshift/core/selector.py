@@ -314,7 +314,7 @@ class Selector:
         _, profile, _, count = candidate
         rows = count * strand.rows
         p50 = profile.p50s[rows]
-        length = self.guard.on(device).length(p50, profile.p99s[rows])
+        length = self.guard.on(device).length(p50, profile.runs.p99s[rows])
         doubt = IMPRECISE * price_of_time(self._prices, device, length) * p50
         return -min(doubt, INDIFFERENT * strand.weight * count) - ROUNDING
 
@@ -332,13 +332,12 @@ class Selector:
         value = worth(strand, profile, self._bonus) + INDIFFERENT * strand.weight
         price = self._prices.get(device, 0.0)
         limit = self.guard.limit(device)
-        most = profile.max_batch
+        most, runs = profile.max_batch, profile.runs.p99s
         count = 0
         for key in strand.keys[strand.start : strand.start + (most - rows) // strand.rows]:
             more = rows + strand.rows
             sooner = due if strand.lenient else min(due, key[0])
-            longer = profile.p99s[more]
-            if now + longer > sooner or longer > limit >= profile.p99s[rows]:
+            if now + profile.p99s[more] > sooner or runs[more] > limit >= runs[rows]:
                 break
             run = price * (profile.p50s[more] - profile.p50s[rows])
             if value - run < value_of_waiting(found, key[0] - now):
