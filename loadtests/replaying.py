@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import re
 import select
 import signal
@@ -32,17 +34,19 @@ PATIENCE = 30.0
 CALLERS = 8
 LATE = 2.0
 """Seconds by which labels come late, on average (exponential)."""
-TWICE, NEVER = 0.02, 0.01
-"""Shares of labels that are reported again, and of reports of requests that never were."""
+TWICE, OTHERWISE, NEVER = 0.02, 0.01, 0.01
+"""Shares of labels that are reported again, of those that are contradicted once they are counted,
+and of reports of requests that never were."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Which row was asked about, who answered, and the score."""
+    """Which row was asked about, who answered, the score, and the accuracy that came with it."""
 
     row: int
     variant: str
     score: float
+    accuracy: float = math.nan
 
 
 # --- the server -------------------------------------------------------------------------
@@ -52,6 +56,7 @@ class Answer:
 class Server:
     grpc: str
     http: str
+    process: subprocess.Popen[str]
 
     def values(self, name: str, **labels: str) -> Iterator[Sample]:
         """What /metrics says of one name, where the given labels match."""
@@ -71,23 +76,32 @@ class Server:
 
 
 @contextmanager
-def serving(repository: Path, state: Path) -> Iterator[Server]:
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "gearshift", "serve", "--grpc-port", "0", "--http-port", "0"),
-            *("--repository", str(repository), "--state-dir", str(state)),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def serving(repository: Path, state: Path, log: Path, *broken: str) -> Iterator[Server]:
+    """A server until the block ends, whose log is appended to a file; `broken` as the arguments
+    of loadtests.breaking, which then is the server."""
+    plain = ("gearshift", "serve", "--grpc-port", "0", "--http-port", "0")
+    with log.open("a") as written:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m"),
+                *(("loadtests.breaking", *broken) if broken else plain),
+                *("--repository", str(repository), "--state-dir", str(state)),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=written,
+            text=True,
+            env={**os.environ, "NO_COLOR": "1"},
+        )
     try:
         assert process.stdout is not None
         readable, _, _ = select.select([process.stdout], [], [], START_WITHIN)
         line = process.stdout.readline() if readable else ""
         found = re.fullmatch(r"gearshift is ready: gRPC on (\S+), metrics on (\S+)/metrics\n", line)
         if found is None:
-            raise SystemExit(f"the server said {line!r} instead of its addresses")
-        yield Server(found[1], found[2])
+            raise SystemExit(
+                f"the server said {line!r} instead of its addresses: {log.read_text()}"
+            )
+        yield Server(found[1], found[2], process)
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     finally:
@@ -99,9 +113,26 @@ def serving(repository: Path, state: Path) -> Iterator[Server]:
 # --- labels -----------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class Due:
+    """A report that is to be sent: when, about whose answer, what may become of it, and in which
+    round of the post the answer was given."""
+
+    when: float
+    variant: str
+    report: pb.Report
+    expected: frozenset[str]
+    round: int
+
+
+FIRST, AGAIN = frozenset(("counted", "duplicate")), frozenset(("conflict",))
+UNKNOWN = frozenset(("unknown_id",))
+
+
 class Post:
-    """Brings each label late, and some again. `counted` is how many labels of each variant the
-    server has counted, `outcomes` what became of all reports."""
+    """Brings each label late, some again, some contradicted. `counted` is how many labels of each
+    variant the server has counted since the last `begin`, `outcomes` what became of all reports.
+    Ends the run if a report becomes what it must not."""
 
     def __init__(self, stub: GearshiftStub, samples: Samples, seed: int) -> None:
         self.counted: Counter[str] = Counter()
@@ -109,7 +140,14 @@ class Post:
         self._stub = stub
         self._samples = samples
         self._random = np.random.default_rng(seed)
-        self._due: list[tuple[float, str, pb.Report]] = []
+        self._due: list[Due] = []
+        self._known: set[str] = set()
+        self._round = 0
+
+    def begin(self) -> None:
+        """Count only labels of answers that are given from now on."""
+        self._round += 1
+        self.counted.clear()
 
     def answered(self, request_id: str, answer: Answer) -> None:
         report = pb.Report(
@@ -118,31 +156,47 @@ class Post:
             labels=[int(self._samples.labels[answer.row])],
             weight=float(self._samples.weights[answer.row]),
         )
-        self._send_later(answer.variant, report)
+        self._send_later(answer.variant, report, FIRST)
         if self._random.random() < TWICE:
-            self._send_later(answer.variant, report)
+            self._send_later(answer.variant, report, FIRST)
         if self._random.random() < NEVER:
             unknown = pb.Report(model=MODEL, request_id=f"never-{request_id}", labels=[0])
-            self._send_later("", unknown)
+            self._send_later("", unknown, UNKNOWN)
 
-    def _send_later(self, variant: str, report: pb.Report) -> None:
+    def _send_later(self, variant: str, report: pb.Report, expected: frozenset[str]) -> None:
         when = asyncio.get_running_loop().time() + self._random.exponential(LATE)
-        self._due.append((when, variant, report))
+        self._due.append(Due(when, variant, report, expected, self._round))
 
     async def deliver(self, everything: bool = False) -> None:
         """Report what is due, in no order."""
         now = asyncio.get_running_loop().time()
-        due = [each for each in self._due if everything or each[0] <= now]
-        self._due = [each for each in self._due if not everything and each[0] > now]
+        due = [each for each in self._due if everything or each.when <= now]
+        self._due = [each for each in self._due if not everything and each.when > now]
         self._random.shuffle(due)  # type: ignore[arg-type]
         for begin in range(0, len(due), 100):
             part = due[begin : begin + 100]
-            request = pb.FeedbackRequest(reports=[report for _, _, report in part])
+            request = pb.FeedbackRequest(reports=[each.report for each in part])
             response = await self._stub.Feedback(request, timeout=PATIENCE)
-            for (_, variant, _), result in zip(part, response.results, strict=True):
+            for each, result in zip(part, response.results, strict=True):
                 name = pb.Result.Outcome.Name(result.outcome).removeprefix("OUTCOME_").lower()
-                self.outcomes[name] += 1
-                self.counted[variant] += name == "counted"
+                self._became(each, name)
+        if everything and self._due:  # contradictions of what has just been counted
+            await self.deliver(everything)
+
+    def _became(self, due: Due, outcome: str) -> None:
+        self.outcomes[outcome] += 1
+        request_id = due.report.request_id
+        twice = outcome == "counted" and request_id in self._known
+        if outcome not in due.expected or twice:
+            raise SystemExit(f"a report of {request_id} became {outcome}, not {due.expected}")
+        if outcome == "counted":
+            self._known.add(request_id)
+            self.counted[due.variant] += due.round == self._round
+            if self._random.random() < OTHERWISE:
+                other = pb.Report()
+                other.CopyFrom(due.report)
+                other.labels[0] = 1 - other.labels[0]
+                self._send_later(due.variant, other, AGAIN)
 
 
 # --- requests ---------------------------------------------------------------------------
@@ -182,7 +236,13 @@ class Caller:
         )
         told = response.get_response()
         score = response.as_numpy(told.outputs[0].name).ravel()[0]
-        answer = Answer(row, told.parameters["variant"].string_param, float(score))
+        parameters = told.parameters
+        answer = Answer(
+            row,
+            parameters["variant"].string_param,
+            float(score),
+            parameters["accuracy"].double_param,
+        )
         self.post.answered(told.id, answer)
         return answer
 

@@ -206,6 +206,31 @@ def test_whether_a_value_is_surely_below_depends_on_how_far_up_it_may_be() -> No
     assert verdict(low, replace(halved, labels=WINDOW - 1)) is Verdict.UNDECIDED
 
 
+def payments(rng: random.Random, rows: int, *, sound: bool) -> list[Labelled]:
+    """Of each fraud it is known, of the others some stand for many."""
+    found = []
+    for _ in range(rows):
+        label = int(rng.random() < 0.07)
+        score = rng.gauss(4.5 * label if sound else 0.0, 1.0)
+        found.append(Labelled(score, label, 1.0 if label else rng.choice((1.0, 130.0))))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_broke_behind_a_full_window_is_seen_and_not_forgotten_again(seed: int) -> None:
+    """As soon as it is out its labels run dry: whoever went back and forth would let it in."""
+    rng = random.Random(seed)
+    before = payments(rng, WINDOW, sound=True)
+    after = payments(rng, 500, sound=False)
+    seen = []
+    for rows in range(25, 501, 25):
+        found = estimate("average_precision", [*before, *after[:rows]][-WINDOW:])
+        assert found is not None
+        seen.append(fallen(0.6, found))
+    assert sum(seen) >= 8
+    assert seen == sorted(seen)
+
+
 def test_no_verdict_without_enough_labels() -> None:
     few = Estimate(0.1, 0.05, 0.2, CANARY_LABELS - 1)
     assert verdict(LOW, None) is Verdict.UNDECIDED

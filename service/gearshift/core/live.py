@@ -105,14 +105,14 @@ def estimate(metric: str, rows: Sequence[Labelled]) -> Estimate | None:
     judge = _judge(metric)
     if judge is None or not _enough(metric, rows):
         return None
-    strata, weights, influences, whole = judge(rows)
+    strata, weights, influences, whole, _ = judge(rows)
     cut = change(strata, weights, influences)
     older, newer = rows[:cut], rows[cut:]
     if not (_enough(metric, older) and _enough(metric, newer)):
         return whole
-    before, after = judge(older)[-1], judge(newer)[-1]
-    apart = CHANGED * math.hypot(before.error, after.error)
-    if abs(after.value - before.value) <= apart:
+    before, after = judge(older), judge(newer)
+    apart = CHANGED * math.hypot(before.chance, after.chance)
+    if abs(after.estimate.value - before.estimate.value) <= apart:
         return whole
     return estimate(metric, newer)
 
@@ -160,8 +160,16 @@ def verdict(card_low: float, live: Estimate | None) -> Verdict:
     return Verdict.PROMOTED if certain or full else Verdict.UNDECIDED
 
 
-_Judged = tuple[Sequence[int], Sequence[float], Sequence[float], Estimate]
-"""Strata, weights and influences of the rows, and the estimate of them all."""
+class _Judged(NamedTuple):
+    """Strata, weights and influences of the rows, and the estimate of them all. `chance` is its
+    standard error from which rows came: two parts of one window differ by that alone, and not by
+    what was looked into in neither of them."""
+
+    strata: Sequence[int]
+    weights: Sequence[float]
+    influences: Sequence[float]
+    estimate: Estimate
+    chance: float
 
 
 def _judge(metric: str) -> Callable[[Sequence[Labelled]], _Judged] | None:
@@ -209,7 +217,8 @@ def _top1(rows: Sequence[Labelled]) -> _Judged:
         rare = min(sum(flags), len(flags) - sum(flags)) < LEAST_OF_EACH
         size = min(size, by_spread) if rare else by_spread
     low, high = intervals.wilson(value, size)
-    return [0] * len(rows), weights, influences, Estimate(value, low, high, len(rows))
+    found = Estimate(value, low, high, len(rows))
+    return _Judged([0] * len(rows), weights, influences, found, found.error)
 
 
 def _roc_auc(rows: Sequence[Labelled]) -> _Judged:
@@ -218,7 +227,8 @@ def _roc_auc(rows: Sequence[Labelled]) -> _Judged:
     positives, negatives = _sizes(rows)
     low, high = intervals.roc_area(value, positives, negatives)
     influences = influence.of_roc_area(scores, labels, weights, value)
-    return labels, weights, influences, Estimate(value, low, high, len(rows))
+    found = Estimate(value, low, high, len(rows))
+    return _Judged(labels, weights, influences, found, found.error)
 
 
 def _average_precision(rows: Sequence[Labelled]) -> _Judged:
@@ -228,11 +238,12 @@ def _average_precision(rows: Sequence[Labelled]) -> _Judged:
     value = _precision(rows)
     influences = influence.of_average_precision(scores, labels, weights, value)
     positives, _ = _sizes(rows)
-    low, high = intervals.average_precision(value, positives, influence.variance(influences))
+    drawn = intervals.average_precision(value, positives, influence.variance(influences))
     negatives = [row.weight for row in rows if row.label != 1]
     unseen = Labelled(math.inf, 0, sum(negatives) / len(negatives))
-    low, high = intervals.combined(value, (low, high), (_precision([*rows, unseen]), value))
-    return labels, weights, influences, Estimate(value, low, high, len(rows))
+    low, high = intervals.combined(value, drawn, (_precision([*rows, unseen]), value))
+    chance = Estimate(value, *drawn, len(rows)).error
+    return _Judged(labels, weights, influences, Estimate(value, low, high, len(rows)), chance)
 
 
 def _precision(rows: Sequence[Labelled]) -> float:
@@ -257,7 +268,8 @@ def _recall(rows: Sequence[Labelled], allowed: float) -> _Judged:
     low, high = intervals.combined(value, intervals.wilson(value, positives), (lower, upper))
     # Shares of both kinds above one threshold: a change is seen in either.
     influences = influence.of_each_share([score >= at for score in scores], labels, weights)
-    return labels, weights, influences, Estimate(value, low, high, len(rows))
+    found = Estimate(value, low, high, len(rows))
+    return _Judged(labels, weights, influences, found, found.error)
 
 
 def _sizes(rows: Sequence[Labelled]) -> tuple[float, float]:
