@@ -10,6 +10,28 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = [helper.make_opsetid("", 17)]
 
+TWO_VARIANTS = """
+metric = "top1"
+max_batch_size = 4
+default_class = "default"
+
+[classes.default]
+budget_ms = 1000
+
+[[variants]]
+name = "large"
+version = 1
+executor = "onnx"
+accuracy = 0.9
+
+[[variants]]
+name = "small"
+version = 2
+executor = "onnx"
+accuracy = 0.8
+"""
+"""A model.toml for two such artifacts."""
+
 
 def save(path: Path, nodes, inputs, outputs, initializers=()) -> Path:
     graph = helper.make_graph(list(nodes), "test", list(inputs), list(outputs), list(initializers))

@@ -7,29 +7,8 @@ import socket
 
 import pytest
 
-from onnx_models import row_sum
+from onnx_models import TWO_VARIANTS, row_sum
 from serving import ROOT, gearshift, start, stop
-
-MODEL_TOML = """
-metric = "top1"
-max_batch_size = 4
-default_class = "default"
-
-[classes.default]
-budget_ms = 1000
-
-[[variants]]
-name = "large"
-version = 1
-executor = "onnx"
-accuracy = 0.9
-
-[[variants]]
-name = "small"
-version = 2
-executor = "onnx"
-accuracy = 0.8
-"""
 
 
 @pytest.fixture
@@ -37,7 +16,7 @@ def repository(tmp_path):
     root = tmp_path / "repo"
     for variant in ("large", "small"):
         row_sum(root / "sums" / variant / "model.onnx")
-    (root / "sums" / "model.toml").write_text(MODEL_TOML)
+    (root / "sums" / "model.toml").write_text(TWO_VARIANTS)
     return root
 
 
@@ -67,7 +46,7 @@ def test_check_tells_every_mistake_with_file_and_key(repository):
     other = repository / "other"
     shutil.copytree(repository / "sums", other)
     (other / "large" / "model.onnx").unlink()
-    text = MODEL_TOML.replace("version = 2", "version = 1").replace("metric", "metrik")
+    text = TWO_VARIANTS.replace("version = 2", "version = 1").replace("metric", "metrik")
     (other / "model.toml").write_text(text)
     (repository / "broken").mkdir()
     (repository / "broken" / "model.toml").write_text("metric = \n")

@@ -8,29 +8,9 @@ import socket
 
 import pytest
 
-from onnx_models import row_sum
+from onnx_models import TWO_VARIANTS, row_sum
 from serving import gearshift, start, stop
 
-MODEL_TOML = """
-metric = "top1"
-max_batch_size = 4
-default_class = "default"
-
-[classes.default]
-budget_ms = 1000
-
-[[variants]]
-name = "large"
-version = 1
-executor = "onnx"
-accuracy = 0.9
-
-[[variants]]
-name = "small"
-version = 2
-executor = "onnx"
-accuracy = 0.8
-"""
 WIDE = {"env": {**os.environ, "COLUMNS": "200"}}
 
 
@@ -39,7 +19,7 @@ def server(tmp_path_factory):
     root = tmp_path_factory.mktemp("explained")
     for variant in ("large", "small"):
         row_sum(root / "repo" / "sums" / variant / "model.onnx")
-    (root / "repo" / "sums" / "model.toml").write_text(MODEL_TOML)
+    (root / "repo" / "sums" / "model.toml").write_text(TWO_VARIANTS)
     started = start("--repository", str(root / "repo"), "--state-dir", str(root / "state"))
     yield started
     assert stop(started) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 from dataclasses import replace
 
@@ -20,7 +19,7 @@ from gearshift.errors import DeadlineExpired, ExecutorFailed, FloorUnreachable
 from gearshift.executors.fake import FakeExecutor
 from gearshift.ports import EXPRESS, Stage, Worker
 from recording import RecordingJournal, RecordingTelemetry
-from virtual import run_virtual
+from virtual import virtual
 
 MS = 0.001
 CASCADE = Cascade(
@@ -90,16 +89,6 @@ class Bench:
 def outputs(answer: Answer) -> list[float]:
     run, rows = answer.run, answer.ticket.rows
     return [round(float(v), 3) for v in run.outputs["y"][answer.row : answer.row + rows, 0]]
-
-
-def virtual(test):
-    """Run an async test on the virtual loop."""
-
-    @functools.wraps(test)
-    def run(**fixtures):
-        run_virtual(test(**fixtures))
-
-    return run
 
 
 @virtual

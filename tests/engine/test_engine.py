@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 import random
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from gearshift.errors import (
 from gearshift.executors.fake import FakeExecutor
 from gearshift.ports import Worker
 from recording import RecordingTelemetry
-from virtual import run_virtual
+from virtual import virtual
 
 MS = 0.001
 CLASSES = (
@@ -113,16 +112,6 @@ class Bench:
         inputs = {"x": np.full((rows, 3), value, np.float32)}
         request = Request(model="m", rows=rows, parameters=parameters, remaining=remaining)
         return await infer(self.engine, request, inputs, self.loop.time())
-
-
-def virtual(test):
-    """Run an async test on the virtual loop."""
-
-    @functools.wraps(test)
-    def run(**fixtures):
-        run_virtual(test(**fixtures))
-
-    return run
 
 
 @virtual

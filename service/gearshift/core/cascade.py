@@ -20,6 +20,19 @@ SPREAD = 2.0
 """Standard deviations above the mean: so many of a batch's rows may go on at the same time."""
 
 
+def as_variant(cascade: Cascade, artifact_sha256: str = "") -> Variant:
+    """The cascade as if it were a variant, with the number 0 and no file of its own."""
+    return Variant(
+        name=cascade.name,
+        version=0,
+        executor="",
+        accuracy=cascade.accuracy,
+        source="measured",
+        artifact="",
+        artifact_sha256=artifact_sha256,
+    )
+
+
 class Together(Profile):
     """The profile of a cascade, where its first variant's profile says `first` and its second
     one's `then`.
@@ -38,14 +51,7 @@ class Together(Profile):
         self.then = then
         self.device = first.device
         self.points = first.points
-        self.variant = Variant(
-            name=cascade.name,
-            version=0,
-            executor="",
-            accuracy=cascade.accuracy,
-            source="measured",
-            artifact="",
-        )
+        self.variant = as_variant(cascade)
         self.refresh()
 
     @property

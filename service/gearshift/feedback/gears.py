@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from gearshift.core.cascade import as_variant
 from gearshift.core.catalog import Cascade, Model, Variant
 
 
@@ -32,12 +33,4 @@ def as_one(model: Model, cascade: Cascade) -> Variant:
         model.by_name(cascade.then).artifact_sha256,
         repr(cascade.threshold),
     )
-    return Variant(
-        name=cascade.name,
-        version=0,
-        executor="",
-        accuracy=cascade.accuracy,
-        source="measured",
-        artifact="",
-        artifact_sha256=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
-    )
+    return as_variant(cascade, hashlib.sha256(" ".join(parts).encode()).hexdigest())
