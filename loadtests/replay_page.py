@@ -123,7 +123,8 @@ def _broken(stories: Sequence[Story], samples: Samples) -> Iterator[str]:
 def _orders(orders: Sequence[Sooner], broken: str) -> Iterator[str]:
     yield (
         f"One run is one draw. The same rules on the same rows in {ORDERS} other orders, without"
-        f" the server, and for a `{broken}` that is damaged less:\n"
+        f" the server, and for a `{broken}` that is damaged less. What stays within its card's"
+        " interval has not fallen; what falls by a part takes longer to be sure of:\n"
     )
     yield (
         "| weights shuffled | average precision | noticed after labels: new file | same file,"
@@ -202,7 +203,7 @@ def draw(stories: Sequence[Story], samples: Samples, path: Path) -> None:
         _shares(below, story, colours)
         for axis in (above, below):
             axis.axvline(story.broke, color="#d62728", linewidth=1.2)
-            axis.axvline(story.left, color="black", linewidth=1.2, linestyle="--")
+            axis.axvline(story.left, color="#777777", linewidth=1.2, linestyle="--")
             axis.set_xlim(0, len(story.answers))
             axis.grid(alpha=0.25)
         above.set_title(story.title)
@@ -211,7 +212,7 @@ def draw(stories: Sequence[Story], samples: Samples, path: Path) -> None:
         below.set_xlabel("requests")
     axes[0][0].set_ylabel("average precision")
     axes[1][0].set_ylabel("share of the answers")
-    axes[0][0].set_ylim(0, 1.08)
+    axes[0][0].set_ylim(-0.04, 1.08)
     axes[1][0].set_ylim(0, 1)
     named = [axis.get_legend_handles_labels() for axis in axes[:, 0]]
     handles, labels = ([*named[0][part], *named[1][part]] for part in (0, 1))
@@ -226,7 +227,7 @@ def _quality(axis: mpl.axes.Axes, story: Story, samples: Samples) -> None:
     for begin, end in pairwise(edges):
         ends = [*range(min(begin + LEAST, end), end, STEP), end]
         values = [precision(story.answers[begin:e], samples) for e in ends]
-        axis.plot(ends, values, color="#1f77b4", linewidth=2.4, label=label, zorder=3)
+        axis.plot(ends, values, color="#222222", linewidth=2.4, label=label, zorder=3)
         label = "_"
     places = [look.at for look in story.looks]
     used = [look.used[story.broken] for look in story.looks]

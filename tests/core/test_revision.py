@@ -128,6 +128,23 @@ def test_promoted_it_serves_all():
     assert chosen(scheduler) == [("large", [1])]
 
 
+def test_an_accuracy_says_where_it_comes_from():
+    model = make_model(accuracies=ACCURACIES)
+    found = revised(model, {"large": 0.7, "small": ACCURACIES["small"]}, {})
+    sources = {variant.name: variant.source for variant in found.variants}
+    assert sources == {"large": "live", "middle": "declared", "small": "declared"}
+    again = revised(found, {"small": ACCURACIES["small"]}, {})
+    assert again.by_name("large").source == "live"
+
+
+def test_a_cascade_keeps_to_what_its_own_labels_say():
+    cascade = Cascade(
+        name="both", first="small", then="large", threshold=0.9, escalated=0.25, accuracy=0.94
+    )
+    model = replace(make_model(accuracies=ACCURACIES), cascades=(cascade,))
+    assert revised(model, {"small": 0.7, "both": 0.6}, {}).cascades[0].accuracy == 0.6
+
+
 def test_a_cascade_follows_its_variants():
     cascade = Cascade(
         name="both", first="small", then="large", threshold=0.9, escalated=0.25, accuracy=0.94

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gearshift.core.cascade import with_cascades
-from gearshift.core.catalog import Cascade, Model, Standing
+from gearshift.core.catalog import Cascade, Model, Standing, Variant
 from gearshift.core.lane import Lane
 from gearshift.core.request import Ticket
 from gearshift.core.router import fastest
@@ -34,7 +34,8 @@ def revised(
     variants = [
         replace(
             variant,
-            accuracy=variant.accuracy + changes[variant.name],
+            accuracy=accuracies.get(variant.name, variant.accuracy),
+            source=_source(variant, accuracies.get(variant.name, variant.accuracy)),
             standing=standings.get(variant.name, variant.standing),
         )
         for variant in model.variants
@@ -53,6 +54,15 @@ def revised(
     )
     ordered = sorted(variants, key=lambda variant: -variant.accuracy)
     return replace(model, variants=tuple(ordered), cascades=cascades)
+
+
+def _source(variant: Variant, accuracy: float) -> str:
+    """Where an accuracy comes from that a variant is given: from labels, unless it is its card's
+    or the one that it has."""
+    if accuracy == variant.accuracy:
+        return variant.source
+    card = variant.card
+    return "measured" if card is not None and accuracy == card.accuracy.value else "live"
 
 
 def follow(cascade: Cascade, changes: Mapping[str, float]) -> float:
