@@ -213,7 +213,8 @@ def page(cells: Mapping[tuple[str, float, bool], Cell]) -> Iterator[str]:
     )
     yield (
         "Gears whose net worths differ by less than 0.2 % count as equal in prices: losses of some"
-        " hundredths of a point, where a cascade is as good as the variant beside it, are that.\n"
+        " hundredths of a point, where a cascade is as good as the variant beside it, may be that"
+        " (not tested).\n"
     )
     yield "![served accuracy by load](cascade-load.png)"
     for traffic in TRAFFIC:
