@@ -79,13 +79,14 @@ def workload(load: float, seconds: float, seed: int) -> list[list[float]]:
 
 
 def one_class_each(folder: Path) -> Path:
-    """A copy of the repository in which a model has one class, with this traffic's budget."""
+    """A copy of the repository in which a model has one class, with this traffic's budget, and no
+    cascade: the client tells variants by their values, and a request's rows may come from two."""
     copy = folder / "model_repo"
     for model, budget in {traffic.model: traffic.budget_ms for traffic in TRAFFIC}.items():
         source, target = REPOSITORY / model, copy / model
         shutil.copytree(source, target)
         text = (source / "model.toml").read_text()
-        head, variants = text.split("[[variants]]", 1)
+        head, variants = text.partition("[[cascades]]")[0].split("[[variants]]", 1)
         kept = re.findall(r"^(?:metric|max_batch_size) .*$", head, re.MULTILINE)
         declared = f'default_class = "bench"\n[classes.bench]\nbudget_ms = {budget:g}\n'
         (target / "model.toml").write_text(
