@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import grpc
@@ -62,11 +64,31 @@ def top(
         # The first before the screen is taken: whoever cannot be reached must be read about.
         first = next(looks)
         with (
+            _ctrl_c() as pressed,
             suppress(KeyboardInterrupt),
             Live(picture(first, out.width), console=out, auto_refresh=False, screen=True) as live,
         ):
             for look in looks:
+                if pressed.is_set():
+                    break
                 live.update(picture(look, out.width), refresh=True)
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Set once Ctrl-C was pressed, which also raises KeyboardInterrupt: that may be lost where it
+    meets a callback of the gRPC library, and the screen would stay taken for ever."""
+    pressed = threading.Event()
+
+    def leave(number: int, frame: object) -> None:
+        pressed.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _looks(address: str, models: list[str], interval: float) -> Iterator[Any]:
