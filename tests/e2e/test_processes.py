@@ -366,9 +366,16 @@ def test_the_frontier_is_that_of_all_on_every_connection(options: tuple[str, ...
             for budget in (-1, -1, -2):
                 with suppress(InferenceServerException):
                     client.infer("sums", [rows], parameters={"latency_budget_ms": budget})
-        board = json.loads(server.page("/frontier.json"))
-        (model,) = board["models"]
-        (only,) = model["variants"]
+
+        def shown() -> tuple[dict, dict]:
+            board = json.loads(server.page("/frontier.json"))
+            (model,) = board["models"]
+            (only,) = model["variants"]
+            return board, only
+
+        # Looking costs time, so that it may show what was there some seconds ago.
+        until(lambda: shown()[1]["answered"] == answered)
+        board, only = shown()
         assert (only["answered"], only["version"], only["share"]) == (answered, 1, 1.0)
         assert (board["ready"], board["grpc_port"]) == (True, int(server.grpc.split(":")[1]))
         assert sum(refusal["count"] for refusal in board["refusals"]) == 3
