@@ -131,12 +131,12 @@ class Model:
 
     def by_name(self, name: str) -> Variant:
         """The variant of that name, or VariantNotFound naming those that exist."""
-        for variant in self.variants:
-            if variant.name == name:
-                return variant
-        raise VariantNotFound(
-            f"model {self.name!r} has no variant {name!r}; it has {self._known()}"
-        )
+        found = self.pinned(name)
+        if found is None:
+            raise VariantNotFound(
+                f"model {self.name!r} has no variant {name!r}; it has {self._known()}"
+            )
+        return found
 
     def pinned(self, name: str | None) -> Variant | None:
         """The variant of that name; None for no name and for that of a cascade."""

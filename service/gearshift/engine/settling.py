@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from gearshift.core.catalog import Cascade, Catalog, Late, Variant
+from gearshift.core.catalog import Catalog, Late, Model, Variant
 from gearshift.core.decisions import Dispatch
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
@@ -93,9 +93,7 @@ class Settling:
     ) -> list[Flight]:
         """Give each member its rows, or let it go on; the others of its batch are nothing to it.
         Returns who was answered, if there is a journal."""
-        variant, flights, now_of = run.variant, self._flights, self._clock.now
-        cascade = dispatch.profile.cascade
-        unsure = run.unsure
+        flights, unsure, cascade = self._flights, run.unsure, dispatch.profile.cascade
         served: list[Served] = []
         rows: list[Row] = []
         answered: list[Flight] = []
@@ -106,83 +104,75 @@ class Settling:
             if ticket.id not in flights:
                 continue
             if member.first is not None:
-                self._answer_second(member, run, begin, inputs)
+                second = completed(member.first, run, begin)
+                self._give_alone(member, second, inputs if second.run is run else {})
                 continue
             answer = Answer(run, ticket, dispatch.reason(ticket), begin, cascade)
             if unsure is not None and unsure[begin:row].any():
                 if not self._go_on(member, answer, unsure[begin:row]):
-                    self._give(member, answer._replace(reason=Reason.FALLBACK), inputs)
+                    self._give_alone(member, answer._replace(reason=Reason.FALLBACK), inputs)
                 continue
-            now = now_of()
-            slack = ticket.deadline - now
-            late = slack < 0.0
-            if late and ticket.late is Late.DROP:
-                self.fail(member, too_late(ticket), variant)
+            given = self._give(member, answer)
+            if given is None:
                 continue
-            self._forget(member)
-            problem = member.reply(answer)
-            if problem is not None:
-                self._count(member, problem, ending_of(problem), variant)
-                continue
-            arrival = ticket.arrival
-            served.append(
-                Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
-            )
+            served.append(given)
             if self._journal is not None:
                 answered.append(member)
                 rows.append(Row(member.request_id, ticket.service_class, begin, ticket.rows))
         if served:
-            self._tell(dispatch.model.best_accuracy, variant, answer, served)
-            if self._journal is not None:
-                name = cascade.name if cascade is not None else ""
-                batched = Batch(dispatch.model, variant, name, inputs, run.outputs, rows)
-                self._journal.answered(batched)
+            self._tell(dispatch.model, answer, served, inputs, rows)
         return answered
 
-    def _answer_second(self, member: Flight, run: Run, begin: int, inputs: Tensors) -> None:
-        """By the second variant of a cascade, where it is sure of no more than the first."""
-        assert member.first is not None
-        answer = completed(member.first, run, begin)
-        self._give(member, answer, inputs if answer.run is run else {})
+    def _give_alone(self, member: Flight, answer: Answer, inputs: Tensors) -> None:
+        """One answer by itself, beside those that its batch was given."""
+        served = self._give(member, answer)
+        if served is not None:
+            ticket, fallback = answer.ticket, answer.reason is Reason.FALLBACK
+            row = Row(member.request_id, ticket.service_class, answer.row, ticket.rows, fallback)
+            self._tell(member.model, answer, [served], inputs, [row])
 
-    def _give(self, member: Flight, answer: Answer, inputs: Tensors) -> None:
-        """One answer by itself, if it is not too late for any."""
+    def _give(self, member: Flight, answer: Answer) -> Served | None:
+        """Settle with an answer; None if it was too late for any, or could not be given."""
         run, ticket, now = answer.run, answer.ticket, self._clock.now()
         slack = ticket.deadline - now
         late = slack < 0.0
         if late and ticket.late is Late.DROP:
             self._end(member, too_late(ticket), run.variant)
-            return
+            return None
         self._forget(member)
         problem = member.reply(answer)
         if problem is not None:
             self._count(member, problem, ending_of(problem), run.variant)
-            return
+            return None
         arrival = ticket.arrival
-        served = Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
-        self._tell(member.model.best_accuracy, run.variant, answer, [served])
-        if self._journal is not None:
-            fallback = answer.reason is Reason.FALLBACK
-            row = Row(member.request_id, ticket.service_class, answer.row, ticket.rows, fallback)
-            name = answer.cascade.name if answer.cascade is not None else ""
-            self._journal.answered(
-                Batch(member.model, run.variant, name, inputs, run.outputs, [row])
-            )
+        return Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
 
     def _tell(
-        self, best: float, variant: Variant, answer: Answer, served: Sequence[Served]
+        self,
+        model: Model,
+        answer: Answer,
+        served: Sequence[Served],
+        inputs: Tensors,
+        rows: Sequence[Row],
     ) -> None:
-        """Telemetry, of answers that were given alike."""
-        deficit = max(0.0, best - answer.accuracy)
-        names = answer.ticket.model, variant.name, variant.version
-        cascade = answer.cascade
+        """Telemetry and the journal, of answers that were given like this one."""
+        run, cascade = answer.run, answer.cascade
+        variant, name = run.variant, "" if cascade is None else cascade.name
+        deficit = max(0.0, model.best_accuracy - answer.accuracy)
         self._telemetry.answered(
-            Answered(*names, answer.accuracy, deficit, served)
-            if cascade is None
-            else Answered(
-                *names, answer.accuracy, deficit, served, cascade.name, _stage(cascade, answer)
+            Answered(
+                model.name,
+                variant.name,
+                variant.version,
+                answer.accuracy,
+                deficit,
+                served,
+                name,
+                _stage(answer),
             )
         )
+        if self._journal is not None:
+            self._journal.answered(Batch(model, variant, name, inputs, run.outputs, rows))
 
     # --- refusals ----------------------------------------------------------------------
 
@@ -194,7 +184,7 @@ class Settling:
         if flight.dispatched_at is None:
             self._telemetry.dequeued(flight.model.name, flight.ticket.service_class, 1)
         if flight.first is not None and not isinstance(error, Cancelled):
-            self._give(flight, flight.first.answer._replace(reason=Reason.FALLBACK), {})
+            self._give_alone(flight, flight.first.answer._replace(reason=Reason.FALLBACK), {})
         else:
             self._end(flight, error, variant)
 
@@ -265,7 +255,10 @@ def too_late(ticket: Ticket) -> DeadlineExpired:
     )
 
 
-def _stage(cascade: Cascade, answer: Answer) -> Stage:
+def _stage(answer: Answer) -> Stage:
     if answer.reason is Reason.FALLBACK:
         return Stage.FALLBACK
-    return Stage.THEN if answer.run.variant.name == cascade.then else Stage.FIRST
+    cascade = answer.cascade
+    if cascade is not None and answer.run.variant.name == cascade.then:
+        return Stage.THEN
+    return Stage.FIRST

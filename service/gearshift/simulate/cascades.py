@@ -9,11 +9,11 @@ meet the same requests.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gearshift.core.cascade import second_ticket
+from gearshift.core.cascade import as_variant, second_ticket
 from gearshift.core.catalog import Cascade, Catalog, Model, Variant
 from gearshift.core.decisions import Refused
 from gearshift.core.request import Ticket
@@ -100,12 +100,7 @@ class GoingOn:
 
 def _answering(model: Model, cascade: Cascade, stage: Stage) -> Variant:
     """Who answers at this stage, as the record calls it."""
-    first = model.by_name(cascade.first)
-    return Variant(
-        name=f"{cascade.name}/{stage.value}",
-        version=0,
-        executor="",
-        accuracy=first.accuracy if stage is Stage.FALLBACK else cascade.accuracy,
-        source=first.source,
-        artifact="",
-    )
+    accuracy = cascade.accuracy
+    if stage is Stage.FALLBACK:
+        accuracy = model.by_name(cascade.first).accuracy
+    return as_variant(replace(cascade, name=f"{cascade.name}/{stage.value}", accuracy=accuracy))
