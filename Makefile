@@ -6,7 +6,8 @@ TOOLS := build/tools
 MODELS_VENV := build/models-venv
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load protos lock clean
+include deploy/tools.mk
+.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -19,12 +20,14 @@ demo: setup ## serve the real models, send real traffic, show what was routed wh
 serve: setup ## serve model_repo on the default ports until Ctrl-C
 	$(BIN)/gearshift serve --repository model_repo --state-dir build/state
 
-test: lint $(TOOLS)/promtool $(TOOLS)/browser ## everything that must hold: lint, types, layers, all tests
+test: lint tools ## everything that must hold: lint, types, layers, all tests
 	$(BIN)/pytest
 
+tools: setup $(TOOLS)/promtool $(TOOLS)/browser $(DEPLOY_TOOLS) ## what the tests need beside Python, under build/
+
 lint: setup ## format, lint, types and the layers of the design
-	$(BIN)/ruff format --check service tests loadtests
-	$(BIN)/ruff check service tests loadtests
+	$(BIN)/ruff format --check service tests loadtests deploy
+	$(BIN)/ruff check service tests loadtests deploy
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

