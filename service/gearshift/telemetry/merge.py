@@ -54,6 +54,7 @@ GREATEST = frozenset(
         "gearshift_variant_below_floors",
         "gearshift_variant_fallen",
         "gearshift_cascade_feedback_labels",
+        "gearshift_cascade_accuracy_interval",
         "gearshift_cascade_accuracy_live",
         "gearshift_cascade_accuracy_used",
         "gearshift_cascade_fallen",
