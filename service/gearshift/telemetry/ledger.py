@@ -27,6 +27,10 @@ UNANSWERED = (
 )
 
 
+TOOK = ("within_p50", "within_p99", "beyond_p99")
+"""The values of the label `took` of `gearshift_runs_total`."""
+
+
 def _seconds() -> Distribution:
     return Distribution(SECONDS)
 
@@ -64,6 +68,8 @@ class VariantBook:
     variant: Variant
     compute: Distribution = field(default_factory=_seconds)
     rows: Distribution = field(default_factory=lambda: Distribution(ROWS))
+    took: list[int] = field(default_factory=lambda: [0] * len(TOOK))
+    """Runs by how long they took beside what was predicted, as in TOOK."""
     statistics: VariantStatistics = field(default_factory=VariantStatistics)
     request_us: Distribution = field(default_factory=_microseconds)
     queue_us: Distribution = field(default_factory=_microseconds)
@@ -119,7 +125,7 @@ class Ledger:
                 for outcome in UNANSWERED:
                     self.requests[model.name, "", service_class, outcome] = 0
                 for variant in model.variants:
-                    for outcome in (Outcome.SERVED, Outcome.LATE):
+                    for outcome in (Outcome.SERVED, Outcome.LATE, Outcome.FAILED):
                         self.requests[model.name, variant.name, service_class, outcome] = 0
 
     def class_book(self, model: str, service_class: str) -> ClassBook:

@@ -119,6 +119,8 @@ class PrometheusTelemetry:
             return
         book.compute.add(event.compute)
         book.rows.add(event.rows)
+        took = event.input + event.compute
+        book.took[0 if took <= event.p50 else 1 if took <= event.p99 else 2] += 1
         self._count_execution(event, book)
 
     def _count_execution(self, event: Ran, book: VariantBook) -> None:
