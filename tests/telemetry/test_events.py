@@ -238,17 +238,15 @@ def test_latency_is_shown_as_it_is_learned() -> None:
     assert shown == pytest.approx(0.3, rel=0.1)
 
 
-def test_runs_by_how_long_they_took_beside_what_was_predicted(
-    telemetry: PrometheusTelemetry, value: Read, ran: MakeRan
-) -> None:
+def test_runs_by_how_they_ended(telemetry: PrometheusTelemetry, value: Read, ran: MakeRan) -> None:
     for p50, p99 in ((0.004, 0.005), (0.0039, 0.004), (0.001, 0.0039), (0.001, 0.002)):
         telemetry.ran(ran(p50=p50, p99=p99))  # each took 1 + 3 ms
     telemetry.ran(ran(p50=0.001, p99=0.002, failed=True))
-    took = [
-        value("gearshift_runs_total", **SMALL, took=name)
-        for name in ("within_p50", "within_p99", "beyond_p99")
+    counts = [
+        value("gearshift_runs_total", **SMALL, ended=ended)
+        for ended in ("within_p50", "within_p99", "beyond_p99", "failed")
     ]
-    assert took == [1, 1, 2]
+    assert counts == [1, 1, 2, 1]
 
 
 def test_failures_of_a_variant_are_there_at_zero_before_the_first(

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from gearshift import __version__
 from gearshift.core.catalog import Standing
 from gearshift.telemetry.distribution import Distribution
-from gearshift.telemetry.ledger import TOOK, ClassBook, Ledger, VariantBook
+from gearshift.telemetry.ledger import ENDED, ClassBook, Ledger, VariantBook
 
 Labels = Mapping[str, str]
 
@@ -188,9 +188,9 @@ def _by_variant(
     rows = HistogramMetricFamily("gearshift_batch_size", "Rows in one batch.")
     runs = CounterMetricFamily(
         "gearshift_runs",
-        "Batches that ran, by how long they took beside what was predicted when they were"
-        " dispatched: half within its p50, one in a hundred beyond its p99 where it is right.",
-        labels=(*BY_VARIANT, "took"),
+        "Batches that ran, by how they ended: failed, or by how long they took beside what was"
+        " predicted when they were dispatched.",
+        labels=(*BY_VARIANT, "ended"),
     )
     accuracy = GaugeMetricFamily(
         "gearshift_variant_accuracy",
@@ -206,8 +206,8 @@ def _by_variant(
         labels = dict(zip(BY_VARIANT, values, strict=True))
         add_distribution(compute, labels, book.compute)
         add_distribution(rows, labels, book.rows)
-        for took, count in zip(TOOK, book.took, strict=True):
-            runs.add_metric((*values, took), count)
+        for ended, count in zip(ENDED, book.ended, strict=True):
+            runs.add_metric((*values, ended), count)
         accuracy.add_metric((*values, variant.source), variant.accuracy)
         if values in live:
             accuracy.add_metric((*values, "live"), live[values])

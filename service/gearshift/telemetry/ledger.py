@@ -27,8 +27,8 @@ UNANSWERED = (
 )
 
 
-TOOK = ("within_p50", "within_p99", "beyond_p99")
-"""The values of the label `took` of `gearshift_runs_total`."""
+ENDED = ("within_p50", "within_p99", "beyond_p99", "failed")
+"""The values of the label `ended` of `gearshift_runs_total`."""
 
 
 def _seconds() -> Distribution:
@@ -68,8 +68,8 @@ class VariantBook:
     variant: Variant
     compute: Distribution = field(default_factory=_seconds)
     rows: Distribution = field(default_factory=lambda: Distribution(ROWS))
-    took: list[int] = field(default_factory=lambda: [0] * len(TOOK))
-    """Runs by how long they took beside what was predicted, as in TOOK."""
+    ended: list[int] = field(default_factory=lambda: [0] * len(ENDED))
+    """Runs by how they ended, as in ENDED."""
     statistics: VariantStatistics = field(default_factory=VariantStatistics)
     request_us: Distribution = field(default_factory=_microseconds)
     queue_us: Distribution = field(default_factory=_microseconds)
