@@ -6,6 +6,7 @@ never in the core.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -161,6 +162,10 @@ class Ran:
     input: float
     compute: float
     output: float
+    p50: float = math.inf
+    p99: float = math.inf
+    """What was predicted of `input` and `compute` together when the batch was dispatched;
+    infinite where nothing was."""
     failed: bool = False
 
 

@@ -149,6 +149,18 @@ async def test_arrivals_of_the_same_moment_share_a_batch_and_keep_their_rows():
 
 
 @virtual
+async def test_a_run_is_compared_with_what_it_was_dispatched_by_not_with_what_it_taught():
+    bench = Bench(duration=lambda variant, rows: 0.5)
+    for _ in range(6):
+        await bench.ask()
+    predicted = [ran.p50 for ran in bench.telemetry.rans]
+    taught = next(n for n, p50 in enumerate(predicted) if p50 > 11 * MS)
+    assert predicted[:taught] == pytest.approx([10 * MS] * taught)
+    assert taught >= 2  # the run that moved the tables had been dispatched by the old ones
+    assert all(ran.p99 >= ran.p50 for ran in bench.telemetry.rans)
+
+
+@virtual
 async def test_budget_and_deadline_alone_shift_down():
     bench = Bench()
     assert (await bench.ask(latency_budget_ms=5)).variant.name == "small"

@@ -236,3 +236,23 @@ def test_latency_is_shown_as_it_is_learned() -> None:
     labels = {"model": "a", "variant": "small", "batch": "1", "quantile": "0.5"}
     shown = telemetry.registry.get_sample_value("gearshift_variant_latency_seconds", labels)
     assert shown == pytest.approx(0.3, rel=0.1)
+
+
+def test_runs_by_how_they_ended(telemetry: PrometheusTelemetry, value: Read, ran: MakeRan) -> None:
+    for p50, p99 in ((0.004, 0.005), (0.0039, 0.004), (0.001, 0.0039), (0.001, 0.002)):
+        telemetry.ran(ran(p50=p50, p99=p99))  # each took 1 + 3 ms
+    telemetry.ran(ran(p50=0.001, p99=0.002, failed=True))
+    counts = [
+        value("gearshift_runs_total", **SMALL, ended=ended)
+        for ended in ("within_p50", "within_p99", "beyond_p99", "failed")
+    ]
+    assert counts == [1, 1, 2, 1]
+
+
+def test_failures_of_a_variant_are_there_at_zero_before_the_first(
+    value: Read, telemetry: PrometheusTelemetry, ended: MakeSettled
+) -> None:
+    labels = {**SMALL, "service_class": "fast", "outcome": "failed"}
+    assert value("gearshift_requests_total", **labels) == 0
+    telemetry.settled(ended(Outcome.FAILED, variant="small", version=2))
+    assert value("gearshift_requests_total", **labels) == 1

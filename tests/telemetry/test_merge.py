@@ -20,7 +20,7 @@ from gearshift.drift import DriftCollector
 from gearshift.drift.watch import Drift
 from gearshift.feedback import Book, FeedbackCollector, Readings
 from gearshift.ports import Answered, Ran, Served
-from gearshift.telemetry import PrometheusTelemetry
+from gearshift.telemetry import Life, PrometheusTelemetry
 from gearshift.telemetry.merge import GREATEST, SUMMED, Fleet, Past, merged, page_of
 from prometheus_judge import judged
 
@@ -154,6 +154,7 @@ def test_every_gauge_and_quantile_has_its_rule() -> None:
     variants = telemetry.catalog.model("a").variants
     telemetry.profiled(Profile(v, "cpu", [LatencyPoint(1, 0.001, 0.002)], 8) for v in variants)
     telemetry.registry.register(FeedbackCollector(Book(), Readings(telemetry.catalog)))
+    telemetry.registry.register(Life(telemetry.catalog, 30.0))
     levels = set()
     for made in (
         telemetry.exposition()[0],

@@ -247,7 +247,7 @@ class Engine:
         A member that left before the run began is taken out; one that leaves during the run
         keeps its rows, so that its neighbours get the answers to their own inputs.
         """
-        variant = dispatch.profile.runs.variant
+        variant, predicted = dispatch.profile.runs.variant, _predicted(dispatch)
         worker = self._workers[dispatch.worker]
         batch = [member for member in members if member in self._settling]
         rows = sum(member.ticket.rows for member in batch)
@@ -277,13 +277,13 @@ class Engine:
         if outcome is not None:
             # In the next turn: what has just been decided begins in this one.
             asyncio.get_running_loop().call_soon(
-                self._end, dispatch, batch, outcome, inputs, (begun, assembled, finished)
+                self._end, dispatch, batch, outcome, inputs, (begun, assembled, finished), predicted
             )
 
     def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
         """Run one batch on the spot and settle its members; who has left in this very turn keeps
         its rows."""
-        variant = dispatch.profile.runs.variant
+        variant, predicted = dispatch.profile.runs.variant, _predicted(dispatch)
         begun = assembled = self.clock.now()
         inputs: Tensors = {}
         outcome: Run | RequestError
@@ -300,7 +300,7 @@ class Engine:
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         # In a later turn: what has come in meanwhile takes part in it.
         self._plan_decide()
-        self._end(dispatch, batch, outcome, inputs, (begun, assembled, finished))
+        self._end(dispatch, batch, outcome, inputs, (begun, assembled, finished), predicted)
 
     def _ran(self, dispatch: Dispatch, outputs: Tensors, rows: int, begun: float) -> Run:
         """The run as its answers need it; ValueError if that is not what was asked for."""
@@ -337,9 +337,10 @@ class Engine:
         outcome: Run | RequestError,
         inputs: Tensors,
         times: tuple[float, float, float],
+        predicted: tuple[float, float],
     ) -> None:
         """Settle the members of a batch that has run, or with what broke. `times` are when it
-        was begun, put together, and finished."""
+        was begun, put together, and finished; `predicted` the p50 and p99 of its duration."""
         variant, worker = dispatch.profile.runs.variant, self._workers[dispatch.worker]
         begun, assembled, finished = times
         # Before they are settled: who goes on in a cascade has another ticket then.
@@ -364,9 +365,17 @@ class Engine:
                 input=assembled - begun,
                 compute=finished - assembled,
                 output=self.clock.now() - finished,
+                p50=predicted[0],
+                p99=predicted[1],
                 failed=isinstance(outcome, RequestError),
             )
         )
+
+
+def _predicted(dispatch: Dispatch) -> tuple[float, float]:
+    """The p50 and p99 that it was dispatched by: its own run may already change them."""
+    profile, rows = dispatch.profile.runs, dispatch.rows
+    return profile.p50(rows), profile.p99(rows)
 
 
 def _to_nobody(ending: Answer | Exception) -> Exception | None:

@@ -33,6 +33,15 @@ class FeedbackCollector(Collector):
             "Rows of answers that were not recorded, because the database did not keep up.",
             value=self._book.dropped,
         )
+        failing = GaugeMetricFamily(
+            "gearshift_feedback_failing",
+            "1 while the feedback database fails: answers are not recorded, or the accuracies that"
+            " routing goes by stay as they were.",
+            labels=("what",),
+        )
+        for what, fails in self._book.failing.items():
+            failing.add_metric((what,), float(fails))
+        yield failing
 
     def _reports(self) -> Metric:
         family = CounterMetricFamily(

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from gearshift import __version__
 from gearshift.core.catalog import Standing
 from gearshift.telemetry.distribution import Distribution
-from gearshift.telemetry.ledger import ClassBook, Ledger, VariantBook
+from gearshift.telemetry.ledger import ENDED, ClassBook, Ledger, VariantBook
 
 Labels = Mapping[str, str]
 
@@ -186,6 +186,12 @@ def _by_variant(
         "gearshift_compute_duration_seconds", "Time that a worker took for one batch."
     )
     rows = HistogramMetricFamily("gearshift_batch_size", "Rows in one batch.")
+    runs = CounterMetricFamily(
+        "gearshift_runs",
+        "Batches that ran, by how they ended: failed, or by how long they took beside what was"
+        " predicted when they were dispatched.",
+        labels=(*BY_VARIANT, "ended"),
+    )
     accuracy = GaugeMetricFamily(
         "gearshift_variant_accuracy",
         "Accuracy of a variant in its model's metric, and where the figure comes from.",
@@ -200,11 +206,13 @@ def _by_variant(
         labels = dict(zip(BY_VARIANT, values, strict=True))
         add_distribution(compute, labels, book.compute)
         add_distribution(rows, labels, book.rows)
+        for ended, count in zip(ENDED, book.ended, strict=True):
+            runs.add_metric((*values, ended), count)
         accuracy.add_metric((*values, variant.source), variant.accuracy)
         if values in live:
             accuracy.add_metric((*values, "live"), live[values])
         size.add_metric(values, variant.artifact_bytes)
-    yield from (compute, rows, accuracy, size)
+    yield from (compute, rows, runs, accuracy, size)
 
 
 def add_distribution(

@@ -27,6 +27,10 @@ UNANSWERED = (
 )
 
 
+ENDED = ("within_p50", "within_p99", "beyond_p99", "failed")
+"""The values of the label `ended` of `gearshift_runs_total`."""
+
+
 def _seconds() -> Distribution:
     return Distribution(SECONDS)
 
@@ -64,6 +68,8 @@ class VariantBook:
     variant: Variant
     compute: Distribution = field(default_factory=_seconds)
     rows: Distribution = field(default_factory=lambda: Distribution(ROWS))
+    ended: list[int] = field(default_factory=lambda: [0] * len(ENDED))
+    """Runs by how they ended, as in ENDED."""
     statistics: VariantStatistics = field(default_factory=VariantStatistics)
     request_us: Distribution = field(default_factory=_microseconds)
     queue_us: Distribution = field(default_factory=_microseconds)
@@ -119,7 +125,7 @@ class Ledger:
                 for outcome in UNANSWERED:
                     self.requests[model.name, "", service_class, outcome] = 0
                 for variant in model.variants:
-                    for outcome in (Outcome.SERVED, Outcome.LATE):
+                    for outcome in (Outcome.SERVED, Outcome.LATE, Outcome.FAILED):
                         self.requests[model.name, variant.name, service_class, outcome] = 0
 
     def class_book(self, model: str, service_class: str) -> ClassBook:

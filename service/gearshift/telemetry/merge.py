@@ -39,13 +39,19 @@ GREATEST = frozenset(
     {
         # All say the same of what they serve; while one is behind, the newest is the news.
         "gearshift_catalog_generation",
+        "gearshift_catalog_info",
+        "gearshift_drain_limit_seconds",
         "gearshift_build_info",
         "gearshift_variant_accuracy",
         "gearshift_variant_artifact_bytes",
         "gearshift_variant_standing",
         "gearshift_cascade_accuracy",
         "gearshift_cascade_expected_share",
+        # As long as one takes requests, the server does; the one that drains longest is news.
+        "gearshift_ready",
+        "gearshift_drain_seconds",
         # Made by each from the same labels in one database.
+        "gearshift_feedback_failing",
         "gearshift_feedback_labels",
         "gearshift_shadow_accuracy",
         "gearshift_shadow_accuracy_interval",

@@ -115,7 +115,12 @@ class PrometheusTelemetry:
         # Taking a batch apart happens when its worker already runs the next one.
         busy[worker] = busy.get(worker, 0.0) + event.input + event.compute
         book = self._ledger.variants.get((event.model, event.variant))
-        if book is None or event.failed:
+        if book is None:
+            return
+        took = event.input + event.compute
+        within = 0 if took <= event.p50 else 1 if took <= event.p99 else 2
+        book.ended[3 if event.failed else within] += 1
+        if event.failed:
             return
         book.compute.add(event.compute)
         book.rows.add(event.rows)
