@@ -151,16 +151,15 @@ def test_the_members_of_a_batch_cost_what_each_of_them_wanted() -> None:
 def test_who_is_refused_for_load_would_have_cost_its_share_of_the_last_batch() -> None:
     made = scheduler()
     for number in range(4):
-        wanted(made, ticket_id=number, budget=60.0, variant="middle")
+        wanted(made, ticket_id=number, budget=20.0, variant="small")
     (run,) = made.decide(0.0).actions
     assert isinstance(run, Dispatch)
     assert run.rows > 1
-    for budget, seconds in ((4.0, 4.0), (9.0, 6.0 / 2)):
-        refused = made.admit(make_ticket(9, budget=budget, variant="middle"), 0.0)
-        assert isinstance(refused, Refused)
-        assert isinstance(refused.error, Overloaded)
-        # Half of 4 seconds leaves room for nobody else, half of 9 for one more.
-        assert refused.wanted == pytest.approx(seconds), budget
+    verdicts = [made.admit(make_ticket(n, budget=20.0, variant="small"), 0.0) for n in range(9, 99)]
+    refused = verdicts[-1]
+    assert isinstance(refused, Refused)
+    assert isinstance(refused.error, Overloaded)
+    assert refused.wanted == pytest.approx((1.0 + 0.25 * run.rows) / run.rows)
 
 
 def test_who_expires_would_have_cost_as_much() -> None:
