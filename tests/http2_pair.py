@@ -83,7 +83,7 @@ class Echo:
 class Server:
     """A connection and what it made of its streams."""
 
-    def __init__(self, **options) -> None:
+    def __init__(self, connected: bool = True, **options) -> None:
         self.answering = True
         self.calls: list[Echo] = []
         self.gone = 0
@@ -94,7 +94,8 @@ class Server:
             self._end,
             **options,
         )
-        self.connection.connection_made(self.wire)
+        if connected:
+            self.connection.connection_made(self.wire)
 
     def _accept(self, stream: Stream, path: str) -> Echo:
         self.calls.append(Echo(self, stream, path))

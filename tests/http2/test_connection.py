@@ -11,10 +11,17 @@ import pytest
 from gearshift.http2 import frames
 from http2_pair import (
     END,
+    GREETING,
     HEADERS,
     OK,
+    REQUEST,
+    REQUEST_ON_3,
+    REQUEST_ON_5,
     Pair,
+    Server,
     of_kind,
+    raw,
+    reset,
 )
 
 
@@ -185,3 +192,80 @@ async def test_who_does_not_read_is_not_read_from():
     assert not pair.server.wire.reading
     pair.server.connection.resume_writing()
     assert pair.server.wire.reading
+
+
+def goaways(events) -> list[int]:
+    return [e.last_stream_id for e in of_kind(events, h2.events.ConnectionTerminated)]
+
+
+async def test_a_farewell_loses_nothing_that_was_sent_before_it_was_heard():
+    server = Server()
+    server.answering = False
+    told = []
+    server.connection.data_received(GREETING + REQUEST + raw(frames.DATA, 1, 1, b"open"))
+    server.connection.bid_farewell(lambda: told.append(True))
+    await asyncio.sleep(0)
+    first = frames.goaway(frames.LARGEST_STREAM, frames.NO_ERROR, "shutting down")
+    ping = raw(frames.PING, 0, 0, frames.FAREWELL)
+    assert bytes(server.wire.sent).endswith(first + ping)
+    server.connection.data_received(REQUEST_ON_3 + raw(frames.DATA, 1, 3, b"was under way"))
+    assert [bytes(call.body) for call in server.calls] == [b"open", b"was under way"]
+    assert not told
+    server.connection.data_received(raw(frames.PING, frames.ACK, 0, frames.FAREWELL))
+    assert told == [True]
+    server.connection.data_received(REQUEST_ON_5)
+    await asyncio.sleep(0)
+    last = frames.goaway(3, frames.NO_ERROR, "shutting down")
+    assert bytes(server.wire.sent).endswith(last + reset(5, frames.REFUSED_STREAM))
+    assert not server.wire.closed
+    for call in server.calls:
+        call.stream.answer(OK, b"done", END)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert server.wire.closed
+
+
+async def test_who_does_not_answer_a_farewell_is_left_all_the_same():
+    server = Server()
+    told = []
+    server.connection.data_received(GREETING + REQUEST)
+    server.connection.bid_farewell(lambda: told.append(True))
+    server.connection.leave()
+    server.connection.data_received(REQUEST_ON_3)
+    await asyncio.sleep(0)
+    assert told == [True]
+    assert len(server.calls) == 1
+    assert bytes(server.wire.sent).endswith(reset(3, frames.REFUSED_STREAM))
+
+
+@pytest.mark.parametrize("over", ["lost", "leaving", "its own goaway"])
+async def test_a_connection_that_ends_has_heard_its_farewell(over):
+    server = Server()
+    told = []
+    if over == "leaving":
+        server.connection.leave()
+    server.connection.bid_farewell(lambda: told.append(True))
+    if over == "lost":
+        server.connection.connection_lost(None)
+    elif over == "its own goaway":
+        server.connection.data_received(GREETING + raw(frames.GOAWAY, 0, 0, bytes(8)))
+    assert told == [True]
+
+
+async def test_an_answer_to_no_farewell_is_nothing():
+    server = Server()
+    server.connection.data_received(GREETING + raw(frames.PING, frames.ACK, 0, frames.FAREWELL))
+    server.connection.data_received(REQUEST)
+    assert len(server.calls) == 1
+
+
+async def test_a_connection_that_comes_too_late_is_sent_on_at_once():
+    server = Server(connected=False)
+    server.connection.leave()
+    server.connection.connection_made(server.wire)
+    await asyncio.sleep(0)
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    assert goaways(client.receive_data(bytes(server.wire.sent))) == [0]
+    await asyncio.sleep(0)
+    assert server.wire.closed

@@ -166,7 +166,8 @@ async def start_engine(
 
 
 async def drain(settings: Settings, engine: Engine, rpc: RpcServer) -> None:
-    """Take nothing new, finish what was taken in, and close the door."""
+    """Send the callers elsewhere, take nothing new, finish what was taken in, and end."""
     log.info("draining")
+    await rpc.send_away()
     await engine.drain(settings.drain_seconds)
     await rpc.stop(grace=LAST_ANSWERS)

@@ -66,10 +66,8 @@ async def serve_behind(
             await stop.wait()
             parent.draining()
             life.drains()
-            # The server as a whole goes on if this process alone was told to end. Its callers go on
-            # with the others; that they should look elsewhere, as NOT_SERVING says, would be wrong.
-            if not all_stop.is_set():
-                rpc.leave()
+            # The server as a whole goes on if this process alone was told to end: its callers go on
+            # with the others, and health does not say NOT_SERVING.
             await drain(settings, engine, rpc)
             farewell.cancel()
     finally:

@@ -94,7 +94,9 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
         explainer.listening(settings.host, port)
         announce(f"{settings.host}:{port}", f"http://{settings.host}:{http.port}")
         await stop.wait()
-        # The door stays open: who comes now hears from a process that it is shutting down.
+        # Who comes now should go to another replica, and does so if it is refused.
+        door.shut()
+        release(listeners)
         await supervisor.drain(settings.drain_seconds + MARGIN)
     finally:
         watch.stop()

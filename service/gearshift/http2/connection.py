@@ -21,6 +21,8 @@ from gearshift.http2.stream import Receiver, Stream
 
 Meaning = TypeVar("Meaning")
 
+GOING = "shutting down"
+
 
 class Connection(FrameReader, Generic[Meaning]):
     """The protocol of one connection. `interpret` reads a request's header fields, `accept`
@@ -59,6 +61,7 @@ class Connection(FrameReader, Generic[Meaning]):
         self._block: tuple[int, int, bytearray] | None = None
         """Stream, flags and bytes of a header block that goes on in the next frame."""
         self._leaving = False
+        self._heard: Callable[[], None] | None = None
 
     # --- the transport's side ----------------------------------------------------------
 
@@ -79,11 +82,14 @@ class Connection(FrameReader, Generic[Meaning]):
             )
         )
         self._credit()
+        if self._leaving:  # that was decided before the connection was there
+            self._depart()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         for stream in list(self.streams.values()):
             self._cancel(stream)
+        self._told()
         self._gone(self)
 
     def pause_writing(self) -> None:
@@ -116,10 +122,13 @@ class Connection(FrameReader, Generic[Meaning]):
         elif kind == frames.PING:
             if not flags & frames.ACK:
                 self.send(frames.frame(frames.PING, frames.ACK, 0, payload))
+            elif payload == frames.FAREWELL and self._heard is not None:
+                self.leave()
         elif kind == frames.CONTINUATION:
             self._on_continuation(flags, number, payload)
         elif kind == frames.GOAWAY:
             self._leaving = True
+            self._told()
             self._close_if_done()
         # PRIORITY and frames that nobody knows are ignored (RFC 9113, sections 5.3.2 and 5.5).
 
@@ -283,12 +292,34 @@ class Connection(FrameReader, Generic[Meaning]):
         if self._leaving:
             self._close_if_done()
 
+    def bid_farewell(self, heard: Callable[[], None]) -> None:
+        """Let the peer go elsewhere without losing what it sends until it hears of it: that is
+        still taken. Then `leave`. `heard` is called once, then or when the connection is over
+        (RFC 9113, section 6.8)."""
+        if self._leaving:
+            heard()
+            return
+        self._heard = heard
+        self.send(frames.goaway(frames.LARGEST_STREAM, frames.NO_ERROR, GOING))
+        # Whoever answers this has read what was before it.
+        self.send(frames.frame(frames.PING, 0, 0, frames.FAREWELL))
+
     def leave(self) -> None:
         """Take nothing new; close when what is open has been answered."""
         if not self._leaving:
             self._leaving = True
-            self.send(frames.goaway(self._last_stream, frames.NO_ERROR, "shutting down"))
-            self._close_if_done()
+            self._told()
+            if self._transport is not None:
+                self._depart()
+
+    def _depart(self) -> None:
+        self.send(frames.goaway(self._last_stream, frames.NO_ERROR, GOING))
+        self._close_if_done()
+
+    def _told(self) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            heard()
 
     def abort(self) -> None:
         """Close at once."""

@@ -35,6 +35,9 @@ DEFAULT_FRAME = 16_384
 LARGEST_WINDOW = 2**31 - 1
 LARGEST_STREAM = 2**31 - 1
 
+FAREWELL = b"farewell"
+"""What the PING carries whose answer says that a GOAWAY has been read."""
+
 _WORD = struct.Struct(">L")
 _SETTING = struct.Struct(">HL")
 

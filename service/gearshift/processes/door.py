@@ -81,6 +81,7 @@ class Door:
         if self._timer is not None:
             self._timer.cancel()
         self._watch(False)
+        self._listeners = ()
         if self._held is not None:
             self._held.close()
             self._held = None

@@ -43,6 +43,9 @@ UNFINISHED = 60.0
 """Seconds. So often it is looked who has begun something and not gone on: a connection that has
 said nothing in that time is closed, a request that is not complete after UNFINISHED is ended."""
 
+HEARD_WITHIN = 1.0
+"""Seconds that callers get to hear that they should go elsewhere: a round trip, and a busy loop."""
+
 BACKLOG = 4_096
 """Connections that may wait to be taken; a fleet may come back all at once."""
 
@@ -77,24 +80,38 @@ class RpcServer:
     async def adopt(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
         """Serve a connection that somebody else has accepted; `gone` is called when it is over.
         OSError if it is over already, and then `gone` is not called."""
-        _, connection = await asyncio.get_running_loop().connect_accepted_socket(
+        await asyncio.get_running_loop().connect_accepted_socket(
             lambda: self._connect(gone), accepted
         )
-        if self._elsewhere:
-            connection.leave()
 
     async def not_serving(self) -> None:
-        """Tell health checks that this server takes nothing new; it stays live. Nobody else
-        does either: from now on callers are not sent away but told."""
-        self._elsewhere = False
+        """Tell health checks that this server takes nothing new; it stays live."""
         for service in self._services:
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
-    def leave(self) -> None:
-        """Let every caller go on over a new connection, to a process that serves; what is open
-        here is still answered."""
+    async def send_away(self) -> None:
+        """Let every caller go on over a new connection, to a server that takes requests: this one
+        refuses connections from now on. What callers send until they have heard of it must still
+        be taken; returns when all have heard, or HEARD_WITHIN is over. What is open is answered."""
         self._elsewhere = True
-        for connection in list(self._connections):
+        if self._listener is not None:
+            # A caller who came back here would be refused until the end, and not look elsewhere.
+            self._listener.close()
+        unheard = set(self._connections)
+        all_heard = asyncio.Event()
+
+        def heard(connection: Connection[Call]) -> None:
+            unheard.discard(connection)
+            if not unheard:
+                all_heard.set()
+
+        for connection in list(unheard):
+            connection.bid_farewell(partial(heard, connection))
+        if unheard:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARD_WITHIN):
+                    await all_heard.wait()
+        for connection in list(unheard):
             connection.leave()
 
     async def stop(self, grace: float) -> None:
@@ -137,6 +154,8 @@ class RpcServer:
         connection = Connection(read_call, partial(self._accept, Shapes()), over)
         self._connections.add(connection)
         self._empty.clear()
+        if self._elsewhere:  # it was accepted before that
+            connection.leave()
         return connection
 
     def _gone(self, connection: Connection[Call]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from typing import Any
 
@@ -15,6 +16,9 @@ from gearshift.errors import ExecutorFailed, Overloaded, RequestError, ending_of
 from gearshift.rpc.wire import Metadata
 
 log = structlog.get_logger(__name__)
+
+PUSHBACK = "grpc-retry-pushback-ms"
+"""What retries by service config wait for instead of their own backoff (gRPC proposal A6)."""
 
 
 def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
@@ -33,11 +37,14 @@ def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
 
 
 def ending(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
-    """Status, text and trailing metadata. Overloaded carries google.rpc.RetryInfo."""
+    """Status, text and trailing metadata. Overloaded says twice when to retry: in
+    google.rpc.RetryInfo for programs, in PUSHBACK for gRPC's own retries."""
     code, message = code_and_message(error)
     trailing: Metadata = ()
     if isinstance(error, Overloaded):
-        trailing = rpc_status.to_status(_retry_status(code, message, error)).trailing_metadata
+        details = rpc_status.to_status(_retry_status(code, message, error)).trailing_metadata
+        # Rounded up: a millisecond too early is refused again.
+        trailing = (*details, (PUSHBACK, str(math.ceil(error.retry_after * 1e3))))
     return code, message, trailing
 
 
