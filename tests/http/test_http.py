@@ -28,10 +28,12 @@ class State:
     ready: bool = False
     broken: bool = False
     boards: int = 0
+    accepts: list[str] = field(default_factory=list)
     asked: list[dict[str, str]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
 
-    def exposition(self) -> tuple[bytes, str]:
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        self.accepts.append(accept)
         self.threads.add(threading.get_ident())
         if self.broken:
             raise RuntimeError("secret cause")

@@ -11,9 +11,12 @@ import structlog
 from gearshift.core.catalog import Model, Variant
 from gearshift.engine.flight import Flight
 from gearshift.errors import ExecutorFailed, RequestError
-from gearshift.ports import Tensors
+from gearshift.ports import Tensors, TraceIds
 
 log = structlog.get_logger(__name__)
+
+MOST_NAMED = 16
+"""Requests that one log line names."""
 
 
 def assemble(model: Model, batch: Sequence[Flight]) -> Tensors:
@@ -37,9 +40,24 @@ def check_outputs(model: Model, outputs: Tensors, rows: int) -> None:
             )
 
 
-def failed(model: Model, variant: Variant, cause: Exception) -> RequestError:
+def named(request_ids: Sequence[bytes], trace: TraceIds | None = None) -> dict[str, object]:
+    """How the log names the requests that a line concerns, and the span that it happened in."""
+    told: dict[str, object] = {
+        "request_ids": [each.decode(errors="replace") for each in request_ids[:MOST_NAMED]],
+        "requests": len(request_ids),
+    }
+    return told if trace is None else told | trace._asdict()
+
+
+def failed(
+    model: Model,
+    variant: Variant,
+    cause: Exception,
+    request_ids: Sequence[bytes],
+    trace: TraceIds | None = None,
+) -> RequestError:
     """What the members of a batch hear that broke, whatever broke. A cause that is not made for
-    callers is logged once; they see the reference and nothing internal."""
+    callers is logged once; they see the reference and nothing internal. `trace` is the batch's."""
     if isinstance(cause, RequestError):
         return cause
     reference = uuid.uuid4().hex[:12]
@@ -48,6 +66,7 @@ def failed(model: Model, variant: Variant, cause: Exception) -> RequestError:
         model=model.name,
         variant=variant.name,
         reference=reference,
+        **named(request_ids, trace),
         exc_info=cause,
     )
     return ExecutorFailed(f"internal error, reference {reference}", reference)

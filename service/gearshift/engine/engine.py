@@ -23,13 +23,14 @@ from gearshift.core.explain import Explanation
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
-from gearshift.engine.batch import assemble, check_outputs, failed
+from gearshift.engine.batch import assemble, check_outputs, failed, named
 from gearshift.engine.cascade import unsure_rows
 from gearshift.engine.explaining import explained
 from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run
 from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
 from gearshift.engine.shadows import Shadows
+from gearshift.engine.traced import TracedBatches
 from gearshift.errors import Cancelled, NotReady, RequestError
 from gearshift.ports import (
     EXPRESS,
@@ -41,6 +42,8 @@ from gearshift.ports import (
     Telemetry,
     Tensors,
     Timer,
+    Trace,
+    Tracing,
     Worker,
 )
 
@@ -62,12 +65,14 @@ class Engine:
         telemetry: Telemetry,
         journal: Journal | None = None,
         shadow_share: float = 0.0,
+        tracing: Tracing | None = None,
     ) -> None:
         """`shadow_share` of the requests that a lesser variant answers are run again on the best
-        one, in spare time, for the journal."""
+        one, in spare time, for the journal. `tracing` is told of batches with traced requests."""
         self.catalog = catalog
         self.clock = clock
         self.telemetry = telemetry
+        self.traced = TracedBatches(tracing)
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
@@ -99,7 +104,7 @@ class Engine:
             async with asyncio.timeout(within):
                 await self._settling.empty()
         except TimeoutError:
-            log.warning("drain ran out of time", unanswered=len(self._settling))
+            log.warning("drain ran out of time", **named([f.request_id for f in self._settling]))
         for flight in self._settling:
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
             self._settling.fail(flight, NotReady("the server is shutting down"))
@@ -118,13 +123,14 @@ class Engine:
         arrival: float,
         reply: Reply,
         request_id: bytes = b"",
+        trace: Trace | None = None,
     ) -> Flight:
         """Take one request in: `reply` is called once, with its answer or the RequestError that
         it ends with, unless it is abandoned before. Raises, and counts, what is refused.
 
         `inputs` are checked against the model's signature already; `arrival` is on the
         engine's clock. `reply` must not raise: a whole batch waits behind it. `request_id` is
-        that of the answer.
+        that of the answer; `trace` is told how the request fares.
         """
         ticket: Ticket | None = None
         try:
@@ -136,10 +142,12 @@ class Engine:
             if isinstance(verdict, Refused):
                 raise verdict.error
         except RequestError as error:
-            self.refused(error, arrival, request.model, ticket)
+            self.refused(error, arrival, request.model, ticket, trace)
             raise
-        flight = Flight(ticket, model, inputs, reply, request_id)
+        flight = Flight(ticket, model, inputs, reply, request_id, trace=trace)
         self._settling.add(flight)
+        if trace is not None:
+            trace.admitted(ticket, self.clock.now())
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._planning.arrived(arrival)
         self._plan_decide()
@@ -153,10 +161,15 @@ class Engine:
             self._settling.fail(flight, Cancelled("the caller left"))
 
     def refused(
-        self, error: RequestError, arrival: float, model: str = "", ticket: Ticket | None = None
+        self,
+        error: RequestError,
+        arrival: float,
+        model: str = "",
+        ticket: Ticket | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """Count a request that never joined the queue; `model` may be any text of a caller."""
-        self._settling.refused(self.catalog, error, arrival, model, ticket)
+        self._settling.refused(self.catalog, error, arrival, model, ticket, trace)
 
     def revise(
         self, model: str, accuracies: Mapping[str, float], standings: Mapping[str, Standing]
@@ -180,6 +193,8 @@ class Engine:
         flight.first = First(answer, unsure)
         flight.inputs = {name: array[unsure] for name, array in flight.inputs.items()}
         flight.dispatched_at = None
+        if flight.trace is not None:
+            flight.trace.went_on(ticket, now)
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._plan_decide()
         return True
@@ -234,6 +249,7 @@ class Engine:
             member.dispatched_at = now
         for name, leaving in Counter([m.ticket.service_class for m in members]).items():
             self.telemetry.dequeued(dispatch.model.name, name, leaving)
+        self.traced.dispatched(dispatch, self._workers[dispatch.worker], members, now)
         return members
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
@@ -268,7 +284,7 @@ class Engine:
                 )
                 outcome = self._ran(dispatch, outputs, rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
-            outcome = failed(dispatch.model, variant, error)
+            outcome = self._failed(dispatch, batch, error)
         finished = self.clock.now()
         guard.cancel()
         # The worker first: it must not idle while answers are taken apart.
@@ -279,6 +295,8 @@ class Engine:
             asyncio.get_running_loop().call_soon(
                 self._end, dispatch, batch, outcome, inputs, (begun, assembled, finished)
             )
+        else:
+            self.traced.empty(dispatch)
 
     def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
         """Run one batch on the spot and settle its members; who has left in this very turn keeps
@@ -295,7 +313,7 @@ class Engine:
             )
             outcome = self._ran(dispatch, outputs, dispatch.rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
-            outcome = failed(dispatch.model, variant, error)
+            outcome = self._failed(dispatch, batch, error)
         finished = self.clock.now()
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         # In a later turn: what has come in meanwhile takes part in it.
@@ -310,6 +328,10 @@ class Engine:
             run.unsure = unsure_rows(dispatch.model, dispatch.profile.cascade, run)
         return run
 
+    def _failed(self, dispatch: Dispatch, batch: list[Flight], error: Exception) -> RequestError:
+        variant, ids = dispatch.profile.runs.variant, [member.request_id for member in batch]
+        return failed(dispatch.model, variant, error, ids, self.traced.ids(dispatch))
+
     async def _run_spare(self, dispatch: Dispatch) -> None:
         """Run what nobody waits for."""
         begun = self.clock.now()
@@ -323,7 +345,7 @@ class Engine:
                 outputs = await executor.run(worker, model.name, variant.name, shadow.inputs)
             check_outputs(model, outputs, dispatch.rows)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; it stands in the log
-            failed(model, variant, error)
+            failed(model, variant, error, [shadow.request_id])
         else:
             self._shadows.ran(shadow, model, variant, outputs)
         finished = self.clock.now()
@@ -345,6 +367,8 @@ class Engine:
         # Before they are settled: who goes on in a cascade has another ticket then.
         rows = sum(member.ticket.rows for member in batch)
         queue = sum(begun - member.ticket.arrival for member in batch)
+        problem = outcome if isinstance(outcome, RequestError) else None
+        trace = self.traced.ended(dispatch, times, problem)
         if isinstance(outcome, RequestError):
             for member in batch:
                 self._settling.fail(member, outcome, variant)
@@ -364,7 +388,8 @@ class Engine:
                 input=assembled - begun,
                 compute=finished - assembled,
                 output=self.clock.now() - finished,
-                failed=isinstance(outcome, RequestError),
+                failed=problem is not None,
+                trace=trace,
             )
         )
 

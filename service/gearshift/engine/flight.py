@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gearshift.core.catalog import Cascade, Late, Model, Variant
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
-from gearshift.ports import Array, Clock, Tensors, Timer
+from gearshift.ports import Array, Clock, Tensors, Timer, Trace
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +76,8 @@ class First:
 @dataclass(slots=True, eq=False)
 class Flight:
     """One admitted request: its ticket, its tensors, and whom to tell how it ended. `first` is
-    set once it has gone on; ticket and tensors are then those of the rows that did."""
+    set once it has gone on; ticket and tensors are then those of the rows that did. `trace` is
+    told of each step, if the request is traced."""
 
     ticket: Ticket
     model: Model
@@ -85,6 +86,7 @@ class Flight:
     request_id: bytes = b""
     dispatched_at: float | None = None
     first: First | None = None
+    trace: Trace | None = None
 
     @property
     def own(self) -> Ticket:
