@@ -10,13 +10,11 @@ import structlog
 
 from gearshift.core.catalog import Model, Variant
 from gearshift.engine.flight import Flight
+from gearshift.engine.log_keys import of_requests
 from gearshift.errors import ExecutorFailed, RequestError
 from gearshift.ports import Tensors, TraceIds
 
 log = structlog.get_logger(__name__)
-
-MOST_NAMED = 16
-"""Requests that one log line names."""
 
 
 def assemble(model: Model, batch: Sequence[Flight]) -> Tensors:
@@ -40,15 +38,6 @@ def check_outputs(model: Model, outputs: Tensors, rows: int) -> None:
             )
 
 
-def named(request_ids: Sequence[bytes], trace: TraceIds | None = None) -> dict[str, object]:
-    """How the log names the requests that a line concerns, and the span that it happened in."""
-    told: dict[str, object] = {
-        "request_ids": [each.decode(errors="replace") for each in request_ids[:MOST_NAMED]],
-        "requests": len(request_ids),
-    }
-    return told if trace is None else told | trace._asdict()
-
-
 def failed(
     model: Model,
     variant: Variant,
@@ -66,7 +55,7 @@ def failed(
         model=model.name,
         variant=variant.name,
         reference=reference,
-        **named(request_ids, trace),
+        **of_requests(request_ids, trace),
         exc_info=cause,
     )
     return ExecutorFailed(f"internal error, reference {reference}", reference)

@@ -23,10 +23,11 @@ from gearshift.core.explain import Explanation
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
-from gearshift.engine.batch import assemble, check_outputs, failed, named
+from gearshift.engine.batch import assemble, check_outputs, failed
 from gearshift.engine.cascade import unsure_rows
 from gearshift.engine.explaining import explained
 from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run
+from gearshift.engine.log_keys import of_requests
 from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
 from gearshift.engine.shadows import Shadows
@@ -104,7 +105,8 @@ class Engine:
             async with asyncio.timeout(within):
                 await self._settling.empty()
         except TimeoutError:
-            log.warning("drain ran out of time", **named([f.request_id for f in self._settling]))
+            ids = [flight.request_id for flight in self._settling]
+            log.warning("drain ran out of time", **of_requests(ids))
         for flight in self._settling:
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
             self._settling.fail(flight, NotReady("the server is shutting down"))

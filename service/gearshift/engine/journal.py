@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from gearshift.engine.batch import named
+from gearshift.engine.log_keys import of_requests
 from gearshift.ports import Batch, Journal
 
 log = structlog.get_logger(__name__)
@@ -42,6 +42,6 @@ class Journals:
                 listener=type(listener).__name__,
                 model=batch.model.name,
                 variant=batch.variant.name,
-                **named([row.request_id for row in batch.requests]),
+                **of_requests([row.request_id for row in batch.requests]),
                 exc_info=error,
             )

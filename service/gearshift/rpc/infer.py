@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.request import LONGEST_BUDGET, Request
-from gearshift.engine import Answer, Engine, Flight, Reply
+from gearshift.engine import Answer, Engine, Flight, Reply, of_request
 from gearshift.errors import InvalidInput, RequestError, ending_of
 from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec
@@ -136,7 +136,7 @@ class Inferences:
     def _told(self, error: Exception, named: bytes, trace: Trace | None) -> RequestError:
         """What the caller hears of it. What is no RequestError the engine has not counted, and
         the trace has not heard of."""
-        known = expected(error, **concerning(named, trace))
+        known = expected(error, **of_request(named, None if trace is None else trace.ids))
         if trace is not None and known is not error:
             trace.failed(known, ending_of(known), self._engine.clock.now())
         return known
@@ -159,12 +159,6 @@ class Inferences:
         return None if flight is None else partial(self._engine.abandon, flight)
 
 
-def concerning(named: bytes, trace: Trace | None) -> Mapping[str, object]:
-    """How the log names one request, by the id of its answer, and the span that it is."""
-    told: dict[str, object] = {"request_id": named.decode(errors="replace")}
-    return told if trace is None else told | trace.ids._asdict()
-
-
 def _reply(
     asker: Asker,
     writer: AnswerWriter,
@@ -182,7 +176,8 @@ def _reply(
             try:
                 written = writer.write(named, wanted, ending, places)
             except Exception as error:  # noqa: BLE001 - as above
-                problem = expected(error, **concerning(named, trace))
+                ids = None if trace is None else trace.ids
+                problem = expected(error, **of_request(named, ids))
             else:
                 asker.answered(written)
                 return None
