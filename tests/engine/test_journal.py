@@ -7,10 +7,11 @@ import pytest
 
 from builders import make_model
 from gearshift.engine.journal import Journals
-from gearshift.ports import Batch
+from gearshift.ports import Batch, Row
 
 MODEL = make_model()
-BATCH = Batch(MODEL, MODEL.variants[0], "", {"x": np.zeros((1, 3))}, {}, [])
+ROWS = [Row(b"r%d" % number, "default", number, 1) for number in range(20)]
+BATCH = Batch(MODEL, MODEL.variants[0], "", {"x": np.zeros((1, 3))}, {}, ROWS)
 
 
 class Listener:
@@ -44,6 +45,8 @@ def test_who_fails_keeps_nobody_from_hearing_and_is_told_once(place, capsys):
     told = capsys.readouterr().out
     assert told.count("a listener to answers failed") == 1
     assert "no more room" in told
+    assert "requests=20" in told
+    assert "'r15']" in told
 
 
 def test_without_listeners_nothing_happens():

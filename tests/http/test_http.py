@@ -28,10 +28,12 @@ class State:
     ready: bool = False
     broken: bool = False
     boards: int = 0
+    accepts: list[str] = field(default_factory=list)
     asked: list[dict[str, str]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
 
-    def exposition(self) -> tuple[bytes, str]:
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        self.accepts.append(accept)
         self.threads.add(threading.get_ident())
         if self.broken:
             raise RuntimeError("secret cause")
@@ -78,10 +80,12 @@ class Reply:
     headers: http.client.HTTPMessage
 
 
-def ask(server: HttpServer, path: str, method: str = "GET") -> Reply:
+def ask(
+    server: HttpServer, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> Reply:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=dict(headers or {}))
         response = connection.getresponse()
         return Reply(response.status, response.read().decode(), response.headers)
     finally:
@@ -93,6 +97,13 @@ def test_metrics_are_what_the_exposition_gives(server: HttpServer) -> None:
     assert (reply.status, reply.body) == (200, "up 1\n")
     assert reply.headers["Content-Type"] == CONTENT_TYPE
     assert ask(server, "/metrics/triton").body == "nv 1\n"
+
+
+def test_metrics_come_in_the_format_that_is_asked_for(server: HttpServer, state: State) -> None:
+    reply = ask(server, "/metrics", headers={"Accept": "application/openmetrics-text"})
+    assert reply.headers["Vary"] == "Accept"
+    ask(server, "/metrics")
+    assert state.accepts == ["application/openmetrics-text", ""]
 
 
 def test_metrics_are_rendered_on_another_thread(server: HttpServer, state: State) -> None:

@@ -21,6 +21,7 @@ from gearshift.processes.messages import (
     ASK,
     ASK_FRONTIER,
     BESIDE,
+    EXEMPLARS,
     FRONTIER,
     METRICS,
     STATISTICS,
@@ -71,6 +72,9 @@ def test_pages_are_answered_and_before_there_are_any_with_nothing(
     assert ask(member, METRICS) == b"m" * 1_000_000
     assert ask(member, TRITON) == b"t"
     assert ask(member, BESIDE) == b"b"
+    assert ask(member, EXEMPLARS) == b""
+    parent.show_exemplars(lambda: b"e")
+    assert ask(member, EXEMPLARS) == b"e"
 
 
 def test_a_late_answer_is_not_taken_for_the_next_one(both: tuple[Member, Parent]) -> None:

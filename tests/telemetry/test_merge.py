@@ -21,12 +21,13 @@ from gearshift.drift.watch import Drift
 from gearshift.feedback import Book, FeedbackCollector, Readings
 from gearshift.ports import Answered, Ran, Served
 from gearshift.telemetry import Life, PrometheusTelemetry
-from gearshift.telemetry.merge import GREATEST, SUMMED, Fleet, Past, merged, page_of
+from gearshift.telemetry.merge import GREATEST, SUMMED, Fleet, Past, merged
+from gearshift.telemetry.page import exposed
 from prometheus_judge import judged
 
 
 def merge(living: list[bytes], past: Past, fleet: Fleet | None = None) -> bytes:
-    return page_of(merged(living, past, fleet))
+    return exposed(merged(living, past, fleet))[0]
 
 
 Series = tuple[str, tuple[tuple[str, str], ...]]

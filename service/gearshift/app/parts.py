@@ -18,7 +18,7 @@ from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.onnx import OnnxExecutor
-from gearshift.ports import EXPRESS, SHORT, Executor, Worker
+from gearshift.ports import EXPRESS, SHORT, Executor, Tracing, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
 from gearshift.repository import load
 from gearshift.rpc import RpcServer
@@ -127,6 +127,7 @@ async def start_engine(
     telemetry: PrometheusTelemetry,
     on_progress: Progress,
     learned: Learning,
+    tracing: Tracing | None = None,
     first_worker: int = 0,
 ) -> Engine:
     """Everything loaded, measured and warm, and the engine that runs it."""
@@ -155,6 +156,7 @@ async def start_engine(
         telemetry,
         learned.journal,
         learned.shadow_share,
+        tracing,
     )
     engine.start()
     learned.correct(engine)

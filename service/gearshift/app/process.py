@@ -10,10 +10,11 @@ from collections.abc import Callable
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
+from gearshift.app.tracing import sending_traces
 from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
 from gearshift.rpc import RpcServer, make_server, statistics
-from gearshift.telemetry import Life, PrometheusTelemetry
+from gearshift.telemetry import Life, PrometheusTelemetry, packed
 
 ANSWER_WITHIN = 2.0
 """Seconds until the loop must have made its statistics; the parent waits a little longer."""
@@ -40,10 +41,22 @@ async def serve_behind(
         lambda: json.dumps(telemetry.beside()).encode(),
     )
     try:
-        async with learning(settings, catalog, telemetry, among_others=True) as learned:
+        async with (
+            learning(settings, catalog, telemetry, among_others=True) as learned,
+            sending_traces(settings, orders.index) as tracing,
+        ):
             engine = await start_engine(
-                settings, catalog, executors, telemetry, get_on, learned, orders.first_worker
+                settings,
+                catalog,
+                executors,
+                telemetry,
+                get_on,
+                learned,
+                tracing,
+                orders.first_worker,
             )
+            if tracing is not None:
+                parent.show_exemplars(lambda: packed(telemetry.exemplars()))
             parent.show_statistics(lambda: _on(loop, lambda: statistics.of_process(engine)))
             # A region is registered with one process, and the next request may reach another.
             rpc = await make_server(

@@ -9,6 +9,7 @@ from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
+from gearshift.app.tracing import check_tracing, sending_traces
 from gearshift.http import HttpServer, create_app
 from gearshift.processes import bound, release
 from gearshift.rpc import Explainer
@@ -24,6 +25,7 @@ async def serve(
 
     `announce` gets the gRPC and the HTTP address once every variant has answered.
     """
+    check_tracing(settings)
     # A taken port is told at once: the real one opens only after loading and warm-up.
     release(bound(settings.host, settings.grpc_port))
     executors = make_executors(settings)
@@ -49,9 +51,12 @@ async def serve(
     http.start()
     try:
         watch.start()
-        async with learning(settings, catalog, telemetry) as learned:
+        async with (
+            learning(settings, catalog, telemetry) as learned,
+            sending_traces(settings) as tracing,
+        ):
             engine = await start_engine(
-                settings, catalog, executors, telemetry, on_progress, learned
+                settings, catalog, executors, telemetry, on_progress, learned, tracing
             )
             # Before anybody is told: whoever starts this may stop it as soon as it says that.
             stop = stop_on_signal()

@@ -110,6 +110,18 @@ class Settings(BaseSettings):
     feedback_days: float = Field(
         30.0, gt=0, le=3_650, description="Days that answers and labels are kept."
     )
+    otel_endpoint: str = Field(
+        "",
+        description="Where traces are sent by OTLP over gRPC, as in http://localhost:4317; empty is"
+        " what OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT says, if either.",
+    )
+    trace_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the requests that are traced where the caller's trace does not"
+        " decide it; OTEL_TRACES_SAMPLER overrules it.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client.core import Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from gearshift import telemetry
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
+from gearshift.app.tracing import check_tracing
 from gearshift.core.frontier import packed
 from gearshift.http import HttpServer, create_app
 from gearshift.processes import (
@@ -25,7 +25,7 @@ from gearshift.processes import (
     release,
     usable_cores,
 )
-from gearshift.processes.messages import BESIDE, METRICS, STATISTICS, TRITON
+from gearshift.processes.messages import BESIDE, EXEMPLARS, METRICS, STATISTICS, TRITON
 from gearshift.rpc import Explainer, statistics
 
 MARGIN = 10.0
@@ -39,6 +39,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     divided, or a process does not get ready. `announce` gets the gRPC and the HTTP address once
     all processes serve.
     """
+    check_tracing(settings)
     shares = divide(usable_cores(), settings.workers, settings.processes)
     orders = [
         Orders(
@@ -129,5 +130,9 @@ class _Together:
                 told = telemetry.Fleet(fleet.serving, fleet.wanted, fleet.replaced)
             return telemetry.merged(living, self._past, told)
 
-    def exposition(self) -> tuple[bytes, str]:
-        return telemetry.page_of(self.families()), CONTENT_TYPE_PLAIN_0_0_4
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        families: Iterable[Metric] = self.families()
+        if telemetry.is_openmetrics(accept):
+            told, _ = self._pages.collect(EXEMPLARS)
+            families = telemetry.with_exemplars(families, telemetry.unpacked(told))
+        return telemetry.exposed(families, accept)

@@ -120,6 +120,20 @@ def serve(
     feedback_days: Annotated[
         float | None, typer.Option(help="Days that they are kept.  [default: 30]")
     ] = None,
+    otel_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Where traces are sent by OTLP over gRPC, as in http://localhost:4317."
+            "  [default: what OTEL_EXPORTER_OTLP_ENDPOINT says, if anything]"
+        ),
+    ] = None,
+    trace_ratio: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the requests that are traced where the caller's trace does not decide"
+            " it.  [default: 0.01]"
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.  [default: info]")
     ] = None,
@@ -155,6 +169,8 @@ def serve(
             feedback_url=feedback_url,
             feedback_rows=feedback_rows,
             feedback_days=feedback_days,
+            otel_endpoint=otel_endpoint,
+            trace_ratio=trace_ratio,
             log_level=log_level,
             log_format=log_format,
         )

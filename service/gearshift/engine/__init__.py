@@ -4,5 +4,16 @@ from gearshift.engine.clock import LoopClock
 from gearshift.engine.engine import Engine
 from gearshift.engine.flight import Answer, Flight, Reply, Run
 from gearshift.engine.journal import Journals
+from gearshift.engine.log_keys import of_request, of_requests
 
-__all__ = ["Answer", "Engine", "Flight", "Journals", "LoopClock", "Reply", "Run"]
+__all__ = [
+    "Answer",
+    "Engine",
+    "Flight",
+    "Journals",
+    "LoopClock",
+    "Reply",
+    "Run",
+    "of_request",
+    "of_requests",
+]

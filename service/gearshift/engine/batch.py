@@ -10,8 +10,9 @@ import structlog
 
 from gearshift.core.catalog import Model, Variant
 from gearshift.engine.flight import Flight
+from gearshift.engine.log_keys import of_requests
 from gearshift.errors import ExecutorFailed, RequestError
-from gearshift.ports import Tensors
+from gearshift.ports import Tensors, TraceIds
 
 log = structlog.get_logger(__name__)
 
@@ -37,9 +38,15 @@ def check_outputs(model: Model, outputs: Tensors, rows: int) -> None:
             )
 
 
-def failed(model: Model, variant: Variant, cause: Exception) -> RequestError:
+def failed(
+    model: Model,
+    variant: Variant,
+    cause: Exception,
+    request_ids: Sequence[bytes],
+    trace: TraceIds | None = None,
+) -> RequestError:
     """What the members of a batch hear that broke, whatever broke. A cause that is not made for
-    callers is logged once; they see the reference and nothing internal."""
+    callers is logged once; they see the reference and nothing internal. `trace` is the batch's."""
     if isinstance(cause, RequestError):
         return cause
     reference = uuid.uuid4().hex[:12]
@@ -48,6 +55,7 @@ def failed(model: Model, variant: Variant, cause: Exception) -> RequestError:
         model=model.name,
         variant=variant.name,
         reference=reference,
+        **of_requests(request_ids, trace),
         exc_info=cause,
     )
     return ExecutorFailed(f"internal error, reference {reference}", reference)

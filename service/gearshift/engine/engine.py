@@ -28,9 +28,11 @@ from gearshift.engine.batch import assemble, check_outputs, failed
 from gearshift.engine.cascade import unsure_rows
 from gearshift.engine.explaining import explained
 from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run
+from gearshift.engine.log_keys import of_requests
 from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
 from gearshift.engine.shadows import Shadows
+from gearshift.engine.traced import TracedBatches
 from gearshift.errors import Cancelled, NotReady, RequestError
 from gearshift.ports import (
     EXPRESS,
@@ -42,6 +44,8 @@ from gearshift.ports import (
     Telemetry,
     Tensors,
     Timer,
+    Trace,
+    Tracing,
     Worker,
 )
 
@@ -63,12 +67,14 @@ class Engine:
         telemetry: Telemetry,
         journal: Journal | None = None,
         shadow_share: float = 0.0,
+        tracing: Tracing | None = None,
     ) -> None:
         """`shadow_share` of the requests that a lesser variant answers are run again on the best
-        one, in spare time, for the journal."""
+        one, in spare time, for the journal. `tracing` is told of batches with traced requests."""
         self.catalog = catalog
         self.clock = clock
         self.telemetry = telemetry
+        self.traced = TracedBatches(tracing)
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
@@ -100,7 +106,8 @@ class Engine:
             async with asyncio.timeout(within):
                 await self._settling.empty()
         except TimeoutError:
-            log.warning("drain ran out of time", unanswered=len(self._settling))
+            ids = [flight.request_id for flight in self._settling]
+            log.warning("drain ran out of time", **of_requests(ids))
         for flight in self._settling:
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
             self._settling.fail(flight, NotReady("the server is shutting down"))
@@ -119,13 +126,14 @@ class Engine:
         arrival: float,
         reply: Reply,
         request_id: bytes = b"",
+        trace: Trace | None = None,
     ) -> Flight:
         """Take one request in: `reply` is called once, with its answer or the RequestError that
         it ends with, unless it is abandoned before. Raises, and counts, what is refused.
 
         `inputs` are checked against the model's signature already; `arrival` is on the
         engine's clock. `reply` must not raise: a whole batch waits behind it. `request_id` is
-        that of the answer.
+        that of the answer; `trace` is told how the request fares.
         """
         ticket: Ticket | None = None
         missed = 0.0
@@ -139,11 +147,13 @@ class Engine:
                 missed = verdict.wanted
                 raise verdict.error
         except RequestError as error:
-            self.refused(error, arrival, request.model, ticket, missed)
+            self.refused(error, arrival, request.model, ticket, missed, trace)
             raise
         assert verdict.wanted is not None
-        flight = Flight(ticket, model, inputs, reply, verdict.wanted, request_id)
+        flight = Flight(ticket, model, inputs, reply, verdict.wanted, request_id, trace=trace)
         self._settling.add(flight)
+        if trace is not None:
+            trace.admitted(ticket, self.clock.now())
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._planning.arrived(arrival)
         self._plan_decide()
@@ -163,10 +173,11 @@ class Engine:
         model: str = "",
         ticket: Ticket | None = None,
         wanted: float = 0.0,
+        trace: Trace | None = None,
     ) -> None:
         """Count a request that never joined the queue; `model` may be any text of a caller.
         `wanted`: worker seconds that it would have cost on an idle server."""
-        self._settling.refused(self.catalog, error, arrival, model, ticket, wanted)
+        self._settling.refused(self.catalog, error, arrival, model, ticket, wanted, trace)
 
     def revise(
         self, model: str, accuracies: Mapping[str, float], standings: Mapping[str, Standing]
@@ -190,6 +201,8 @@ class Engine:
         flight.first = First(answer, unsure)
         flight.inputs = {name: array[unsure] for name, array in flight.inputs.items()}
         flight.dispatched_at = None
+        if flight.trace is not None:
+            flight.trace.went_on(ticket, now)
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._plan_decide()
         return True
@@ -246,6 +259,7 @@ class Engine:
             member.dispatched_at = now
         for name, leaving in Counter([m.ticket.service_class for m in members]).items():
             self.telemetry.dequeued(dispatch.model.name, name, leaving)
+        self.traced.dispatched(dispatch, self._workers[dispatch.worker], members, now)
         return members
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
@@ -280,7 +294,7 @@ class Engine:
                 )
                 outcome = self._ran(dispatch, outputs, rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
-            outcome = failed(dispatch.model, variant, error)
+            outcome = self._failed(dispatch, batch, error)
         finished = self.clock.now()
         guard.cancel()
         # The worker first: it must not idle while answers are taken apart.
@@ -291,6 +305,8 @@ class Engine:
             asyncio.get_running_loop().call_soon(
                 self._end, dispatch, batch, outcome, inputs, (begun, assembled, finished), predicted
             )
+        else:
+            self.traced.empty(dispatch)
 
     def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
         """Run one batch on the spot and settle its members; who has left in this very turn keeps
@@ -307,7 +323,7 @@ class Engine:
             )
             outcome = self._ran(dispatch, outputs, dispatch.rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
-            outcome = failed(dispatch.model, variant, error)
+            outcome = self._failed(dispatch, batch, error)
         finished = self.clock.now()
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         # In a later turn: what has come in meanwhile takes part in it.
@@ -322,6 +338,10 @@ class Engine:
             run.unsure = unsure_rows(dispatch.model, dispatch.profile.cascade, run)
         return run
 
+    def _failed(self, dispatch: Dispatch, batch: list[Flight], error: Exception) -> RequestError:
+        variant, ids = dispatch.profile.runs.variant, [member.request_id for member in batch]
+        return failed(dispatch.model, variant, error, ids, self.traced.ids(dispatch))
+
     async def _run_spare(self, dispatch: Dispatch) -> None:
         """Run what nobody waits for."""
         begun = self.clock.now()
@@ -335,7 +355,7 @@ class Engine:
                 outputs = await executor.run(worker, model.name, variant.name, shadow.inputs)
             check_outputs(model, outputs, dispatch.rows)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; it stands in the log
-            failed(model, variant, error)
+            failed(model, variant, error, [shadow.request_id])
         else:
             self._shadows.ran(shadow, model, variant, outputs)
         finished = self.clock.now()
@@ -360,6 +380,8 @@ class Engine:
         queue = sum(begun - member.ticket.arrival for member in batch)
         # Who has gone on in a cascade was counted with the first run.
         wanted = worker_seconds([(m.wanted, m.ticket) for m in batch if m.first is None], rows)
+        problem = outcome if isinstance(outcome, RequestError) else None
+        trace = self.traced.ended(dispatch, times, problem)
         if isinstance(outcome, RequestError):
             for member in batch:
                 self._settling.fail(member, outcome, variant)
@@ -381,8 +403,9 @@ class Engine:
                 output=self.clock.now() - finished,
                 p50=predicted[0],
                 p99=predicted[1],
-                failed=isinstance(outcome, RequestError),
+                failed=problem is not None,
                 wanted=wanted,
+                trace=trace,
             )
         )
 

@@ -11,7 +11,7 @@ from gearshift.core.catalog import Cascade, Late, Model, Variant
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
 from gearshift.core.wanted import Wanted
-from gearshift.ports import Array, Clock, Tensors, Timer
+from gearshift.ports import Array, Clock, Tensors, Timer, Trace
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +78,8 @@ class First:
 class Flight:
     """One admitted request: its ticket, its tensors, and whom to tell how it ended. `first` is
     set once it has gone on; ticket and tensors are then those of the rows that did. `wanted` is the
-    gear that it would get on an idle server."""
+    gear that it would get on an idle server. `trace` is told of each step, if the request is
+    traced."""
 
     ticket: Ticket
     model: Model
@@ -88,6 +89,7 @@ class Flight:
     request_id: bytes = b""
     dispatched_at: float | None = None
     first: First | None = None
+    trace: Trace | None = None
 
     @property
     def own(self) -> Ticket:

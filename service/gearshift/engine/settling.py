@@ -32,6 +32,8 @@ from gearshift.ports import (
     Stage,
     Telemetry,
     Tensors,
+    Trace,
+    TraceIds,
 )
 
 GoOn = Callable[[Flight, Answer, Array], bool]
@@ -97,6 +99,7 @@ class Settling:
         served: list[Served] = []
         rows: list[Row] = []
         answered: list[Flight] = []
+        traced: list[tuple[Served, TraceIds]] = []
         row = 0
         for member in batch:
             ticket = member.ticket
@@ -116,11 +119,13 @@ class Settling:
             if given is None:
                 continue
             served.append(given)
+            if member.trace is not None:
+                traced.append((given, member.trace.ids))
             if self._journal is not None:
                 answered.append(member)
                 rows.append(Row(member.request_id, ticket.service_class, begin, ticket.rows))
         if served:
-            self._tell(dispatch.model, answer, served, inputs, rows)
+            self._tell(dispatch.model, answer, served, inputs, rows, traced)
         return answered
 
     def _give_alone(self, member: Flight, answer: Answer, inputs: Tensors) -> None:
@@ -129,7 +134,9 @@ class Settling:
         if served is not None:
             ticket, fallback = answer.ticket, answer.reason is Reason.FALLBACK
             row = Row(member.request_id, ticket.service_class, answer.row, ticket.rows, fallback)
-            self._tell(member.model, answer, [served], inputs, [row])
+            trace = member.trace
+            traced = [] if trace is None else [(served, trace.ids)]
+            self._tell(member.model, answer, [served], inputs, [row], traced)
 
     def _give(self, member: Flight, answer: Answer) -> Served | None:
         """Settle with an answer; None if it was too late for any, or could not be given."""
@@ -144,11 +151,27 @@ class Settling:
         if problem is not None:
             self._count(member, problem, ending_of(problem), run.variant)
             return None
+        if member.trace is not None:
+            self._traced(member.trace, answer, late, now)
         arrival, reason = ticket.arrival, answer.reason
         missed = 0.0
         if reason is Reason.LOAD or reason is Reason.FALLBACK:
             missed = _load_deficit(member, answer)
         return Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack, missed)
+
+    def _traced(self, trace: Trace, answer: Answer, late: bool, settled: float) -> None:
+        trace.answered(
+            variant=answer.run.variant.name,
+            accuracy=answer.accuracy,
+            reason=answer.reason,
+            cascade="" if answer.cascade is None else answer.cascade.name,
+            rows=answer.run.rows,
+            queue=answer.queue,
+            compute=answer.compute,
+            late=late,
+            settled=settled,
+            encoded=self._clock.now(),
+        )
 
     def _tell(
         self,
@@ -157,6 +180,7 @@ class Settling:
         served: Sequence[Served],
         inputs: Tensors,
         rows: Sequence[Row],
+        traced: Sequence[tuple[Served, TraceIds]],
     ) -> None:
         """Telemetry and the journal, of answers that were given like this one."""
         run, cascade = answer.run, answer.cascade
@@ -172,6 +196,7 @@ class Settling:
                 served,
                 name,
                 _stage(answer),
+                traced,
             )
         )
         if self._journal is not None:
@@ -216,11 +241,14 @@ class Settling:
         model: str,
         ticket: Ticket | None,
         wanted: float,
+        trace: Trace | None,
     ) -> None:
         """Count a request that never joined the queue; `model` may be any text of a caller."""
         known = catalog.models.get(model)
         pinned = known.pinned(ticket.variant) if known and ticket else None
-        ending = ending_of(error)
+        ending, now = ending_of(error), self._clock.now()
+        if trace is not None:
+            trace.failed(error, ending, now, ticket)
         self._telemetry.settled(
             Settled(
                 model=known.name if known else "",
@@ -229,9 +257,10 @@ class Settling:
                 version=pinned.version if pinned else 0,
                 outcome=ending.outcome,
                 status=ending.status,
-                duration=self._clock.now() - arrival,
+                duration=now - arrival,
                 message=str(error),
                 wanted=wanted,
+                trace=None if trace is None else trace.ids,
             )
         )
 
@@ -252,6 +281,9 @@ class Settling:
         ticket, now = flight.own, self._clock.now()
         if variant is None:
             variant = flight.model.pinned(ticket.variant)
+        trace = flight.trace
+        if trace is not None:
+            trace.failed(error, ending, now)
         self._telemetry.settled(
             Settled(
                 model=ticket.model,
@@ -264,6 +296,7 @@ class Settling:
                 slack=ticket.deadline - now if ticket.deadline < math.inf else None,
                 message=str(error) if isinstance(error, RequestError) else "internal error",
                 wanted=wanted,
+                trace=None if trace is None else trace.ids,
             )
         )
 

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.exc import DataError, IntegrityError
 
 from gearshift.core.catalog import Model, Variant
+from gearshift.engine import of_requests
 from gearshift.feedback.answers import Readings
 from gearshift.feedback.book import Book
 from gearshift.feedback.gears import gear
@@ -46,6 +47,14 @@ class _Held(NamedTuple):
     at: float
     shadow: bool
     nonce: int
+
+
+class _NotRecorded(Exception):
+    """These answers cannot be read; its cause says why."""
+
+    def __init__(self, request_ids: Sequence[bytes]) -> None:
+        super().__init__()
+        self.request_ids = request_ids
 
 
 class Recorder:
@@ -148,9 +157,12 @@ class Recorder:
         except BROKEN as error:
             self._retry.failed(error)
             self._book.failing["answers"] = True
-        except Exception:
+        except _NotRecorded as error:
             # A batch that cannot be read must not stop all others.
-            log.exception("some answers were not recorded")
+            keys = of_requests(error.request_ids)
+            log.error("some answers were not recorded", **keys, exc_info=error.__cause__)
+        except Exception:
+            log.exception("the tables of answers could not be kept within their bounds")
 
     def _write_some(self) -> None:
         taken: list[_Held] = []
@@ -166,9 +178,10 @@ class Recorder:
             raise
         except BROKEN:
             raise
-        except Exception:
+        except Exception as error:
             self._forget(taken)
-            raise
+            ids = [row.request_id for held in taken for row in held.requests]
+            raise _NotRecorded(ids) from error
         self._forget(taken)
 
     def _forget(self, taken: Sequence[_Held]) -> None:

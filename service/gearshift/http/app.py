@@ -21,6 +21,9 @@ from gearshift import __version__
 Exposition = Callable[[], tuple[bytes, str]]
 """Gives the body of a metrics page and its content type. Called on the HTTP thread."""
 
+Negotiated = Callable[[str], tuple[bytes, str]]
+"""The same, of the formats that an Accept header takes."""
+
 Board = Callable[[], bytes]
 """Gives everything that the page shows, as JSON. Called on any thread, one at a time."""
 
@@ -61,7 +64,7 @@ PATHS = (
 
 def create_app(
     *,
-    exposition: Exposition,
+    exposition: Negotiated,
     triton: Exposition,
     is_ready: Callable[[], bool],
     board: Board,
@@ -86,7 +89,7 @@ def create_app(
         "/frontier.json": _Shared(board).answer,
         "/explain": explained,
         "/metrics": _metrics(exposition),
-        "/metrics/triton": _metrics(triton),
+        "/metrics/triton": _metrics(lambda _: triton()),
         "/healthz": _healthz,
         "/readyz": readyz,
     }
@@ -139,11 +142,11 @@ def _file(body: bytes, media_type: str) -> _Endpoint:
     return file
 
 
-def _metrics(exposition: Exposition) -> _Endpoint:
-    async def metrics(_: Request) -> Response:
+def _metrics(exposition: Negotiated) -> _Endpoint:
+    async def metrics(request: Request) -> Response:
         # Rendered right here: this loop has nothing else to do, and serving has its own.
-        body, content_type = exposition()
-        return Response(body, headers={"Content-Type": content_type})
+        body, content_type = exposition(",".join(request.headers.getlist("accept")))
+        return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     return metrics
 

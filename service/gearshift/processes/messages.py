@@ -36,8 +36,10 @@ METRICS = b"m"
 TRITON = b"t"
 STATISTICS = b"i"
 BESIDE = b"b"
+EXEMPLARS = b"e"
 """Questions: finish and end; give the page of metrics; the one under Triton's names; what
-ModelStatistics says of this process alone; what stands beside the figures on the page."""
+ModelStatistics says of this process alone; what stands beside the figures on the page; the traced
+requests behind the latency histograms."""
 
 QUESTION = struct.Struct("!cI")
 """What is asked, and a number that the answer repeats."""

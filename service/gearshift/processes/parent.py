@@ -78,6 +78,10 @@ class Parent:
         """Answer with this one as well."""
         self._pages[messages.STATISTICS] = statistics
 
+    def show_exemplars(self, exemplars: Page) -> None:
+        """And with this one, where requests are traced."""
+        self._pages[messages.EXEMPLARS] = exemplars
+
     def on_stop(self, stop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         """Call `stop` on `loop` when the parent says so. Before this is set, a process that is
         told to stop ends at once: it has no requests yet."""

@@ -13,15 +13,15 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.request import LONGEST_BUDGET, Request
-from gearshift.engine import Answer, Engine, Flight, Reply
-from gearshift.errors import InvalidInput, RequestError
-from gearshift.ports import Tensors
+from gearshift.engine import Answer, Engine, Flight, Reply, of_request
+from gearshift.errors import InvalidInput, RequestError, ending_of
+from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec
 from gearshift.rpc.answers import AnswerWriter
 from gearshift.rpc.calls import UnaryCall
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import Place, SharedMemory
-from gearshift.rpc.status import ending
+from gearshift.rpc.status import ending, expected
 
 
 class Asker(Protocol):
@@ -37,6 +37,10 @@ class Asker(Protocol):
 NOWHERE: Mapping[str, Place] = {}
 """No output is wanted in shared memory."""
 
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+UNARY, STREAM = f"{SERVICE}/ModelInfer", f"{SERVICE}/ModelStreamInfer"
+"""The two methods, as traces name them."""
+
 
 class Inferences:
     """Takes requests for all models of one engine."""
@@ -44,13 +48,21 @@ class Inferences:
     def __init__(self, engine: Engine, memory: SharedMemory) -> None:
         self._engine = engine
         self._memory = memory
+        self.tracing = engine.traced.tracing
+        """Says which requests are traced, if any may be."""
         self._writers = {name: AnswerWriter(model) for name, model in engine.catalog.models.items()}
         # Unique among processes and restarts, and cheaper than a random one for each answer.
         self._prefix = uuid.uuid4().hex.encode()
         self._numbers = count(1)
 
     def begin(
-        self, message: bytes, arrival: float, remaining: float, shapes: Shapes, asker: Asker
+        self,
+        message: bytes,
+        arrival: float,
+        remaining: float,
+        shapes: Shapes,
+        asker: Asker,
+        trace: Trace | None = None,
     ) -> Flight | None:
         """Take one request in, whose caller waits for `remaining` seconds from `arrival` on;
         `shapes` are those of its connection.
@@ -61,15 +73,21 @@ class Inferences:
             remaining = math.inf
         known = shapes.read(message, remaining)
         if known is None:
-            return self._parse(message, arrival, remaining, shapes, asker)
+            return self._parse(message, arrival, remaining, shapes, asker, trace)
         model, request, wanted, request_id, inputs = known
         writer = self._writers[model.name]
         named = request_id or self._new_id()
-        reply = _reply(asker, writer, request_id, named, wanted, NOWHERE)
-        return self._submit(request, inputs, arrival, reply, named)
+        reply = _reply(asker, writer, request_id, named, wanted, NOWHERE, trace)
+        return self._submit(request, inputs, arrival, reply, named, trace)
 
     def _parse(
-        self, message: bytes, arrival: float, remaining: float, shapes: Shapes, asker: Asker
+        self,
+        message: bytes,
+        arrival: float,
+        remaining: float,
+        shapes: Shapes,
+        asker: Asker,
+        trace: Trace | None,
     ) -> Flight | None:
         """The same for a request of which nothing is known."""
         engine = self._engine
@@ -77,33 +95,51 @@ class Inferences:
             parsed = pb.ModelInferRequest.FromString(message)
         except DecodeError:
             error = InvalidInput("the message is not a ModelInferRequest")
-            engine.refused(error, arrival)
+            engine.refused(error, arrival, trace=trace)
             asker.failed(error, "")
             return None
         try:
             model = engine.catalog.model(parsed.model_name)
             request, inputs, places = codec.decode(parsed, model, remaining, self._memory)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+            if trace is not None:
+                trace.decoded(parsed.id.encode(), engine.clock.now())
             if isinstance(error, RequestError):
-                engine.refused(error, arrival, parsed.model_name)
-            asker.failed(error, parsed.id)
+                engine.refused(error, arrival, parsed.model_name, trace=trace)
+            asker.failed(self._told(error, parsed.id.encode(), trace), parsed.id)
             return None
         shapes.learn(message, parsed, model, request, inputs)
         wanted = tuple(output.name for output in parsed.outputs)
         writer = self._writers[model.name]
         request_id = parsed.id.encode()
         named = request_id or self._new_id()
-        reply = _reply(asker, writer, request_id, named, wanted, places)
-        return self._submit(request, inputs, arrival, reply, named)
+        reply = _reply(asker, writer, request_id, named, wanted, places, trace)
+        return self._submit(request, inputs, arrival, reply, named, trace)
 
     def _submit(
-        self, request: Request, inputs: Tensors, arrival: float, reply: Reply, named: bytes
+        self,
+        request: Request,
+        inputs: Tensors,
+        arrival: float,
+        reply: Reply,
+        named: bytes,
+        trace: Trace | None,
     ) -> Flight | None:
+        if trace is not None:
+            trace.decoded(named, self._engine.clock.now())
         try:
-            return self._engine.submit(request, inputs, arrival, reply, named)
+            return self._engine.submit(request, inputs, arrival, reply, named, trace)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-            reply(error)
+            reply(self._told(error, named, trace))
             return None
+
+    def _told(self, error: Exception, named: bytes, trace: Trace | None) -> RequestError:
+        """What the caller hears of it. What is no RequestError the engine has not counted, and
+        the trace has not heard of."""
+        known = expected(error, **of_request(named, None if trace is None else trace.ids))
+        if trace is not None and known is not error:
+            trace.failed(known, ending_of(known), self._engine.clock.now())
+        return known
 
     def _new_id(self) -> bytes:
         return b"%s-%x" % (self._prefix, next(self._numbers))
@@ -115,7 +151,11 @@ class Inferences:
     def unary(self, call: UnaryCall, message: bytes) -> Callable[[], None] | None:
         """ModelInfer, without a task for each call."""
         asker = _UnaryAsker(call)
-        flight = self.begin(message, call.arrival, call.call.timeout, call.shapes, asker)
+        arrival, trace = call.arrival, None
+        if self.tracing is not None:
+            now = self._engine.clock.now()
+            trace = self.tracing.begin(UNARY, call.call.metadata, arrival, now)
+        flight = self.begin(message, arrival, call.call.timeout, call.shapes, asker, trace)
         return None if flight is None else partial(self._engine.abandon, flight)
 
 
@@ -126,6 +166,7 @@ def _reply(
     named: bytes,
     wanted: Sequence[str],
     places: Mapping[str, Place],
+    trace: Trace | None,
 ) -> Reply:
     """`request_id` is the caller's, `named` that of the answer."""
 
@@ -135,7 +176,8 @@ def _reply(
             try:
                 written = writer.write(named, wanted, ending, places)
             except Exception as error:  # noqa: BLE001 - as above
-                problem = error
+                ids = None if trace is None else trace.ids
+                problem = expected(error, **of_request(named, ids))
             else:
                 asker.answered(written)
                 return None

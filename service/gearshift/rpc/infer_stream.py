@@ -16,7 +16,7 @@ from gearshift.http2 import Stream
 from gearshift.rpc import wire
 from gearshift.rpc.answers import varint
 from gearshift.rpc.calls import MAX_MESSAGE, Responder
-from gearshift.rpc.infer import Inferences
+from gearshift.rpc.infer import STREAM, Inferences
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.status import code_and_message, ending
 from gearshift.rpc.wire import Call, WireError
@@ -105,7 +105,12 @@ class InferStream(Responder):
             at = end
             if stream.open:
                 asker = _StreamAsker(self)
-                flight = self._inferences.begin(message, arrival, left, self._shapes, asker)
+                inferences, trace = self._inferences, None
+                if inferences.tracing is not None:
+                    received = time.monotonic()
+                    metadata = self.call.metadata
+                    trace = inferences.tracing.begin(STREAM, metadata, arrival, received)
+                flight = inferences.begin(message, arrival, left, self._shapes, asker, trace)
                 if flight is not None:
                     self._under_way[asker] = flight
         self._wanted = wire.PREFIX

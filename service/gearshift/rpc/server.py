@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
 
 from gearshift.engine import Engine
 from gearshift.errors import CannotListen
@@ -23,7 +23,7 @@ from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.control import GearshiftServicer
 from gearshift.rpc.frontier import Frontier
-from gearshift.rpc.infer import Inferences
+from gearshift.rpc.infer import SERVICE, STREAM, UNARY, Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
 from gearshift.rpc.methods import Methods
@@ -32,7 +32,6 @@ from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.wire import Call, read_call
 from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 
-INFERENCE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
 LIVE = "live"
 """Health service that serves as long as the process runs: for liveness probes, which must
@@ -203,19 +202,19 @@ async def make_server(
         GearshiftServicer(engine, feedback, frontier), methods
     )
     inferences = Inferences(engine, memory)
-    methods.add_direct(f"/{INFERENCE}/ModelInfer", inferences.unary)
+    methods.add_direct(f"/{UNARY}", inferences.unary)
     methods.add_stream(
-        f"/{INFERENCE}/ModelStreamInfer",
+        f"/{STREAM}",
         lambda stream, call, shapes: InferStream(stream, call, shapes, inferences),
     )
     checked = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
-    services = ["", INFERENCE, CONTROL, *engine.catalog.models]
+    services = ["", SERVICE, CONTROL, *engine.catalog.models]
     for service in (*services, LIVE):
         await checked.set(service, health_pb2.HealthCheckResponse.SERVING)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         reflection.aio.ReflectionServicer(
-            (INFERENCE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            (SERVICE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
         ),
         methods,
     )

@@ -21,19 +21,26 @@ PUSHBACK = "grpc-retry-pushback-ms"
 """What retries by service config wait for instead of their own backoff (gRPC proposal A6)."""
 
 
-def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """The gRPC status and the text for the caller; never the text of an unexpected error.
+def expected(error: Exception, **concerned: object) -> RequestError:
+    """The error as its caller may hear of it.
 
     What is not a RequestError is logged here with its cause, under the reference that the
-    caller gets. ExecutorFailed was logged where it happened and brings its reference along.
+    caller gets, and with what it concerned. ExecutorFailed was logged where it happened and
+    brings its reference along.
     """
-    if isinstance(error, ExecutorFailed):
-        return grpc.StatusCode.INTERNAL, f"internal error, reference {error.reference}"
     if isinstance(error, RequestError):
-        return grpc.StatusCode[ending_of(error).status], str(error)
+        return error
     reference = uuid.uuid4().hex[:12]
-    log.error("unexpected error", reference=reference, exc_info=error)
-    return grpc.StatusCode.INTERNAL, f"internal error, reference {reference}"
+    log.error("unexpected error", reference=reference, **concerned, exc_info=error)
+    return ExecutorFailed(f"internal error, reference {reference}", reference)
+
+
+def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """The gRPC status and the text for the caller; never the text of an unexpected error."""
+    known = expected(error)
+    if isinstance(known, ExecutorFailed):
+        return grpc.StatusCode.INTERNAL, f"internal error, reference {known.reference}"
+    return grpc.StatusCode[ending_of(known).status], str(known)
 
 
 def ending(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:

@@ -1,10 +1,12 @@
 """What happened, in numbers and in words: metrics, statistics and logs."""
 
 from gearshift.telemetry.board import beside, board
+from gearshift.telemetry.exemplars import packed, unpacked, with_exemplars
 from gearshift.telemetry.frontier import FrontierWatch
 from gearshift.telemetry.life import Life
 from gearshift.telemetry.logs import configure as configure_logs
-from gearshift.telemetry.merge import Fleet, Past, merged, page_of
+from gearshift.telemetry.merge import Fleet, Past, merged
+from gearshift.telemetry.page import exposed, is_openmetrics
 from gearshift.telemetry.prometheus import PrometheusTelemetry
 
 __all__ = [
@@ -16,6 +18,10 @@ __all__ = [
     "beside",
     "board",
     "configure_logs",
+    "exposed",
+    "is_openmetrics",
     "merged",
-    "page_of",
+    "packed",
+    "unpacked",
+    "with_exemplars",
 ]

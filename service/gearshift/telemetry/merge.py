@@ -1,4 +1,4 @@
-"""One metrics page from those of several processes. Pure: pages in, families and a page out.
+"""One metrics page from those of several processes. Pure: pages in, families out.
 
 What only grows (counters, histograms, the sums and counts of summaries, Triton's untyped
 counters) is added up, series by series, and a process that has ended stays in the sum: else the
@@ -8,15 +8,12 @@ and down (gauges, quantiles) comes from the living only, by the rule of its fami
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 Exact = int | Fraction
@@ -100,16 +97,6 @@ class Past:
         _enter(self.families, page, alive=False)
 
 
-def page_of(families: Iterable[Metric]) -> bytes:
-    """The page that these families make. Between two of them other threads get their turn:
-    whoever serves must not wait for a whole page."""
-    parts = []
-    for family in families:
-        parts.append(generate_latest(_Fixed(family)))
-        time.sleep(0)
-    return b"".join(parts)
-
-
 def merged(living: Iterable[bytes], past: Past, fleet: Fleet | None = None) -> list[Metric]:
     """The families of all processes together; `fleet`, where given, is told in families of its
     own at the end."""
@@ -181,11 +168,3 @@ def _about(fleet: Fleet) -> Iterator[Metric]:
         "Serving processes that ended by themselves and were replaced.",
         value=fleet.replaced,
     )
-
-
-class _Fixed(Collector):
-    def __init__(self, family: Metric) -> None:
-        self._family = family
-
-    def collect(self) -> Iterator[Metric]:
-        yield self._family

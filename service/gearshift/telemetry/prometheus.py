@@ -15,7 +15,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from gearshift.core.catalog import Catalog, Standing
 from gearshift.core.profile import Profile
@@ -23,9 +22,10 @@ from gearshift.errors import Outcome
 from gearshift.ports import Answered, BatchStatistics, Ran, Settled, VariantStatistics
 from gearshift.telemetry.details import details
 from gearshift.telemetry.distribution import twins
+from gearshift.telemetry.exemplars import Exemplars, Kept, with_exemplars
 from gearshift.telemetry.families import GearshiftCollector
 from gearshift.telemetry.ledger import Ledger, VariantBook
-from gearshift.telemetry.merge import page_of
+from gearshift.telemetry.page import exposed, is_openmetrics
 from gearshift.telemetry.refusals import Refusals
 from gearshift.telemetry.triton import TritonCollector, reason_for
 
@@ -53,19 +53,28 @@ class PrometheusTelemetry:
         self._wall_clock = wall_clock
         self._ledger = Ledger(catalog)
         self._refusals = Refusals()
+        self._exemplars = Exemplars()
         self._details = details(catalog)
         self.registry.register(GearshiftCollector(self._ledger))
         self.triton_registry.register(TritonCollector(self._ledger))
 
     # --- pages -------------------------------------------------------------------------
 
-    def exposition(self) -> tuple[bytes, str]:
-        """The page of gearshift's own metrics, and its content type."""
-        return page_of(self.families()), CONTENT_TYPE_PLAIN_0_0_4
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The page of gearshift's own metrics, and its content type; `accept` is what the HTTP
+        request says that it takes."""
+        families = self.families()
+        if is_openmetrics(accept):
+            families = with_exemplars(families, self.exemplars())
+        return exposed(families, accept)
+
+    def exemplars(self) -> Kept:
+        """The traced requests behind the buckets of the latency histograms."""
+        return self._exemplars.kept()
 
     def triton_exposition(self) -> tuple[bytes, str]:
         """The page of Triton's metric names, and its content type."""
-        return page_of(self.triton_registry.collect()), CONTENT_TYPE_PLAIN_0_0_4
+        return exposed(self.triton_registry.collect())
 
     def families(self) -> Iterable[Metric]:
         """The families of which `exposition` makes its page."""
@@ -130,6 +139,8 @@ class PrometheusTelemetry:
             return
         book.compute.add(event.compute)
         book.rows.add(event.rows)
+        if event.trace is not None:
+            self._exemplars.ran(event, self._wall_clock())
         self._count_execution(event, book)
 
     def _count_execution(self, event: Ran, book: VariantBook) -> None:
@@ -180,6 +191,8 @@ class PrometheusTelemetry:
         twins(book.duration, triton.request_us, durations)
         twins(book.queue, triton.queue_us, [each.queue for each in requests])
         book.slack.add_all([each.slack for each in requests if each.slack < math.inf])
+        if event.traced:
+            self._exemplars.answered(event, book, self._wall_clock())
 
     def settled(self, event: Settled) -> None:
         """One request is over without an answer."""
@@ -193,9 +206,12 @@ class PrometheusTelemetry:
             book.duration.add(event.duration)
         if event.slack is not None:
             book.slack.add(event.slack)
-        if outcome is Outcome.EXPIRED:
+        waited = outcome is Outcome.EXPIRED
+        if waited:
             book.queue.add(event.duration)  # it did nothing but wait
         self._want(event.model, event.wanted)
+        if event.trace is not None and outcome not in _REFUSED:
+            self._exemplars.settled(event, book, self._wall_clock(), waited=waited)
         self._count_for_triton(event)
         self._refusals.add(event, self._wall_clock())
 

@@ -1,0 +1,209 @@
+"""Traces of real servers, called by the stock client: to a collector, and as exemplars to a real
+Prometheus."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from cascade_place import CASCADE, FIRST, THEN, tumor_with_cascade
+from onnx_models import TWO_VARIANTS, row_sum
+from otlp import Collector
+from serving import ROOT, Server, start, stop
+from tools import tool
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0, text/plain; q=0.5"
+WITHIN = 30.0
+REQUESTS = "gearshift_request_duration_seconds"
+UNHURRIED = {"service_class": "preview", "latency_budget_ms": 20_000}
+
+two_cores = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2 if hasattr(os, "sched_getaffinity") else False,
+    reason="two processes must not share a core",
+)
+
+
+@pytest.fixture(scope="module")
+def collector():
+    made = Collector()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, collector):
+    root = tmp_path_factory.mktemp("traced")
+    tumor_with_cascade(root / "model_repo")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        running = start(
+            *("--repository", str(root / "model_repo"), "--state-dir", str(root / "state")),
+            *("--trace-ratio", "1"),
+        )
+    yield running
+    assert stop(running) == 0
+
+
+@pytest.fixture(scope="module")
+def rows():
+    with np.load(ROOT / "model_repo" / "tumor" / "samples.npz", allow_pickle=False) as file:
+        return file["inputs"].astype(np.float32)
+
+
+def ask(server: Server, name: str, model: str, values, **options) -> triton.InferResult:
+    tensor = triton.InferInput(name, list(values.shape), "FP32")
+    tensor.set_data_from_numpy(values)
+    # Channels of one process share their connections otherwise.
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    with triton.InferenceServerClient(server.grpc, channel_args=own) as client:
+        return client.infer(model, [tensor], **options)
+
+
+def until(found: Callable[[], object]) -> object:
+    deadline = time.monotonic() + WITHIN
+    while not (value := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return value
+
+
+def page(server: Server, accept: str) -> tuple[str, str]:
+    request = urllib.request.Request(server.http + "/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return response.read().decode(), response.headers["Content-Type"]
+
+
+def exemplars(server: Server, family: str) -> list[dict[str, str]]:
+    """Their labels, of a page that is OpenMetrics to the letter."""
+    text, content_type = page(server, OPENMETRICS)
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    return [
+        sample.exemplar.labels
+        for metric in text_string_to_metric_families(text)
+        if metric.name == family
+        for sample in metric.samples
+        if sample.exemplar is not None
+    ]
+
+
+def test_a_request_that_goes_on_in_a_cascade_runs_twice_in_its_trace(server, collector, rows):
+    pinned = {**UNHURRIED, "variant": CASCADE}
+    ask(server, "features", "tumor", rows[:4], request_id="cascade", parameters=pinned)
+    (root,) = collector.roots(1, request_id="cascade")
+    assert (root["variant"], root["cascade"], root["reason"]) == (THEN, CASCADE, "pinned")
+    steps = collector.children(root)
+    assert [step.name for step in steps] == ["decode", "queue", "run", "queue", "run", "encode"]
+    assert [step["stage"] for step in steps[1:5]] == ["first", "first", "then", "then"]
+    first, then = steps[2], steps[4]
+    assert (first["variant"], then["variant"]) == (FIRST, THEN)
+    assert first["unsure_rows"] == then["batch.rows"] <= first["batch.rows"] == 4
+    assert first.end <= steps[3].begin <= then.begin
+    for step in (first, then):
+        (link,) = step.links
+        assert (step.trace_id, step.span_id) in collector.by_id(link[1]).links
+
+
+def test_a_real_prometheus_finds_the_trace_behind_a_slow_request(server, collector, rows, tmp_path):
+    pinned = {**UNHURRIED, "variant": THEN}
+    ask(server, "features", "tumor", rows[:1], request_id="slow", parameters=pinned)
+    (root,) = collector.roots(1, request_id="slow")
+    assert root.trace_id in {each["trace_id"] for each in exemplars(server, REQUESTS)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    target = server.http.removeprefix("http://")
+    (tmp_path / "prometheus.yml").write_text(
+        "scrape_configs: [{job_name: gearshift, scrape_interval: 500ms, scrape_timeout: 500ms,"
+        f" static_configs: [{{targets: ['{target}']}}]}}]\n"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        prometheus = subprocess.Popen(
+            [
+                tool("prometheus"),
+                f"--config.file={tmp_path / 'prometheus.yml'}",
+                f"--storage.tsdb.path={tmp_path / 'data'}",
+                f"--web.listen-address={address}",
+                "--enable-feature=exemplar-storage",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+
+        def asked(path: str, **query: str) -> list[dict]:
+            url = f"http://{address}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+            try:
+                with urllib.request.urlopen(url, timeout=5) as response:
+                    data = json.load(response)["data"]
+            except OSError:
+                return []
+            return data if isinstance(data, list) else data["result"]
+
+        def found(name: str) -> list[dict]:
+            end = f"{time.time():.3f}"
+            return asked("query_exemplars", query=f"{name}_bucket", start="0", end=end)
+
+        def told(name: str) -> set[str]:
+            return {e["labels"]["trace_id"] for each in found(name) for e in each["exemplars"]}
+
+        until(lambda: root.trace_id in told(REQUESTS))
+        assert root.trace_id in told("gearshift_queue_duration_seconds")
+        batches = {batch.trace_id for batch in collector.spans() if batch.name == "batch tumor"}
+        assert told("gearshift_compute_duration_seconds") <= batches
+        (up,) = asked("query", query="up")
+        assert up["value"][1] == "1"
+        # Names that OpenMetrics would like otherwise are what they are without it.
+        (total,) = asked("query", query="sum(gearshift_served_accuracy_sum)")
+        assert float(total["value"][1]) > 0
+    finally:
+        prometheus.terminate()
+        assert prometheus.wait(WITHIN) == 0
+
+
+def test_who_does_not_ask_for_openmetrics_gets_no_exemplars(server):
+    text, content_type = page(server, "text/plain;version=0.0.4")
+    assert content_type.startswith("text/plain; version=0.0.4")
+    assert "trace_id" not in text
+    assert "gearshift_slack_seconds_count" in text
+
+
+@two_cores
+def test_each_of_several_processes_sends_its_own_and_all_that_it_holds_at_the_end(tmp_path):
+    collector = Collector()
+    for name, scale in (("large", 1.0), ("small", 1.1)):
+        row_sum(tmp_path / "repo" / "sums" / name / "model.onnx", scale)
+    (tmp_path / "repo" / "sums" / "model.toml").write_text(TWO_VARIANTS)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000")
+        environment.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-7")
+        server = start(
+            *("--repository", str(tmp_path / "repo"), "--state-dir", str(tmp_path / "state")),
+            *("--processes", "2", "--workers", "2"),
+            *("--otel-endpoint", collector.endpoint, "--trace-ratio", "1"),
+        )
+    try:
+        for _ in range(8):
+            ask(server, "x", "sums", np.ones((1, 3), np.float32))
+        shown = {each["trace_id"] for each in exemplars(server, REQUESTS)}
+        assert shown
+    finally:
+        assert stop(server) == 0
+    roots = collector.roots(8)
+    assert shown <= {root.trace_id for root in roots}
+    resources = {
+        (r.resource["service.instance.id"], r.resource["gearshift.process"]) for r in roots
+    }
+    assert resources == {("pod-7/0", 0), ("pod-7/1", 1)}
+    collector.close()
