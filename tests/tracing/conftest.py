@@ -7,10 +7,10 @@ import logging
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from loadtests.otlp import Collector
 
 from gearshift import tracing
 from grpc_bench import GrpcBench
-from otlp import Collector
 
 
 @pytest.fixture(autouse=True)
