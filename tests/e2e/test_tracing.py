@@ -15,11 +15,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from loadtests.otlp import Collector
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from cascade_place import CASCADE, FIRST, THEN, tumor_with_cascade
 from onnx_models import TWO_VARIANTS, row_sum
-from otlp import Collector
 from serving import ROOT, Server, start, stop
 from tools import tool
 

@@ -273,3 +273,24 @@ def test_who_waits_in_vain_has_a_queue_and_no_run(collector, make_traced, ask):
     assert [c.name for c in nested_and_ordered(collector, roots["waits"])] == ["decode", "queue"]
     ran = [c.name for c in nested_and_ordered(collector, roots["runs"])]
     assert ran == ["decode", "queue", "run"]
+
+
+def test_what_nobody_expected_while_it_is_read_is_traced_and_logged(
+    collector, traced, ask, monkeypatch
+):
+    log = io.StringIO()
+    configure_logs(format="json", stream=log)
+
+    def broken(*_):
+        raise RuntimeError("secret cause")
+
+    monkeypatch.setattr("gearshift.rpc.codec.decode", broken)
+    with pytest.raises(InferenceServerException) as failed:
+        ask(traced, request_id="r9", headers=SAMPLED)
+    (root,) = collector.roots(1)
+    (line,) = [json.loads(each) for each in log.getvalue().splitlines()]
+    assert failed.value.message() == f"internal error, reference {line['reference']}"
+    assert (line["request_id"], line["trace_id"], line["span_id"]) == ("r9", TRACE, root.span_id)
+    assert (root["reference"], root["outcome"]) == (line["reference"], "failed")
+    assert (root["request_id"], root.failed) == ("r9", True)
+    assert "secret" not in str(root)

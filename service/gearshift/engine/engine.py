@@ -27,7 +27,7 @@ from gearshift.core.wanted import worker_seconds
 from gearshift.engine.batch import assemble, check_outputs, failed
 from gearshift.engine.cascade import unsure_rows
 from gearshift.engine.explaining import explained
-from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run
+from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run, to_nobody
 from gearshift.engine.log_keys import of_requests
 from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
@@ -70,7 +70,7 @@ class Engine:
         tracing: Tracing | None = None,
     ) -> None:
         """`shadow_share` of the requests that a lesser variant answers are run again on the best
-        one, in spare time, for the journal. `tracing` is told of batches with traced requests."""
+        one, in spare time, for the journal. `tracing` is told of batches with traced members."""
         self.catalog = catalog
         self.clock = clock
         self.telemetry = telemetry
@@ -106,8 +106,8 @@ class Engine:
             async with asyncio.timeout(within):
                 await self._settling.empty()
         except TimeoutError:
-            ids = [flight.request_id for flight in self._settling]
-            log.warning("drain ran out of time", **of_requests(ids))
+            keys = of_requests([flight.request_id for flight in self._settling])
+            log.warning("drain ran out of time", **keys)
         for flight in self._settling:
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
             self._settling.fail(flight, NotReady("the server is shutting down"))
@@ -163,7 +163,7 @@ class Engine:
         """The caller left: its place is free at once, and nobody is told anything."""
         if flight in self._settling:
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
-            flight.reply = _to_nobody
+            flight.reply = to_nobody
             self._settling.fail(flight, Cancelled("the caller left"))
 
     def refused(
@@ -339,7 +339,7 @@ class Engine:
         return run
 
     def _failed(self, dispatch: Dispatch, batch: list[Flight], error: Exception) -> RequestError:
-        variant, ids = dispatch.profile.runs.variant, [member.request_id for member in batch]
+        variant, ids = dispatch.profile.runs.variant, [each.request_id for each in batch]
         return failed(dispatch.model, variant, error, ids, self.traced.ids(dispatch))
 
     async def _run_spare(self, dispatch: Dispatch) -> None:
@@ -414,8 +414,3 @@ def _predicted(dispatch: Dispatch) -> tuple[float, float]:
     """The p50 and p99 that it was dispatched by: its own run may already change them."""
     profile, rows = dispatch.profile.runs, dispatch.rows
     return profile.p50(rows), profile.p99(rows)
-
-
-def _to_nobody(ending: Answer | Exception) -> Exception | None:
-    """The reply to a caller who left."""
-    return None

@@ -65,6 +65,11 @@ Reply = Callable[[Answer | Exception], Exception | None]
 caller knows of it already."""
 
 
+def to_nobody(ending: Answer | Exception) -> Exception | None:
+    """The reply to a caller who left."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class First:
     """The first answer of a request that has gone on in a cascade: what its caller gets if the

@@ -58,9 +58,7 @@ def start(endpoint: str, ratio: float, process: int | None = None) -> Traces:
     try:
         exporter = Exporting(OTLPSpanExporter(endpoint=endpoint), health)
         processor = BatchSpanProcessor(exporter, **options)
-        sampler = _sampler(ratio)
-        # OTEL_PROPAGATORS is read where this is imported.
-        from opentelemetry.propagate import get_global_textmap
+        sampler, bound = _sampler(ratio)
     except Exception as error:  # noqa: BLE001 - the SDK's errors share no base
         health.close()
         raise ConfigurationInvalid(
@@ -69,7 +67,7 @@ def start(endpoint: str, ratio: float, process: int | None = None) -> Traces:
         ) from None
     spans = Spans(_resource(process), processor)
     log.info("traces are sent", endpoint=endpoint, sampler=sampler.get_description())
-    return RequestTracing(spans, sampler, get_global_textmap(), exporter)
+    return RequestTracing(spans, sampler, bound, exporter)
 
 
 def require(endpoint: str) -> None:
@@ -87,14 +85,17 @@ def require(endpoint: str) -> None:
             )
 
 
-def _sampler(ratio: float) -> Sampler:
+def _sampler(ratio: float) -> tuple[Sampler, int | None]:
+    """Who decides; and below what the last eight bytes of a trace's id are where it begins here
+    and is sampled, if that is all."""
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     if os.environ.get("OTEL_TRACES_SAMPLER", "").strip():
         # What a provider goes by that nobody has told anything.
-        return TracerProvider(shutdown_on_exit=False).sampler
-    return ParentBasedTraceIdRatio(ratio)
+        return TracerProvider(shutdown_on_exit=False).sampler, None
+    root = TraceIdRatioBased(ratio)
+    return ParentBased(root), root.bound
 
 
 def _resource(process: int | None) -> Resource:
