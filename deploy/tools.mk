@@ -49,3 +49,16 @@ $(SCHEMAS_VENV)/.ready: deploy/schemas.lock deploy/kserve.lock
 # The rendered manifests under checkov; the exceptions and their reasons stand in checkov.yaml.
 CHECKOV_VENV := build/checkov-venv
 .PHONY: deploy-scan
+
+deploy-scan: $(CHECKOV_VENV)/.ready $(TOOLS)/helm ## what checkov says about the manifests of the chart and of KServe
+	@rm -rf build/rendered && mkdir -p build/rendered
+	@for values in tests/deploy/chart/values/*.yaml; do \
+		$(TOOLS)/helm template gs deploy/chart --namespace ml --kube-version 1.33 --values $$values \
+			>build/rendered/$${values##*/} || exit 1; done
+	$(CHECKOV_VENV)/bin/checkov --config-file deploy/checkov.yaml --directory build/rendered \
+		--directory deploy/kserve
+
+$(CHECKOV_VENV)/.ready: deploy/checkov.lock
+	$(PYTHON) -m venv --clear $(CHECKOV_VENV)
+	$(CHECKOV_VENV)/bin/$(PIP) --no-compile --require-hashes -r $<
+	@touch $@

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 
 import grpc
+import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import yaml
@@ -123,7 +124,8 @@ def pod(server, authority, tmp_path_factory):
     log = (root / "log").open("w")
     process = subprocess.Popen([tool("envoy"), *arguments], stdout=log, stderr=log)
     try:
-        answered(lambda: fetch(ports[8002], "/readyz")[0] == 200)
+        answered(lambda: process.poll() is not None or fetch(ports[8002], "/readyz")[0] == 200)
+        assert process.poll() is None, (root / "log").read_text()
         yield ports, secret
     finally:
         process.terminate()
@@ -196,6 +198,7 @@ def test_budgets_and_errors_go_through(pod, authority):
     ports, _ = pod
     with client(ports, authority) as sums:
         tensor = triton.InferInput("x", [1, 3], "FP32")
+        tensor.set_data_from_numpy(np.zeros((1, 3), np.float32))
         with pytest.raises(triton.InferenceServerException) as refused:
             sums.infer("sums", [tensor], parameters={"latency_budget": 5})
         assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
