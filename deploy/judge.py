@@ -1,8 +1,8 @@
 """Judges manifests by their schemas: [--since MINOR] FILE... Prints a line for each mistake.
 
 Runs in the environment of deploy/schemas.lock after `make build/schemas/.ready`. Objects of
-Kubernetes must be valid in every version that the chart supports, or since 1.MINOR, custom resources as their own
-packages say; a property that a schema does not name is a mistake.
+Kubernetes must be valid in every version that the chart supports, or since 1.MINOR, and custom
+resources as their own packages say; a property that a schema does not name is a mistake.
 """
 
 from __future__ import annotations

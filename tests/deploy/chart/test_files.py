@@ -49,6 +49,19 @@ def test_a_rule_file_that_cannot_be_read_says_which(chart):
         broken.unlink()
 
 
+def test_objectives_of_classes_are_recorded():
+    objective = {"model": "garment", "serviceClass": "archive", "attainment": 0.99}
+    rules = {"enabled": True, "objectives": [objective]}
+    spec = Manifests(render({"monitoring": {"rules": rules}})).one("PrometheusRule")["spec"]
+    assert spec["groups"][-1]["rules"] == [
+        {
+            "record": "service_class:gearshift_attainment:objective_set",
+            "expr": "vector(0.99)",
+            "labels": {"model": "garment", "service_class": "archive"},
+        }
+    ]
+
+
 def test_dashboards_keep_every_character(chart):
     text = json.dumps({"title": 'A "{{model}}" \\ über', "panels": []}, indent=2) + "\n"
     (chart / "files" / "dashboards" / "the_trade-off.json").write_text(text)
