@@ -38,6 +38,7 @@ SCALARS = {
     "bool": {"type": "boolean"},
     "datetime": {"type": "string"},
     "V1Time": {"type": "string"},
+    "V1beta1MetricQuantity": {"type": ["integer", "number", "string"]},
     "object": {},
     # Kubernetes takes quantities and ports as either.
     "IntOrString": {"type": ["integer", "string"]},

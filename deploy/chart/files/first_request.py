@@ -25,7 +25,9 @@ for each in client.get_model_metadata(model, client_timeout=30).inputs:
     shape = [size if size > 0 else 1 for size in each.shape]
     tensor = triton.InferInput(each.name, shape, each.datatype)
     kind = triton_to_np_dtype(each.datatype)
-    tensor.set_data_from_numpy(np.full(shape, b"", kind) if kind is np.object_ else np.zeros(shape, kind))
+    tensor.set_data_from_numpy(
+        np.full(shape, b"", kind) if kind is np.object_ else np.zeros(shape, kind)
+    )
     inputs.append(tensor)
 answer = client.infer(model, inputs, client_timeout=30).get_response()
 said = answer.parameters
