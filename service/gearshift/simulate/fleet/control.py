@@ -72,12 +72,15 @@ class Control:
         return wished
 
     def _stabilized(self, current: int, wished: int, now: float) -> int:
-        self._recent.append((now, wished))
+        if not self._recent:
+            # As the HPA does when it begins: it must not shrink for want of a past.
+            self._recent.append((now, current))
         longest = max(self.up.window, self.down.window)
-        while self._recent[0][0] < now - longest:
+        while self._recent and self._recent[0][0] <= now - longest:
             self._recent.popleft()
-        least = min(w for at, w in self._recent if at >= now - self.up.window)
-        most = max(w for at, w in self._recent if at >= now - self.down.window)
+        least = min([wished, *(w for at, w in self._recent if at > now - self.up.window)])
+        most = max([wished, *(w for at, w in self._recent if at > now - self.down.window)])
+        self._recent.append((now, wished))
         return min(most, max(current, least))
 
     def _highest(self, current: int, now: float) -> int:
