@@ -9,6 +9,7 @@ PIP := pip install --quiet --disable-pip-version-check
 include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-tracing bench-peers bench-peers-load protos lock clean
+.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-autoscaling bench-peers bench-peers-load protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -57,6 +58,8 @@ bench-cascade: setup ## a cascade on the real server beside its variants, all te
 
 bench-tracing: setup ## what traces cost a server, by the share of the requests that are traced (5 minutes)
 	$(BIN)/python -m loadtests.tracing_cost --out docs/results
+bench-autoscaling: setup ## fleets scaled by accuracy beside CPU, queue and concurrency, in virtual time (20 minutes)
+	$(BIN)/python loadtests/autoscaling.py --out docs/results
 
 bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)
 	$(BIN)/python -m loadtests.peers.throughput
