@@ -62,7 +62,7 @@ def test_promtool_takes_the_rules() -> None:
 
 
 def test_every_case_fires_or_stays_silent_as_it_says() -> None:
-    assert len(CASES) == 4
+    assert len(CASES) == 5
     with ThreadPoolExecutor(2) as pool:
         for said in pool.map(lambda case: promtool("test", "rules", str(case)), CASES):
             assert "SUCCESS" in said
