@@ -114,6 +114,8 @@ def serving(
         if process.poll() is None:
             process.kill()
             process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 # --- labels -----------------------------------------------------------------------------

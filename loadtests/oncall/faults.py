@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,13 @@ from loadtests.oncall.traffic import Traffic, calling, hang
 from loadtests.replaying import Server, serving
 
 LOOK_EVERY = 0.5
+
+Alert = tuple[str, str]
+"""Its name, and the model that it is about ("" for none)."""
+
+
+def named(arrived: Arrived) -> Alert:
+    return arrived.name, arrived.labels.get("model", "")
 
 
 @dataclass(slots=True)
@@ -35,7 +42,7 @@ class Fault:
 
     name: str
     done: str
-    expected: frozenset[str]
+    expected: frozenset[Alert]
     watched: float
     put_in: Callable[[Place], Awaitable[None]]
     held_back: frozenset[str] = frozenset()
@@ -103,7 +110,7 @@ FAULTS = (
     Fault(
         "broken variant",
         "The file of `large` replaced, under the running server, by one that raises at every run",
-        frozenset({"GearshiftAttainmentBurnFast", "GearshiftVariantFailing"}),
+        frozenset({("GearshiftAttainmentBurnFast", "kinds"), ("GearshiftVariantFailing", "kinds")}),
         200.0,
         _break,
         breaks=True,
@@ -111,14 +118,16 @@ FAULTS = (
     Fault(
         "overload",
         "150 requests a second to `slow`, of which one worker can do a fraction in time",
-        frozenset({"GearshiftAttainmentBurnFast"}),
+        frozenset({("GearshiftAttainmentBurnFast", "slow")}),
         200.0,
         _crowd,
     ),
     Fault(
         "accuracy falls",
         "Every label says that `large` was wrong",
-        frozenset({"GearshiftFloorUnreachable", "GearshiftVariantBelowFloors"}),
+        frozenset(
+            {("GearshiftFloorUnreachable", "kinds"), ("GearshiftVariantBelowFloors", "kinds")}
+        ),
         240.0,
         _deny,
         held_back=frozenset({"GearshiftVariantFallen"}),
@@ -126,14 +135,14 @@ FAULTS = (
     Fault(
         "inputs drift",
         "1.5 is added to every input",
-        frozenset({"GearshiftInputDrifted"}),
+        frozenset({("GearshiftInputDrifted", "kinds")}),
         200.0,
         _shift,
     ),
     Fault(
         "drain hangs",
         "SIGTERM to one of two servers while one of its requests takes hours",
-        frozenset({"GearshiftDrainStuck"}),
+        frozenset({("GearshiftDrainStuck", "")}),
         150.0,
         _drain,
         servers=2,
@@ -141,14 +150,14 @@ FAULTS = (
     Fault(
         "server dies",
         "SIGKILL to the only server",
-        frozenset({"GearshiftDown"}),
+        frozenset({("GearshiftDown", "")}),
         240.0,
         _kill,
     ),
     Fault(
         "feedback database",
         "The file of the feedback database overwritten",
-        frozenset({"GearshiftFeedbackFailing"}),
+        frozenset({("GearshiftFeedbackFailing", "")}),
         420.0,
         _spoil,
     ),
@@ -207,7 +216,7 @@ async def watched(
 async def _until_told(fault: Fault, on_call: OnCall, begun: float, patience: float | None) -> None:
     told: float | None = None
     while (now := time.monotonic()) < begun + fault.watched:
-        if told is None and fault.expected <= {arrived.name for arrived in on_call.arrived}:
+        if told is None and fault.expected <= set(map(named, on_call.arrived)):
             told = now
         if patience is not None and told is not None and now - told >= patience:
             return
@@ -216,14 +225,14 @@ async def _until_told(fault: Fault, on_call: OnCall, begun: float, patience: flo
 
 def complaint(fault: Fault, seen: Seen) -> str:
     """What is not as it must be; "" if all is."""
-    arrived = {each.name for _, each in seen.after}
+    arrived = {named(each) for _, each in seen.after}
     wrong = []
     if seen.before:
         wrong.append(f"before it there was {', '.join(seen.before)}")
     if missing := fault.expected - arrived:
-        wrong.append(f"{', '.join(sorted(missing))} did not come within {fault.watched:g} s")
+        wrong.append(f"{_listed(missing)} did not come within {fault.watched:g} s")
     if others := arrived - fault.expected:
-        wrong.append(f"{', '.join(sorted(others))} came as well")
+        wrong.append(f"{_listed(others)} came as well")
     if set(seen.held_back) - fault.held_back:
         wrong.append(f"held back: {', '.join(seen.held_back)}")
     for _, each in seen.after:
@@ -231,3 +240,7 @@ def complaint(fault: Fault, seen: Seen) -> str:
         if "<error" in text or "%!" in text or "<no value>" in text:
             wrong.append(f"{each.name} says {text!r}")
     return "; ".join(wrong)
+
+
+def _listed(alerts: Collection[Alert]) -> str:
+    return ", ".join(" of ".join(filter(None, alert)) for alert in sorted(alerts))

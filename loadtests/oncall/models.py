@@ -28,11 +28,11 @@ max_batch_size = 16
 default_class = "realtime"
 
 [classes.realtime]
-budget_ms = 500
+budget_ms = 2000
 weight = 1.0
 
 [classes.strict]
-budget_ms = 500
+budget_ms = 2000
 min_accuracy = 0.9
 
 [[variants]]
@@ -54,7 +54,7 @@ max_batch_size = 1
 default_class = "tight"
 
 [classes.tight]
-budget_ms = 200
+budget_ms = 1000
 
 [classes.patient]
 late = "serve"

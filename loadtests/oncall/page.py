@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from loadtests.oncall.faults import Fault, Seen
+from loadtests.oncall.faults import Fault, Seen, named
+from loadtests.oncall.stack import Arrived
 from loadtests.peers.environment import described, environment
 
 
@@ -28,9 +29,11 @@ def _lines(found: Sequence[tuple[Fault, Seen]], interval: float, calm: float) ->
     yield "| fault | what was done | told, after | who | held back | anything else |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for fault, seen in found:
-        told = [f"{each.name}, {after:.0f} s" for after, each in seen.after]
+        told = [f"{each.name} {_of(each)}, {after:.0f} s" for after, each in seen.after]
         who = [each.receiver for _, each in seen.after]
-        others = sorted({each.name for _, each in seen.after} - fault.expected)
+        others = sorted(
+            {named(each)[0] for _, each in seen.after if named(each) not in fault.expected}
+        )
         yield (
             f"| {fault.name} | {fault.done} | {'<br>'.join(told) or 'nothing'}"
             f" | {'<br>'.join(who) or '-'} | {', '.join(seen.held_back) or '-'}"
@@ -54,3 +57,10 @@ def _lines(found: Sequence[tuple[Fault, Seen]], interval: float, calm: float) ->
                 f"**{fault.name}**, {each.severity}: {each.annotations['summary']}\n\n>"
                 f" {each.annotations['description']}\n>\n> {each.annotations['runbook_url']}\n"
             )
+
+
+def _of(alert: Arrived) -> str:
+    """What it is about."""
+    return "/".join(
+        alert.labels[name] for name in ("model", "service_class", "variant") if name in alert.labels
+    )

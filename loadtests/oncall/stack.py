@@ -10,10 +10,9 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -78,20 +77,6 @@ class Stack:
     prometheus: str
     alertmanager: str
 
-    def firing(self) -> list[dict[str, str]]:
-        """Labels of what fires in Prometheus, whether or not anybody is told."""
-        return [
-            alert["labels"]
-            for alert in _json(f"{self.prometheus}/api/v1/alerts")["data"]["alerts"]
-            if alert["state"] == "firing"
-        ]
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """An instant vector, as the API gives it."""
-        asked = f"{self.prometheus}/api/v1/query?query={urllib.parse.quote(expression)}"
-        found: list[dict[str, Any]] = _json(asked)["data"]["result"]
-        return found
-
     def held_back(self) -> list[str]:
         """Names of the alerts that Alertmanager keeps to itself, because of another one."""
         return sorted(
@@ -111,15 +96,21 @@ def watching(targets: Sequence[str], folder: Path, interval: float) -> Iterator[
     """All of it until the block ends, over `targets` (host:port of /metrics), scraped and judged
     every `interval` seconds. Rules and routes are the shipped ones; Alertmanager gathers for one
     second instead of up to five minutes."""
-    folder.mkdir(parents=True)
-    on_call = OnCall()
-    with ExitStack() as stack:
-        hook = stack.enter_context(_hook(on_call))
-        alertmanager = _free_port()
-        stack.enter_context(_alertmanager(folder, hook, alertmanager))
+    with alerting(folder) as (on_call, alertmanager):
         prometheus = _free_port()
-        stack.enter_context(_prometheus(folder, targets, prometheus, alertmanager, interval))
-        yield Stack(on_call, f"http://127.0.0.1:{prometheus}", f"http://127.0.0.1:{alertmanager}")
+        with _prometheus(folder, targets, prometheus, alertmanager, interval):
+            yield Stack(on_call, f"http://127.0.0.1:{prometheus}", alertmanager)
+
+
+@contextmanager
+def alerting(folder: Path) -> Iterator[tuple[OnCall, str]]:
+    """Who is on call and the address of an Alertmanager that tells them, until the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    on_call = OnCall()
+    with _hook(on_call) as hook:
+        port = _free_port()
+        with _alertmanager(folder, hook, port):
+            yield on_call, f"http://127.0.0.1:{port}"
 
 
 @contextmanager
@@ -170,12 +161,12 @@ def _alertmanager(folder: Path, hook: str, port: int) -> Iterator[None]:
 
 @contextmanager
 def _prometheus(
-    folder: Path, targets: Sequence[str], port: int, alertmanager: int, interval: float
+    folder: Path, targets: Sequence[str], port: int, alertmanager: str, interval: float
 ) -> Iterator[None]:
     shipped = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
     shipped = re.sub(r"(scrape_interval|evaluation_interval): \S+", rf"\1: {interval:g}s", shipped)
     shipped = shipped.replace("../chart", str(DEPLOY / "chart"))
-    shipped = shipped.replace("localhost:9093", f"127.0.0.1:{alertmanager}")
+    shipped = shipped.replace("localhost:9093", alertmanager.removeprefix("http://"))
     shipped = shipped.replace("localhost:8002", ", ".join(targets))
     (folder / "prometheus.yml").write_text(shipped)
     words = [
