@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
@@ -33,6 +34,8 @@ class Place:
     traffic: Traffic
     state: Path
     waiting: list[asyncio.Task[str]] = field(default_factory=list)
+    ends: list[Callable[[], None]] = field(default_factory=list)
+    """What is to be called at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,11 @@ async def _kill(place: Place) -> None:
     place.servers[0].process.kill()
 
 
-async def _spoil(place: Place) -> None:
-    for file in place.state.glob("*/feedback.sqlite3*"):
-        file.write_bytes(b"no database" * 1_000)
+async def _lock(place: Place) -> None:
+    for file in place.state.glob("*/feedback.sqlite3"):
+        holder = sqlite3.connect(file)
+        place.ends.append(holder.close)
+        holder.execute("BEGIN EXCLUSIVE")
 
 
 FAULTS = (
@@ -156,10 +161,10 @@ FAULTS = (
     ),
     Fault(
         "feedback database",
-        "The file of the feedback database overwritten",
+        "Another program keeps the feedback database locked",
         frozenset({("GearshiftFeedbackFailing", "")}),
         420.0,
-        _spoil,
+        _lock,
     ),
 )
 
@@ -201,6 +206,8 @@ async def watched(
             await fault.put_in(place)
             await _until_told(fault, seen.on_call, begun, patience)
         held_back = await asyncio.to_thread(seen.held_back)
+        for end in place.ends:
+            end()
         for waiting in place.waiting:
             waiting.cancel()
         await asyncio.gather(*place.waiting, return_exceptions=True)
