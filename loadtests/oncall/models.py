@@ -15,7 +15,7 @@ FEATURES = 8
 CLASSES = 3
 SAMPLES = 2_000
 
-ROUNDS = 2_000.0
+ROUNDS = 8_000.0
 """Rounds of `slow` in its samples: tens of milliseconds."""
 FOR_EVER = 4e9
 """As many take hours."""
