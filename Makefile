@@ -10,6 +10,7 @@ include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-tracing bench-peers bench-peers-load protos lock clean
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-autoscaling bench-peers bench-peers-load protos lock clean
+.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-oncall bench-peers bench-peers-load protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -60,6 +61,8 @@ bench-tracing: setup ## what traces cost a server, by the share of the requests 
 	$(BIN)/python -m loadtests.tracing_cost --out docs/results
 bench-autoscaling: setup ## fleets scaled by accuracy beside CPU, queue and concurrency, in virtual time (20 minutes)
 	$(BIN)/python loadtests/autoscaling.py --out docs/results
+bench-oncall: setup tools ## faults put into real servers, real Prometheus and Alertmanager: who is told what, when (15 minutes)
+	$(BIN)/python -m loadtests.oncall --out docs/results
 
 bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)
 	$(BIN)/python -m loadtests.peers.throughput

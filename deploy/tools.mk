@@ -20,9 +20,18 @@ $(TOOLS)/helm: deploy/helm.lock $(VENV)/.ready
 $(TOOLS)/prometheus:
 	@$(call unpacked,prometheus,usr/bin/prometheus)
 
-$(TOOLS)/alertmanager:
-	@$(call unpacked,prometheus-alertmanager,usr/bin/prometheus-alertmanager usr/bin/amtool)
+# Debian's reads the texts of its messages from this place and no other, and does not start without.
+ALERTMANAGER_TEXTS := /usr/share/prometheus/alertmanager
+
+$(TOOLS)/alertmanager: $(ALERTMANAGER_TEXTS)/email.tmpl
 	@ln -sf prometheus-alertmanager $@ && touch $@
+
+$(ALERTMANAGER_TEXTS)/email.tmpl: | $(TOOLS)/prometheus-alertmanager
+	@install -D -m 644 -t $(@D) $(TOOLS)/default.tmpl $(TOOLS)/email.tmpl \
+		|| { echo "this needs $@: install prometheus-alertmanager"; exit 1; }
+
+$(TOOLS)/prometheus-alertmanager:
+	@$(call unpacked,prometheus-alertmanager,usr/bin/prometheus-alertmanager usr/bin/amtool .$(ALERTMANAGER_TEXTS)/default.tmpl .$(ALERTMANAGER_TEXTS)/email.tmpl)
 
 # $(1) the package, $(2) the files of it that are wanted in build/tools
 define unpacked

@@ -76,9 +76,11 @@ class Server:
 
 
 @contextmanager
-def serving(repository: Path, state: Path, log: Path, *broken: str) -> Iterator[Server]:
+def serving(
+    repository: Path, state: Path, log: Path, *broken: str, **settings: str
+) -> Iterator[Server]:
     """A server until the block ends, whose log is appended to a file; `broken` as the arguments
-    of loadtests.breaking, which then is the server."""
+    of loadtests.breaking, which then is the server; `settings` by name."""
     plain = ("gearshift", "serve", "--grpc-port", "0", "--http-port", "0")
     with log.open("a") as written:
         process = subprocess.Popen(
@@ -90,7 +92,11 @@ def serving(repository: Path, state: Path, log: Path, *broken: str) -> Iterator[
             stdout=subprocess.PIPE,
             stderr=written,
             text=True,
-            env={**os.environ, "NO_COLOR": "1"},
+            env={
+                **os.environ,
+                "NO_COLOR": "1",
+                **{f"GEARSHIFT_{name.upper()}": value for name, value in settings.items()},
+            },
         )
     try:
         assert process.stdout is not None
@@ -108,6 +114,8 @@ def serving(repository: Path, state: Path, log: Path, *broken: str) -> Iterator[
         if process.poll() is None:
             process.kill()
             process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 # --- labels -----------------------------------------------------------------------------

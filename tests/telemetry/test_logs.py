@@ -61,3 +61,17 @@ def test_the_console_form_is_for_people() -> None:
 def test_unknown_words_are_refused(level: str, form: str) -> None:
     with pytest.raises(ConfigurationInvalid, match="expected one of"):
         configure_logs(level, form)
+
+
+def test_an_exception_on_the_console_is_no_picture_of_all_local_names() -> None:
+    """Drawing one takes a tenth of a second, on the loop that serves."""
+    stream = io.StringIO()
+    configure_logs("info", "console", stream)
+    secret = "the inputs of a caller"
+    try:
+        raise ValueError("the cause")
+    except ValueError:
+        structlog.get_logger("x").exception("failed", reference="r1")
+    text = stream.getvalue()
+    assert "ValueError: the cause" in text
+    assert secret not in text
