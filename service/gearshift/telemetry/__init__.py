@@ -1,6 +1,7 @@
 """What happened, in numbers and in words: metrics, statistics and logs."""
 
 from gearshift.telemetry.board import beside, board
+from gearshift.telemetry.energy import EnergyCollector, domains
 from gearshift.telemetry.frontier import FrontierWatch
 from gearshift.telemetry.life import Life
 from gearshift.telemetry.logs import configure as configure_logs
@@ -8,6 +9,7 @@ from gearshift.telemetry.merge import Fleet, Past, merged, page_of
 from gearshift.telemetry.prometheus import PrometheusTelemetry
 
 __all__ = [
+    "EnergyCollector",
     "Fleet",
     "FrontierWatch",
     "Life",
@@ -16,6 +18,7 @@ __all__ = [
     "beside",
     "board",
     "configure_logs",
+    "domains",
     "merged",
     "page_of",
 ]
