@@ -201,6 +201,34 @@ def test_statistics_of_what_is_not_there_are_zeros(telemetry: PrometheusTelemetr
     assert telemetry.statistics("nonsense", 1) is not telemetry.statistics("nonsense", 1)
 
 
+def test_what_more_workers_would_have_brought(
+    telemetry: PrometheusTelemetry, value: Read, served: MakeAnswered
+) -> None:
+    telemetry.answered(served(load_deficit=0.1))
+    telemetry.answered(served())
+    assert value("gearshift_load_deficit_sum", **FAST) == pytest.approx(0.1)
+    assert value("gearshift_load_deficit_count", **FAST) == 2
+    assert value("gearshift_accuracy_deficit_sum", **FAST) == pytest.approx(0.3)
+
+
+def test_wanted_worker_time_is_of_who_ran_and_of_who_had_no_worker(
+    telemetry: PrometheusTelemetry, value: Read, ran: MakeRan, ended: MakeSettled
+) -> None:
+    assert value("gearshift_wanted_worker_seconds_total", model="b") == 0
+    telemetry.ran(ran(wanted=0.5))
+    telemetry.ran(ran(wanted=0.25, failed=True))
+    telemetry.settled(ended(Outcome.SHED, wanted=0.125))
+    telemetry.settled(ended(Outcome.INVALID, model="nonsense", wanted=9.0))
+    assert value("gearshift_wanted_worker_seconds_total", model="a") == 0.875
+    assert value("gearshift_wanted_worker_seconds_total", model="nonsense") is None
+
+
+def test_workers_are_counted_by_device(telemetry: PrometheusTelemetry, value: Read) -> None:
+    telemetry.employs(["express", "cpu", "cpu"])
+    assert value("gearshift_workers", device="cpu") == 2
+    assert value("gearshift_workers", device="express") == 1
+
+
 def test_the_catalog_is_described(value: Read) -> None:
     assert value("gearshift_variant_accuracy", **SMALL, source="declared") == 0.8
     assert value("gearshift_variant_artifact_bytes", **SMALL) == 1000

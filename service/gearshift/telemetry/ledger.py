@@ -52,6 +52,7 @@ class ClassBook:
     answered: int = 0
     accuracy: float = 0.0
     deficit: float = 0.0
+    load_deficit: float = 0.0
 
     @property
     def shown(self) -> bool:
@@ -94,6 +95,10 @@ class Ledger:
         """By model, version ("" when no variant was chosen) and Triton's reason."""
         self.busy: dict[tuple[int, str], float] = {}
         """Seconds by worker and device."""
+        self.workers: Mapping[str, int] = {}
+        """How many there are, by device."""
+        self.wanted: dict[str, float] = {}
+        """Worker seconds by model, had each request got the best that an idle server gives it."""
         self.profiles: list[tuple[VariantBook, Profile]] = []
         """Whose latency is shown, read anew for every page: it is learned on the way."""
         self.live: Mapping[tuple[str, str], float] = {}
@@ -112,6 +117,7 @@ class Ledger:
         self.requests["", "", "", Outcome.INVALID] = 0
         for model in self.catalog.models.values():
             self.requests[model.name, "", "", Outcome.INVALID] = 0
+            self.wanted[model.name] = 0.0
             for cascade in model.cascades:
                 for stage in Stage:
                     self.cascades[model.name, cascade.name, stage] = 0

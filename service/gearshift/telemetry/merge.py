@@ -29,6 +29,7 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 SUMMED = frozenset(
     {
         "gearshift_queue_depth",
+        "gearshift_workers",
         "gearshift_input_drift_rows",
         "nv_inference_pending_request_count",
         # Memory that processes share, such as that of libraries, is in it once for each.

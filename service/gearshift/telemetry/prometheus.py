@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -92,6 +93,10 @@ class PrometheusTelemetry:
             # A rate is only right from the first run on if the series was there before it.
             book.busy.setdefault(profile.device, 0.0)
 
+    def employs(self, devices: Iterable[str]) -> None:
+        """Show that there are these workers, one device for each."""
+        self._ledger.workers = Counter(devices)
+
     def learned(self, live: Mapping[tuple[str, str], float]) -> None:
         """Show these accuracies from feedback, by model and variant, in place of those shown
         before. Called on any thread."""
@@ -118,6 +123,7 @@ class PrometheusTelemetry:
         # Taking a batch apart happens when its worker already runs the next one.
         took = event.input + event.compute
         busy[worker] = busy.get(worker, 0.0) + took
+        self._want(event.model, event.wanted)
         book = self._ledger.variants.get((event.model, event.variant))
         if book is None:
             return
@@ -172,6 +178,7 @@ class PrometheusTelemetry:
         book.answered += count
         book.accuracy += event.accuracy * count
         book.deficit += event.deficit * count
+        book.load_deficit += sum([each.load_deficit for each in requests])
         durations = [each.duration for each in requests]
         triton.statistics.success.add(sum(durations), count)
         twins(book.duration, triton.request_us, durations)
@@ -192,8 +199,13 @@ class PrometheusTelemetry:
             book.slack.add(event.slack)
         if outcome is Outcome.EXPIRED:
             book.queue.add(event.duration)  # it did nothing but wait
+        self._want(event.model, event.wanted)
         self._count_for_triton(event)
         self._refusals.add(event, self._wall_clock())
+
+    def _want(self, model: str, seconds: float) -> None:
+        if model in self._ledger.wanted:
+            self._ledger.wanted[model] += seconds
 
     def _count_for_triton(self, event: Settled) -> None:
         ledger = self._ledger
