@@ -372,7 +372,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, scene(Path(folder)) as place:
         place.beside.text = BESIDE
         begun = time.time()
-        drive(place, f"time() > {begun + arguments.seconds}", "gearshift_shadow_accuracy")
+        drive(place, f"vector(time()) > {begun + arguments.seconds}", "gearshift_shadow_accuracy")
         for name, text in texts().items():
             figure = Drawer(json.loads(text), place, begun, time.time()).draw()
             path = arguments.out / f"dashboard-{name.removesuffix('.json')}.png"
