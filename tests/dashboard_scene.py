@@ -14,7 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -76,7 +76,8 @@ class Page:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.end_headers()
-                self.wfile.write(told.encode())
+                with suppress(ConnectionError):  # who asked had no patience
+                    self.wfile.write(told.encode())
 
             def log_message(self, *_: Any) -> None:
                 """Nothing: the test's output is not for it."""
@@ -130,9 +131,10 @@ class Scene:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{query}: {error.read().decode()}") from None
 
-    def now(self, expression: str) -> list[dict[str, Any]]:
-        """The series of an expression, filled in, as they are now."""
-        return self.ask("query", query=self.filled(expression))["result"]
+    def now(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """The series of an expression, filled in, as they are now or were `at` a time."""
+        when = {} if at is None else {"time": at}
+        return self.ask("query", query=self.filled(expression), **when)["result"]
 
     def until(self, expression: str, within: float = PATIENCE) -> None:
         """Wait until an expression has a series."""

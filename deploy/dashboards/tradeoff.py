@@ -124,7 +124,7 @@ def _now() -> frame.Row:
     )
 
 
-def _trade() -> frame.Row:
+def _trade() -> tuple[frame.Row, ...]:
     cost = queries.share(f"1000 * {_cost_by_class(RANGE)}", queries.answers(KEYS_BY, RANGE))
     return row(
         "The trade-off: accuracy against time and money",
@@ -153,6 +153,9 @@ def _trade() -> frame.Row:
                 Column("Requests a second", DEMAND, RATE_OF),
             ),
         ),
+    ), row(
+        "Class by class",
+        6,
         (
             24,
             rows(
@@ -284,7 +287,7 @@ def made() -> dashboard.Dashboard:
         uid="gearshift-tradeoff",
         title="gearshift: accuracy, time and money",
         description="What callers get, what it costs, and what more or fewer pods would change.",
-        rows=[_now(), _trade(), _over_time(), _more()],
+        rows=[_now(), *_trade(), _over_time(), _more()],
         variables=[frame.model(), frame.service_class(), *frame.prices()],
         since="now-6h",
     )

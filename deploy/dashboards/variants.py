@@ -50,7 +50,7 @@ def _level(series: str, by: str = "variant") -> str:
     return f"max by ({by}) ({series}{{{MODEL}}})"
 
 
-def _frontier() -> frame.Row:
+def _frontier() -> tuple[frame.Row, ...]:
     standing = (
         f'max by (variant) (1 * (gearshift_variant_standing{{{MODEL}, standing="serving"}} == 1)'
         f' or 2 * (gearshift_variant_standing{{{MODEL}, standing="canary"}} == 1)'
@@ -89,6 +89,9 @@ def _frontier() -> frame.Row:
                 share=True,
             ),
         ),
+    ), row(
+        "Variant by variant",
+        9,
         (
             24,
             rows(
@@ -193,7 +196,7 @@ def _accuracy() -> frame.Row:
     )
 
 
-def _trials() -> frame.Row:
+def _trials() -> tuple[frame.Row, ...]:
     went_on = queries.share(
         queries.rate("gearshift_cascade_answers_total", f'{MODEL}, stage="then"', "cascade", RANGE),
         queries.rate("gearshift_cascade_answers_total", MODEL, "cascade", RANGE),
@@ -236,6 +239,9 @@ def _trials() -> frame.Row:
                 stacked=True,
             ),
         ),
+    ), row(
+        "Cascade by cascade",
+        5,
         (
             24,
             rows(
@@ -337,7 +343,7 @@ def made() -> dashboard.Dashboard:
         uid="gearshift-variants",
         title="gearshift: variants",
         description="The gears of one model: promise, performance, traffic.",
-        rows=[_frontier(), _accuracy(), _trials(), _latencies()],
+        rows=[*_frontier(), _accuracy(), *_trials(), _latencies()],
         variables=[frame.model(several=False)],
         since="now-6h",
     )
