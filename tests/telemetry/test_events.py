@@ -133,6 +133,8 @@ def test_a_batch(telemetry: PrometheusTelemetry, value: Read, triton: Read, ran:
     assert value("gearshift_batch_size_sum", **SMALL) == 8
     busy = value("gearshift_worker_busy_seconds_total", worker="1", device="cpu")
     assert busy == pytest.approx(0.008)
+    busy = value("gearshift_variant_busy_seconds_total", **SMALL, device="cpu")
+    assert busy == pytest.approx(0.008)
     assert triton("count", **V2) == 8
     assert triton("exec_count", **V2) == 2
     assert triton("queue_duration_us", **V2) == 20_000
@@ -161,6 +163,17 @@ def test_a_failed_batch_kept_its_worker_busy_and_executed_nothing(
     telemetry.ran(ran(failed=True))
     busy = value("gearshift_worker_busy_seconds_total", worker="1", device="cpu")
     assert busy == pytest.approx(0.004)
+    busy = value("gearshift_variant_busy_seconds_total", **SMALL, device="cpu")
+    assert busy == pytest.approx(0.004)
+
+
+def test_what_a_variant_costs_is_there_at_zero_before_it_runs(
+    telemetry: PrometheusTelemetry, value: Read
+) -> None:
+    variants = telemetry.catalog.model("a").variants
+    telemetry.profiled(Profile(v, "gpu", [LatencyPoint(1, 0.001, 0.002)], 8) for v in variants)
+    assert value("gearshift_variant_busy_seconds_total", **SMALL, device="gpu") == 0
+    assert value("gearshift_variant_busy_seconds_total", **SMALL, device="cpu") is None
     assert value("gearshift_batch_size_count", **SMALL) == 0
     assert telemetry.statistics("a", 2).executions == 0
 

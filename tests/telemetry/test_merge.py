@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,7 +21,7 @@ from gearshift.drift.watch import Drift
 from gearshift.feedback import Book, FeedbackCollector, Readings
 from gearshift.ports import Answered, Ran, Served
 from gearshift.telemetry import Life, PrometheusTelemetry
-from gearshift.telemetry.merge import GREATEST, SUMMED, Fleet, Past, merged
+from gearshift.telemetry.merge import GREATEST, LEAST, SUMMED, Fleet, Past, merged
 from gearshift.telemetry.page import exposed
 from prometheus_judge import judged
 
@@ -165,6 +165,7 @@ def test_every_gauge_and_quantile_has_its_rule() -> None:
     telemetry.profiled(Profile(v, "cpu", [LatencyPoint(1, 0.001, 0.002)], 8) for v in variants)
     telemetry.registry.register(FeedbackCollector(Book(), Readings(telemetry.catalog)))
     telemetry.registry.register(Life(telemetry.catalog, 30.0))
+    ProcessCollector(registry=telemetry.registry)
     levels = set()
     for made in (
         telemetry.exposition()[0],
@@ -175,7 +176,24 @@ def test_every_gauge_and_quantile_has_its_rule() -> None:
             quantiles = any(sample.name == family.name for sample in family.samples)
             if family.type == "gauge" or (family.type == "summary" and quantiles):
                 levels.add(family.name)
-    assert levels == SUMMED | GREATEST
+    assert levels == SUMMED | GREATEST | LEAST
+
+
+def test_all_processes_together_use_what_each_does_and_are_as_old_as_the_first() -> None:
+    def process(cpu: float, resident: int, began: float) -> bytes:
+        return (
+            "# TYPE process_cpu_seconds_total counter\n"
+            f"process_cpu_seconds_total {cpu}\n"
+            "# TYPE process_resident_memory_bytes gauge\n"
+            f"process_resident_memory_bytes {resident}\n"
+            "# TYPE process_start_time_seconds gauge\n"
+            f"process_start_time_seconds {began}\n"
+        ).encode()
+
+    both = read(merge([process(1.5, 300, 50.0), process(2.0, 200, 20.0)], past(process(4, 99, 1))))
+    assert both["process_cpu_seconds_total", ()] == 7.5
+    assert both["process_resident_memory_bytes", ()] == 500
+    assert both["process_start_time_seconds", ()] == 20.0
 
 
 def test_the_fleet_is_told_and_the_page_passes_prometheus_own_judge() -> None:

@@ -7,6 +7,8 @@ import json
 import signal
 from collections.abc import Callable
 
+from prometheus_client import ProcessCollector
+
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
@@ -34,6 +36,7 @@ async def serve_behind(
     telemetry = PrometheusTelemetry(catalog)
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
+    ProcessCollector(registry=telemetry.registry)
     loop = asyncio.get_running_loop()
     parent.show(
         lambda: telemetry.exposition()[0],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from prometheus_client import ProcessCollector
+
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
@@ -14,7 +16,14 @@ from gearshift.http import HttpServer, create_app
 from gearshift.processes import bound, release
 from gearshift.rpc import Explainer
 from gearshift.rpc import serve as serve_rpc
-from gearshift.telemetry import FrontierWatch, Life, PrometheusTelemetry, board
+from gearshift.telemetry import (
+    EnergyCollector,
+    FrontierWatch,
+    Life,
+    PrometheusTelemetry,
+    board,
+    domains,
+)
 
 
 async def serve(
@@ -33,6 +42,8 @@ async def serve(
     telemetry = PrometheusTelemetry(catalog)
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
+    telemetry.registry.register(EnergyCollector(domains()))
+    ProcessCollector(registry=telemetry.registry)
     watch = FrontierWatch(telemetry.families)
     explainer = Explainer()
     http = HttpServer(

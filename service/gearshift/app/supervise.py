@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
 from gearshift import telemetry
@@ -109,26 +110,33 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
 
 
 class _Together:
-    """The families of all processes together; with the `fleet`, what is to be said of it."""
+    """The families of all processes together; with the `fleet`, what is to be said of it, of the
+    process that started them, and of the machine."""
 
     def __init__(self, pages: Pages, question: bytes, fleet: Fleet | None = None) -> None:
         self._pages = pages
         self._question = question
         self._fleet = fleet
         self._past = telemetry.Past()
+        self._own = CollectorRegistry()
+        if fleet is not None:
+            ProcessCollector(registry=self._own)
+            # Once, not by each process: it is that of the machine.
+            self._own.register(telemetry.EnergyCollector(telemetry.domains()))
         self._merging = threading.Lock()
 
     def families(self) -> list[Metric]:
         # One at a time: what one has learned of those that ended, all must know.
         with self._merging:
             living, ended = self._pages.collect(self._question)
+            own = telemetry.page_of(self._own.collect())
             for page in ended:
                 self._past.add(page)
             told = None
             if self._fleet is not None:
                 fleet = self._fleet
                 told = telemetry.Fleet(fleet.serving, fleet.wanted, fleet.replaced)
-            return telemetry.merged(living, self._past, told)
+            return telemetry.merged([*living, own], self._past, told)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         families: Iterable[Metric] = self.families()

@@ -1,6 +1,7 @@
 """What happened, in numbers and in words: metrics, statistics and logs."""
 
 from gearshift.telemetry.board import beside, board
+from gearshift.telemetry.energy import EnergyCollector, domains
 from gearshift.telemetry.exemplars import packed, unpacked, with_exemplars
 from gearshift.telemetry.frontier import FrontierWatch
 from gearshift.telemetry.life import Life
@@ -10,6 +11,7 @@ from gearshift.telemetry.page import exposed, is_openmetrics
 from gearshift.telemetry.prometheus import PrometheusTelemetry
 
 __all__ = [
+    "EnergyCollector",
     "Fleet",
     "FrontierWatch",
     "Life",
@@ -18,6 +20,7 @@ __all__ = [
     "beside",
     "board",
     "configure_logs",
+    "domains",
     "exposed",
     "is_openmetrics",
     "merged",

@@ -220,6 +220,11 @@ def _by_variant(
         "Accuracy of a variant in its model's metric, and where the figure comes from.",
         labels=(*BY_VARIANT, "source"),
     )
+    busy = CounterMetricFamily(
+        "gearshift_variant_busy_seconds",
+        "Time that workers spent on batches of a variant, failed ones included.",
+        labels=(*BY_VARIANT, "device"),
+    )
     size = GaugeMetricFamily(
         "gearshift_variant_artifact_bytes", "Size of a variant's artifact.", labels=BY_VARIANT
     )
@@ -231,11 +236,13 @@ def _by_variant(
         add_distribution(rows, labels, book.rows)
         for ended, count in zip(ENDED, book.ended, strict=True):
             runs.add_metric((*values, ended), count)
+        for device, seconds in list(book.busy.items()):
+            busy.add_metric((*values, device), seconds)
         accuracy.add_metric((*values, variant.source), variant.accuracy)
         if values in live:
             accuracy.add_metric((*values, "live"), live[values])
         size.add_metric(values, variant.artifact_bytes)
-    yield from (compute, rows, runs, accuracy, size)
+    yield from (compute, rows, runs, busy, accuracy, size)
 
 
 def add_distribution(

@@ -69,6 +69,8 @@ class VariantBook:
     variant: Variant
     compute: Distribution = field(default_factory=_seconds)
     rows: Distribution = field(default_factory=lambda: Distribution(ROWS))
+    busy: dict[str, float] = field(default_factory=dict)
+    """Seconds by device that workers spent on it, failed runs included."""
     ended: list[int] = field(default_factory=lambda: [0] * len(ENDED))
     """Runs by how they ended, as in ENDED."""
     statistics: VariantStatistics = field(default_factory=VariantStatistics)

@@ -29,6 +29,10 @@ SUMMED = frozenset(
         "gearshift_workers",
         "gearshift_input_drift_rows",
         "nv_inference_pending_request_count",
+        # Memory that processes share, such as that of libraries, is in it once for each.
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
     }
 )
 """Levels of which each process has a part."""
@@ -69,9 +73,13 @@ GREATEST = frozenset(
         "gearshift_input_drift_mean",
         "gearshift_input_drift_psi",
         "gearshift_input_drifted",
+        "process_max_fds",
     }
 )
 """Levels of which the greatest is shown."""
+
+LEAST = frozenset({"process_start_time_seconds"})
+"""Levels of which the least is shown: the server is as old as its first process."""
 
 _GROWING = frozenset({"counter", "histogram", "unknown"})
 
@@ -129,7 +137,7 @@ class _Family:
         elif alive:
             known = self.levels.get(key)
             if known is not None:
-                value = known + value if self.name in SUMMED else max(known, value)
+                value = _together(self.name, known, value)
             self.levels[key] = value
 
     def add(self, past: _Family) -> None:
@@ -142,6 +150,12 @@ class _Family:
             for (name, labels), value in values.items():
                 made.add_sample(name, dict(labels), float(value))
         return made
+
+
+def _together(name: str, one: float, other: float) -> float:
+    if name in SUMMED:
+        return one + other
+    return min(one, other) if name in LEAST else max(one, other)
 
 
 def _enter(families: dict[str, _Family], page: bytes, *, alive: bool) -> None:

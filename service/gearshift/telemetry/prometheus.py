@@ -98,6 +98,9 @@ class PrometheusTelemetry:
             for profile in profiles
             if id(profile.variant) in owner
         ]
+        for book, profile in self._ledger.profiles:
+            # A rate is only right from the first run on if the series was there before it.
+            book.busy.setdefault(profile.device, 0.0)
 
     def employs(self, devices: Iterable[str]) -> None:
         """Show that there are these workers, one device for each."""
@@ -124,15 +127,16 @@ class PrometheusTelemetry:
 
     def ran(self, event: Ran) -> None:
         """One batch left its worker."""
-        busy = self._ledger.busy
-        worker = (event.worker, event.device)
+        busy, device = self._ledger.busy, event.device
+        worker = (event.worker, device)
         # Taking a batch apart happens when its worker already runs the next one.
-        busy[worker] = busy.get(worker, 0.0) + event.input + event.compute
+        took = event.input + event.compute
+        busy[worker] = busy.get(worker, 0.0) + took
         self._want(event.model, event.wanted)
         book = self._ledger.variants.get((event.model, event.variant))
         if book is None:
             return
-        took = event.input + event.compute
+        book.busy[device] = book.busy.get(device, 0.0) + took
         within = 0 if took <= event.p50 else 1 if took <= event.p99 else 2
         book.ended[3 if event.failed else within] += 1
         if event.failed:
