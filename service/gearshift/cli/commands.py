@@ -17,6 +17,7 @@ from gearshift.app.settings import Settings, load_settings
 from gearshift.cli.cascade import cascade
 from gearshift.cli.explain import explain
 from gearshift.cli.options import Config, Provider, Repository, StateDir, Workers
+from gearshift.cli.plan import plan
 from gearshift.cli.process import COMMAND, serve_process
 from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
 from gearshift.cli.simulate import simulate
@@ -328,6 +329,7 @@ def _plain(line: str) -> None:
 
 app.command()(cascade)
 app.command()(explain)
+app.command()(plan)
 app.command()(simulate)
 app.command()(study)
 app.command()(top)
