@@ -7,7 +7,7 @@ MODELS_VENV := build/models-venv
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 include deploy/tools.mk
-.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load protos lock clean
+.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load bench-plan protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -59,6 +59,9 @@ bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, l
 
 bench-peers-load: setup ## beside the same: what happens under load, with deadlines (8 minutes)
 	$(BIN)/python -m loadtests.peers.load
+
+bench-plan: setup ## does the two-core pod that `gearshift plan` asks for hold its goals on the real server? (10 minutes)
+	$(BIN)/python -m loadtests.plan --out docs/results
 
 protos: setup ## generate service/gearshift/v1 anew from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=service --pyi_out=service \
