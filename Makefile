@@ -12,6 +12,7 @@ include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-autoscaling bench-peers bench-peers-load protos lock clean
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-oncall bench-peers bench-peers-load protos lock clean
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load dashboards dashboards-preview protos lock clean
+.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load bench-plan protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -76,6 +77,8 @@ dashboards: setup ## write the Grafana dashboards anew from deploy/dashboards
 
 dashboards-preview: setup tools ## docs/pictures/dashboard-*.png: the dashboards with data of a real Prometheus (1 minute)
 	PYTHONPATH=tests $(BIN)/python -m loadtests.dashboard_preview
+bench-plan: setup ## does the two-core pod that `gearshift plan` asks for hold its goals on the real server? (10 minutes)
+	$(BIN)/python -m loadtests.plan --out docs/results
 
 protos: setup ## generate service/gearshift/v1 anew from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=service --pyi_out=service \

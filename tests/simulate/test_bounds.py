@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gearshift.simulate.bounds import time_expanded
 from gearshift.simulate.bounds.clairvoyant import optimum
-from gearshift.simulate.bounds.demand import LONGEST_WINDOW, Column, _upper_hull, demand_of
+from gearshift.simulate.bounds.demand import LONGEST_WINDOW, Column, demand_of, upper_hull
 from gearshift.simulate.bounds.time_expanded import dual_value, upper_bound
 from gearshift.simulate.policies import POLICIES
 from simulating import MODELS, make_scenario, run_policy, scenarios
@@ -144,4 +144,4 @@ def test_only_what_a_mixture_cannot_beat_is_kept():
         Column(0, accuracy, work)
         for accuracy, work in ((0.5, 1.0), (0.6, 2.0), (0.9, 3.0), (0.8, 4.0), (0.95, 9.0))
     ]
-    assert [way.accuracy for way in _upper_hull(ways)] == [0.5, 0.9, 0.95]
+    assert [way.accuracy for way in upper_hull(ways)] == [0.5, 0.9, 0.95]

@@ -49,6 +49,7 @@ def test_a_summary_and_everything_as_json(simulate, tmp_path):
     assert told["workers"] == {"cpu": 1, "gpu": 1}
     assert told["per_model"]["tumor"]["attainment"] == 1.0
     assert told["per_class"].keys() == {"critical", "default", "realtime"}
+    assert told["per_model_class"].keys() == {"fraud/default", "fraud/realtime", "tumor/critical"}
     assert {"p50", "p99"} <= told["decision_us"].keys()
     assert told["files"]["workload"]["name"] == "workload.csv"
     assert len(told["files"]["profiles"]["sha256"]) == 64

@@ -20,6 +20,7 @@ from gearshift.cli.cascade import cascade
 from gearshift.cli.explain import explain
 from gearshift.cli.health import health
 from gearshift.cli.options import Config, Provider, Repository, StateDir, Workers
+from gearshift.cli.plan import plan
 from gearshift.cli.process import COMMAND, serve_process
 from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
 from gearshift.cli.simulate import simulate
@@ -349,6 +350,7 @@ def _plain(line: str) -> None:
 app.command()(cascade)
 app.command()(explain)
 app.command()(health)
+app.command()(plan)
 app.command()(simulate)
 app.command()(study)
 app.command()(top)

@@ -13,6 +13,7 @@ from gearshift.simulate.mistakes import Mistakes
 from gearshift.simulate.table import SourceFile, names, numbers, read_table
 
 COLUMNS = ("model", "variant", "accuracy", "device", "batch", "p50_ms", "p99_ms")
+OPTIONAL = ("memory_mb",)
 
 LARGEST_BATCH = 65_536
 """Rows; a profile is tabulated up to its largest batch."""
@@ -26,16 +27,21 @@ class _Known:
     """What the lines so far have said about one variant, and where they said it first."""
 
     accuracy: float
+    memory: float
     line: int
     points: dict[str, dict[int, tuple[int, LatencyPoint]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileFile:
-    """The profiles of a file, by model, then variant, then device."""
+    """The profiles of a file, by model, then variant, then device.
+
+    `memory` (megabytes by model, then variant) holds those of which the file tells it.
+    """
 
     source: SourceFile
     accuracies: Mapping[str, Mapping[str, float]]
+    memory: Mapping[str, Mapping[str, float]]
     points: Mapping[str, Mapping[str, Mapping[str, tuple[LatencyPoint, ...]]]]
 
     @property
@@ -113,9 +119,10 @@ def read_profiles(path: Path, mistakes: Mistakes) -> ProfileFile | None:
     """Read a profiles file; None if nothing in it can be used, with the reason in `mistakes`.
 
     Accuracies may be on any scale from 0, higher being better, and must agree over all
-    lines of a variant. Times are milliseconds for a whole batch.
+    lines of a variant. Times are milliseconds for a whole batch. `memory_mb`, if there is such a
+    column, is what a loaded variant takes; it may be empty, and only planning asks for it.
     """
-    table = read_table(path, COLUMNS, (), mistakes)
+    table = read_table(path, COLUMNS, OPTIONAL, mistakes)
     if table is None:
         return None
     file = table.file
@@ -127,9 +134,15 @@ def read_profiles(path: Path, mistakes: Mistakes) -> ProfileFile | None:
     batches = numbers(table, "batch", mistakes, least=1, whole=True).tolist()
     p50s = numbers(table, "p50_ms", mistakes, above=0).tolist()
     p99s = numbers(table, "p99_ms", mistakes, above=0).tolist()
+    sizes = [math.nan] * len(models)
+    if "memory_mb" in table.columns:
+        sizes = numbers(table, "memory_mb", mistakes, least=0, empty=math.inf).tolist()
     known: dict[str, dict[str, _Known]] = {}
-    rows = zip(table.lines, models, variants, devices, accuracies, batches, p50s, p99s, strict=True)
-    for line, model, variant, device, accuracy, batch, p50, p99 in rows:
+    rows = zip(
+        *(table.lines, models, variants, devices, accuracies, batches, p50s, p99s, sizes),
+        strict=True,
+    )
+    for line, model, variant, device, accuracy, batch, p50, p99, size in rows:
         if batch > LARGEST_BATCH:
             mistakes.add(file, line, "batch", f"{batch:.0f} is above {LARGEST_BATCH}")
         if p99 < p50:
@@ -138,7 +151,10 @@ def read_profiles(path: Path, mistakes: Mistakes) -> ProfileFile | None:
             math.isnan(value) for value in (accuracy, batch, p50, p99)
         ):
             continue
-        entry = known.setdefault(model, {}).setdefault(variant, _Known(accuracy, line))
+        entry = known.setdefault(model, {}).setdefault(variant, _Known(accuracy, math.nan, line))
+        if math.isfinite(size):
+            # Said on several lines, it is the most that counts.
+            entry.memory = size if math.isnan(entry.memory) else max(entry.memory, size)
         if entry.accuracy != accuracy:
             mistakes.add(
                 file,
@@ -163,6 +179,10 @@ def read_profiles(path: Path, mistakes: Mistakes) -> ProfileFile | None:
     return ProfileFile(
         source=table.source,
         accuracies={m: {v: k.accuracy for v, k in vs.items()} for m, vs in known.items()},
+        memory={
+            m: {v: k.memory for v, k in vs.items() if not math.isnan(k.memory)}
+            for m, vs in known.items()
+        },
         points={
             m: {
                 v: {d: tuple(point for _, point in ps.values()) for d, ps in k.points.items()}

@@ -107,7 +107,8 @@ class Figures:
     `served` are those answered in time, `shed` refused at admission for load, `infeasible`
     refused because no variant could ever answer them in time at their floor, `expired`
     dropped while waiting. `attainment` is the served share of all requests;
-    `mean_served_accuracy` the mean over the served, None without any; `effective_accuracy`
+    `mean_served_accuracy` the mean over the served, None without any, and
+    `served_accuracy_deviation` their standard deviation (0 without any); `effective_accuracy`
     the mean over all, one that was not served counting as 0. `utilisation` is the share of
     all workers' time that their answers took.
     """
@@ -120,6 +121,7 @@ class Figures:
     expired: int
     attainment: float
     mean_served_accuracy: float | None
+    served_accuracy_deviation: float
     effective_accuracy: float
     utilisation: float
 
@@ -139,7 +141,8 @@ class Result:
     """One policy on one scenario under one set of conditions.
 
     `decision_us` is the time of one call of `decide` divided by the batches that it
-    started, if any; `plan_ms` is None without a planner. `variants` counts answers, late
+    started, if any; `plan_ms` is None without a planner. `per_model_class` is by
+    `model/class`. `variants` counts answers, late
     ones too, by model and variant; those of a cascade by its name and who gave them
     (`name/first`, `name/then`, `name/fallback`).
     """
@@ -148,6 +151,7 @@ class Result:
     total: Figures
     per_model: Mapping[str, Figures]
     per_class: Mapping[str, Figures]
+    per_model_class: Mapping[str, Figures]
     utilisation_per_device: Mapping[str, float]
     variants: Mapping[str, Mapping[str, int]]
     decision_us: Times
@@ -178,6 +182,9 @@ def summarise(scenario: Scenario, conditions: Conditions, record: Record) -> Res
         total=summary.figures(slice(None)),
         per_model=summary.by(workload.models),
         per_class=summary.by(workload.classes),
+        per_model_class=summary.by(
+            [f"{m}/{c}" for m, c in zip(workload.models, workload.classes, strict=True)]
+        ),
         utilisation_per_device=per_device,
         variants=summary.variants(),
         decision_us=_times(record.decide_ns, 1e3),
@@ -216,12 +223,14 @@ class _Summary:
             outcome.value: int(np.count_nonzero(endings == code)) for outcome, code in CODES.items()
         }
         requests, served = len(endings), counts["served"]
-        gained = float(self._accuracy[chosen].sum())
+        accuracy = self._accuracy[chosen]
+        gained = float(accuracy.sum())
         return Figures(
             requests=requests,
             **counts,
             attainment=served / requests if requests else 0.0,
             mean_served_accuracy=gained / served if served else None,
+            served_accuracy_deviation=float(accuracy[endings == SERVED].std()) if served else 0.0,
             effective_accuracy=gained / requests if requests else 0.0,
             utilisation=float(self._seconds[chosen].sum()) / self._available,
         )

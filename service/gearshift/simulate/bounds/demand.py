@@ -63,7 +63,7 @@ def demand_of(scenario: Scenario, speed_up: float, step: float) -> Demand:
     last = np.floor((deadlines - origin) / step).astype(np.int64)
     names, model = np.unique(np.array(workload.models), return_inverse=True)
     floors, floor = np.unique(workload.floors, return_inverse=True)
-    budgets, budget = _rounded_up(workload.budgets)
+    budgets, budget = rounded_up(workload.budgets)
     keys = np.stack([model, floor, budget, first, last], axis=1).astype(np.int64)
     groups, counts = np.unique(keys, axis=0, return_counts=True)
     kinds, kind = np.unique(groups[:, :3], axis=0, return_inverse=True)
@@ -85,7 +85,7 @@ def demand_of(scenario: Scenario, speed_up: float, step: float) -> Demand:
     )
 
 
-def _rounded_up(budgets: Numbers) -> tuple[Numbers, Integers]:
+def rounded_up(budgets: Numbers) -> tuple[Numbers, Integers]:
     """The different budgets, and which of them each request has.
 
     Where there are too many they are rounded up, which lets a request use larger batches
@@ -110,7 +110,7 @@ def _columns(
             work = least_work(profile, largest, budget)
             if profile.variant.accuracy >= floor and work < math.inf:
                 ways.append(Column(number, profile.variant.accuracy, work))
-        kept += _upper_hull(ways)
+        kept += upper_hull(ways)
     return tuple(kept)
 
 
@@ -120,7 +120,7 @@ def least_work(profile: Profile, largest: int, budget: float) -> float:
     return min((profile.p50(rows) / rows for rows in batches), default=math.inf)
 
 
-def _upper_hull(ways: list[Column]) -> list[Column]:
+def upper_hull(ways: list[Column]) -> list[Column]:
     """Those on the concave hull from (no work, no accuracy) up: in a fluid, what lies below
     it is beaten by a mixture of two that lie on it, at the same work."""
     hull: list[Column] = []

@@ -1,0 +1,1 @@
+"""Reads what a running Prometheus has recorded; the page that it scrapes is telemetry's."""
