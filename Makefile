@@ -7,7 +7,7 @@ MODELS_VENV := build/models-venv
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 include deploy/tools.mk
-.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load protos lock clean
+.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-fleet bench-peers bench-peers-load protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -26,8 +26,8 @@ test: lint tools ## everything that must hold: lint, types, layers, all tests
 tools: setup $(TOOLS)/promtool $(TOOLS)/browser $(DEPLOY_TOOLS) ## what the tests need beside Python, under build/
 
 lint: setup ## format, lint, types and the layers of the design
-	$(BIN)/ruff format --check service tests loadtests deploy
-	$(BIN)/ruff check service tests loadtests deploy
+	$(BIN)/ruff format --check service tests loadtests deploy examples
+	$(BIN)/ruff check service tests loadtests deploy examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -53,6 +53,9 @@ bench-feedback: setup ## ten million answers through the feedback store, killed 
 bench-cascade: setup ## a cascade on the real server beside its variants, all test pictures; cascades under rising load
 	$(BIN)/python -m loadtests.cascade --out docs/results
 	$(BIN)/python -m loadtests.cascade_load --out docs/results
+
+bench-fleet: setup $(DEPLOY_TOOLS) ## a fleet behind Envoy while its pods come and go, by the chart's probes and hooks (4 minutes)
+	$(BIN)/python -m loadtests.fleet --out docs/results
 
 bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)
 	$(BIN)/python -m loadtests.peers.throughput

@@ -1,8 +1,8 @@
 """A Deployment and its headless Service on this machine: pods come and go, their addresses follow.
 
-After the Kubernetes documentation, "Deployments": a pod that is to end counts no more from the moment
-it is deleted; during an update there are at most `surge` pods too many, and at most `unavailable` too
-few that serve.
+After the Kubernetes documentation, "Deployments": a pod that is to end counts no more from the
+moment it is deleted; during an update there are at most `surge` pods too many, and at most
+`unavailable` too few that serve.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loadtests.fleet.pod import Pod
 from loadtests.peers.peer import ROOT
 
 PROPAGATION = 1.0
-"""Seconds from a pod's change to the DNS that tells it: the end point controller, and the caches."""
+"""Seconds from a pod's change to the DNS that tells it: end point controller and caches."""
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at what is there and what should be."""
@@ -72,7 +72,7 @@ class Fleet:
     async def until_updated(self, within: float) -> None:
         """TimeoutError if the fleet is not what it should be in `within` seconds."""
         async with asyncio.timeout(within):
-            while not self.updated:
+            while not self.updated:  # noqa: ASYNC110 - the controller looks again and again, too
                 await asyncio.sleep(LOOK_EVERY)
 
     def _reconcile(self) -> None:
@@ -182,7 +182,7 @@ async def _measure(deployment: Deployment, folder: Path, settings: Mapping[str, 
     (pod,) = fleet.pods
     try:
         async with asyncio.timeout(240):
-            while pod.ready_since is None:
+            while pod.ready_since is None:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(LOOK_EVERY)
         shutil.copytree(
             folder / pod.name / "profiles", folder / "state" / "profiles", dirs_exist_ok=True
@@ -194,12 +194,11 @@ async def _measure(deployment: Deployment, folder: Path, settings: Mapping[str, 
 def without_waiting(template: Template, sleep: float) -> Template:
     """The same pod on a quicker clock, for tests: probes every second, and a preStop of `sleep`
     seconds, which is as long as this machine's names take to be known everywhere."""
-    quick = {"period": 1.0, "delay": 0.0}
     return replace(
         template,
         startup=replace(template.startup, period=0.25),
-        readiness=replace(template.readiness, **quick),
-        liveness=replace(template.liveness, **quick),
+        readiness=replace(template.readiness, period=1.0),
+        liveness=replace(template.liveness, period=1.0),
         pre_stop=(*template.pre_stop[:-1], f"{sleep:g}"),
     )
 

@@ -1,4 +1,4 @@
-"""Requests at a steady rate, and what became of each: as the callers see it, and as the pods count."""
+"""Requests at a steady rate, and what became of each, as callers see it and as pods count."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import numpy as np
+from loadtests.fleet.fleet import MODEL, Fleet
+from loadtests.fleet.names import NAME
+from loadtests.peers.peer import ROOT
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from gearshift.demo.traffic import Samples
-from loadtests.fleet.fleet import MODEL, Fleet
-from loadtests.fleet.names import NAME
-from loadtests.peers.peer import ROOT
 
 OWN = ("grpc.use_local_subchannel_pool", 1)
 COUNT_EVERY = 0.5
@@ -29,7 +30,7 @@ COUNTED = re.compile(r'^gearshift_requests_total\{(?=.*outcome="(\w+)").*\} (\S+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One request: when it was sent (s since the start), its status and text, how long it took (s)."""
+    """One request: when it was sent (s since the start), its status and text, its duration (s)."""
 
     sent: float
     status: str
@@ -69,7 +70,9 @@ class Load:
     """`rate` requests a second with exponential gaps, in turns over `channels`. Each has its budget
     as its deadline and one try, but for those that gRPC makes by itself."""
 
-    def __init__(self, title: str, channels: Sequence[grpc.aio.Channel], rate: float, budget: float):
+    def __init__(
+        self, title: str, channels: Sequence[grpc.aio.Channel], rate: float, budget: float
+    ):
         self.outcomes = Outcomes(title, budget)
         self._stubs = [service_pb2_grpc.GRPCInferenceServiceStub(channel) for channel in channels]
         self._rate = rate
@@ -132,7 +135,7 @@ class Counts:
 async def balanced(fleet: Fleet) -> AsyncIterator[grpc.aio.Channel]:
     """A stock channel that spreads its requests over the addresses of the headless name. The
     pause between two questions to the DNS is 30 s by default: too long where pods live for less."""
-    config = {"loadBalancingConfig": [{"round_robin": {}}]}
+    config: Any = {"loadBalancingConfig": [{"round_robin": {}}]}
     options = [
         OWN,
         ("grpc.service_config", json.dumps(config)),

@@ -90,11 +90,7 @@ def read(text: str) -> Deployment:
 
 
 def _probe(told: Mapping[str, Any]) -> Probe:
-    said = {
-        field: kind(told[key])
-        for key, (field, kind) in _FIELDS.items()
-        if key in told
-    }
+    said = {field: kind(told[key]) for key, (field, kind) in _FIELDS.items() if key in told}
     return Probe(told["grpc"].get("service", ""), **said)
 
 

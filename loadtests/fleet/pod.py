@@ -2,8 +2,8 @@
 
 After the Kubernetes documentation, "Pod Lifecycle": the start-up probe holds the others back; a
 container that fails its liveness, or ends, is started again; a pod that is deleted runs its preStop
-hook, gets SIGTERM, and SIGKILL when the grace period is over. Liveness is not asked for once a pod is
-deleted, readiness is.
+hook, gets SIGTERM, and SIGKILL when the grace period is over. Liveness is not asked for once a pod
+is deleted, readiness is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from loadtests.fleet.manifest import Probe, Template
 
 SHORTEST_GRACE = 2.0
@@ -85,13 +84,14 @@ class Pod:
 
     async def _run_container(self) -> None:
         """From its start to its end, whoever ends it."""
-        with Path(self._environment["GEARSHIFT_STATE_DIR"], f"{self.name}.log").open("ab") as log:
+        log = Path(self._environment["GEARSHIFT_STATE_DIR"], f"{self.name}.log")
+        with log.open("ab") as written:  # noqa: ASYNC230 - a local file, once a life
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "gearshift", *self._template.arguments),
                 env=dict(self._environment),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=written,
+                stderr=written,
             )
         self._note("started")
         ended = asyncio.create_task(self.process.wait())

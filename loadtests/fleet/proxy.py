@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from loadtests.fleet.names import NAME
 from loadtests.peers.peer import ROOT
 from loadtests.peers.processes import free_port
