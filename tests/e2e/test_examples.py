@@ -57,7 +57,7 @@ def test_grpcurl(server):
     assert metadata["inputs"][0]["name"] == "features"
     assert inferred["parameters"]["service_class"] == {"string_param": "batch"}
     assert len(inferred["raw_output_contents"]) == 1
-    assert explained["gears"]
+    assert explained["candidates"]
 
 
 def test_node(server):

@@ -93,6 +93,26 @@ def test_nobody_who_can_go_elsewhere_notices(make_bench, policy):
         assert set(callers.end()) == {"OK"}
 
 
+def test_a_server_that_says_not_serving_gets_nothing_from_who_asks_for_its_health(make_bench):
+    """By the service config of examples/python_grpcio.py."""
+    benches = [make_bench() for _ in range(2)]
+    asks = {"healthCheckConfig": {"serviceName": ""}}
+    with channel_to(*benches, policy="round_robin", **asks) as channel:
+        callers = Callers(channel)
+        callers.wait_for(50)
+        first = benches[0].telemetry
+        assert first.queued
+        benches[0].run(benches[0].server.not_serving())
+
+        def left_out() -> bool:
+            so_far = len(first.settleds)
+            callers.wait_for(50)
+            return len(first.settleds) == so_far
+
+        until(left_out)
+        assert set(callers.end()) == {"OK"}
+
+
 def test_what_is_open_ends_well_and_nobody_new_gets_in(make_bench):
     going_on = threading.Event()
     bench = make_bench()
@@ -134,6 +154,35 @@ def test_what_is_open_ends_well_and_nobody_new_gets_in(make_bench):
             watcher.join(20)
             assert not watcher.is_alive()
     assert said["live"] == [serving]
+
+
+def test_who_has_been_here_for_long_connects_anew_and_loses_nothing(make_bench, monkeypatch):
+    monkeypatch.setattr(server, "SWEEP_EVERY", 0.05)
+    bench = make_bench(connection_age=0.2)
+    seen: set[object] = set()
+
+    def several() -> bool:
+        seen.update(bench.server._connections)
+        return len(seen) >= 4
+
+    with channel_to(bench, policy="round_robin") as channel:
+        callers = Callers(channel)
+        until(several)
+        assert set(callers.end()) == {"OK"}
+    until(lambda: not bench.server._connections)
+    assert not bench.server._ages
+
+
+def test_a_connection_may_live_for_ever(make_bench, monkeypatch):
+    monkeypatch.setattr(server, "SWEEP_EVERY", 0.01)
+    bench = make_bench()
+    with channel_to(bench, policy="round_robin") as channel:
+        callers = Callers(channel)
+        callers.wait_for(10)
+        (before,) = bench.server._connections
+        callers.wait_for(50)
+        assert bench.server._connections == {before}
+        callers.end()
 
 
 def test_who_does_not_hear_is_not_waited_for(make_bench, monkeypatch):
