@@ -24,7 +24,9 @@ from tritonclient.grpc import service_pb2_grpc
 from gearshift.demo.traffic import Samples
 
 OWN = ("grpc.use_local_subchannel_pool", 1)
-COUNT_EVERY = 0.5
+COUNT_EVERY, LAST_WORDS_EVERY = 0.5, 0.05
+"""Seconds between two looks at what pods have counted; the second while one of them is ending."""
+
 COUNTED = re.compile(r'^gearshift_requests_total\{(?=.*outcome="(\w+)").*\} (\S+)$', re.MULTILINE)
 
 
@@ -114,7 +116,8 @@ class Counts:
         """Look again and again, until this is cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(COUNT_EVERY)
+            ending = any(pod.terminating for pod in self._fleet.living)
+            await asyncio.sleep(LAST_WORDS_EVERY if ending else COUNT_EVERY)
 
     async def look(self) -> Mapping[str, Counter[str]]:
         for pod in self._fleet.living:
