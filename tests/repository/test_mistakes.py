@@ -258,6 +258,15 @@ def test_a_root_that_is_not_there_or_holds_nothing(tmp_path: Path) -> None:
         assert part in caught.value.problems[0].message
 
 
+def test_the_folder_of_one_model_is_no_repository(folder: Any) -> None:
+    """What KServe mounts where its storageUri names the model instead of the folder above it."""
+    with pytest.raises(RepositoryInvalid) as caught:
+        load(folder.model, {})
+    (problem,) = caught.value.problems
+    assert problem.file == "model.toml"
+    assert "a repository is the folder above it" in problem.message
+
+
 def test_several_mistakes_are_reported_at_once(folder: Any) -> None:
     """Also those in files of sound variants beside a broken one, and in other models."""
     folder.replace("version = 2", "version = -2")

@@ -1,5 +1,19 @@
+{{/* A quantity of CPU in cores, rounded up as Kubernetes does it in resourceFieldRef. */}}
+{{- define "gearshift.cores" -}}
+{{- $cpu := toString . }}
+{{- if hasSuffix "m" $cpu }}
+{{- divf (trimSuffix "m" $cpu) 1000 | ceil | int }}
+{{- else }}
+{{- ceil $cpu | int }}
+{{- end }}
+{{- end }}
+
 {{/* What the chart tells the server; by environment, so that extraArgs win. */}}
 {{- define "gearshift.env" -}}
+{{- $most := .Values.workers | default (dig "limits" "cpu" 1024 .Values.resources | include "gearshift.cores") | int }}
+{{- if gt (int .Values.processes) $most }}
+{{- fail (printf "processes: %d processes cannot divide %d workers among them; give at most %d, or more workers or a larger CPU limit" (int .Values.processes) $most $most) }}
+{{- end }}
 - name: GEARSHIFT_REPOSITORY
   value: {{ include "gearshift.repositoryPath" . | quote }}
 - name: GEARSHIFT_HOST

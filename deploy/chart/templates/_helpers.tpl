@@ -94,6 +94,14 @@ seccompProfile:
 {{- ternary 8003 8001 .Values.tls.enabled }}
 {{- end }}
 
+{{- define "gearshift.address" -}}
+{{- printf "%s.%s.svc" (include "gearshift.fullname" .) .Release.Namespace }}
+{{- end }}
+{{/* What the certificate bears. */}}
+{{- define "gearshift.serverName" -}}
+{{- default (include "gearshift.address" .) .Values.tls.serverName }}
+{{- end }}
+
 {{- define "gearshift.tlsSecret" -}}
 {{- default (printf "%s-tls" (include "gearshift.fullname" .)) .Values.tls.secret }}
 {{- end }}

@@ -19,6 +19,9 @@
 - name: models
   {{- toYaml $from.volume.source | nindent 2 }}
 {{- else if eq $from.source "imageVolume" }}
+{{- if semverCompare "<1.31.0-0" .Capabilities.KubeVersion.Version }}
+{{- fail (printf "modelRepository.source: imageVolume needs Kubernetes 1.31 with the feature gate ImageVolume, or 1.33, and this is %s; take `image`, which copies from the image at start" .Capabilities.KubeVersion.Version) }}
+{{- end }}
 - name: models
   image:
     reference: {{ include "gearshift.modelImage" . | quote }}

@@ -27,6 +27,9 @@ MODEL_FILE = "model.toml"
 CARD_FILE = "card.json"
 SAMPLES_FILE = "samples.npz"
 
+_FOREIGN = frozenset({"lost+found"})
+"""Folders that file systems make at the top of a volume, which a repository often is."""
+
 ARTIFACTS: Mapping[str, str | None] = {"onnx": "model.onnx", "torch": "model.pt2", "triton": None}
 """The file that each executor loads from the variant's folder; None where the artifact lies
 elsewhere. An executor beyond these that has an inspect function is taken to have no file."""
@@ -56,16 +59,25 @@ def load(root: Path, inspect: Inspect, generation: int = 1, *, unlearned: bool =
 
 
 def _model_folders(root: Root, findings: Findings) -> list[Path]:
-    """The folders that should be models, by name; hidden ones and plain files are passed over."""
+    """The folders that should be models, by name; hidden ones, plain files and what a file
+    system keeps for itself are passed over."""
     complaint = root.complaint(root.path, folder=True)
     if complaint is not None:
         findings.add(str(root.path), "", f"{complaint}; give the folder that holds the models")
+        return []
+    if root.complaint(root.path / MODEL_FILE) is None:
+        findings.add(
+            MODEL_FILE,
+            "",
+            "is that of one model, and a repository is the folder above it, with a folder for each"
+            " model; give that one",
+        )
         return []
     try:
         folders = [
             path
             for path in sorted(root.path.iterdir())
-            if not path.name.startswith(".") and path.is_dir()
+            if not path.name.startswith(".") and path.name not in _FOREIGN and path.is_dir()
         ]
     except OSError as error:
         findings.add(str(root.path), "", f"cannot be read: {reason(error)}")
