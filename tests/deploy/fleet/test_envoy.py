@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,10 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from loadtests.fleet.names import Names
 from loadtests.fleet.proxy import Envoy, proxying
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8 for servers of one port"
+)
 
 PATH = "/inference.GRPCInferenceService/ModelInfer"
 OWN = [("grpc.use_local_subchannel_pool", 1)]
