@@ -7,6 +7,7 @@ MODELS_VENV := build/models-venv
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 include deploy/tools.mk
+include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-fleet bench-peers bench-peers-load protos lock clean
 
 help: ## list the targets

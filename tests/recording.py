@@ -28,6 +28,7 @@ class RecordingTelemetry:
         self.queued: Counter[tuple[str, str]] = Counter()
         self.rans: list[Ran] = []
         self.settleds: list[Ended] = []
+        self.unanswered: list[Settled] = []
         self.answereds: list[Answered] = []
 
     def admitted(self, model: str, service_class: str) -> None:
@@ -40,6 +41,7 @@ class RecordingTelemetry:
         self.rans.append(event)
 
     def settled(self, event: Settled) -> None:
+        self.unanswered.append(event)
         names = event.model, event.service_class, event.variant
         self.settleds.append(Ended(*names, event.outcome, event.status, event.slack))
 

@@ -6,6 +6,7 @@ never in the core.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -94,7 +95,8 @@ class Settled:
     `model` and `service_class` are names from the catalog or "" (a caller's unknown name
     never becomes a label). `variant` is who ran it or was pinned, "" if none; `version`
     its number, 0 if none. `slack` is deadline minus settling time, None without a deadline.
-    `message` is what the caller reads, and may quote what the caller sent.
+    `message` is what the caller reads, and may quote what the caller sent. `wanted`: worker
+    seconds that it would have cost on an idle server, of one that was refused or dropped for load.
     """
 
     model: str
@@ -106,16 +108,19 @@ class Settled:
     duration: float
     slack: float | None = None
     message: str = ""
+    wanted: float = 0.0
 
 
 class Served(NamedTuple):
-    """One request that got its answer. Seconds; `slack` is infinite without a deadline."""
+    """One request that got its answer. Seconds; `slack` is infinite without a deadline.
+    `load_deficit` is the part of its accuracy deficit that is for want of workers."""
 
     service_class: str
     late: bool
     duration: float
     queue: float
     slack: float
+    load_deficit: float = 0.0
 
 
 class Stage(StrEnum):
@@ -147,7 +152,8 @@ class Ran:
     """One batch left its worker.
 
     Seconds: `queue` summed over its requests; `input`, `compute` and `output` once for the
-    batch: assembling it, the worker's time, taking it apart. `failed` when it raised.
+    batch: assembling it, the worker's time, taking it apart. `failed` when it raised. `wanted`:
+    worker seconds that its requests would have cost in what an idle server gives them.
     """
 
     model: str
@@ -161,7 +167,12 @@ class Ran:
     input: float
     compute: float
     output: float
+    p50: float = math.inf
+    p99: float = math.inf
+    """What was predicted of `input` and `compute` together when the batch was dispatched;
+    infinite where nothing was."""
     failed: bool = False
+    wanted: float = 0.0
 
 
 class Row(NamedTuple):

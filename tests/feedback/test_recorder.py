@@ -65,6 +65,7 @@ def test_nothing_waits_for_a_database_that_fails_and_nothing_is_lost(place, monk
         for n in range(3):
             place.answer("kinds", [0, 1], [f"a{n}", f"b{n}"])
     assert place.recorder._retry.pause == 4.0
+    assert place.book.failing == {"answers": True, "accuracies": False}
     assert [log["event"] for log in logs] == [
         "answers are not recorded: the feedback database fails"
     ]
@@ -74,6 +75,7 @@ def test_nothing_waits_for_a_database_that_fails_and_nothing_is_lost(place, monk
         place.recorder.write()
     assert [log["log_level"] for log in logs] == ["info"]
     assert place.recorder._retry.pause == 0
+    assert not place.book.failing["answers"]
     kept = place.store.find([key_of("kinds", f"a{n}".encode()) for n in range(3)])
     assert len(kept) == 3
     assert not any(row.ambiguous for rows in kept.values() for row in rows)

@@ -188,6 +188,34 @@ def test_statistics_of_what_is_not_there_are_zeros(telemetry: PrometheusTelemetr
     assert telemetry.statistics("nonsense", 1) is not telemetry.statistics("nonsense", 1)
 
 
+def test_what_more_workers_would_have_brought(
+    telemetry: PrometheusTelemetry, value: Read, served: MakeAnswered
+) -> None:
+    telemetry.answered(served(load_deficit=0.1))
+    telemetry.answered(served())
+    assert value("gearshift_load_deficit_sum", **FAST) == pytest.approx(0.1)
+    assert value("gearshift_load_deficit_count", **FAST) == 2
+    assert value("gearshift_accuracy_deficit_sum", **FAST) == pytest.approx(0.3)
+
+
+def test_wanted_worker_time_is_of_who_ran_and_of_who_had_no_worker(
+    telemetry: PrometheusTelemetry, value: Read, ran: MakeRan, ended: MakeSettled
+) -> None:
+    assert value("gearshift_wanted_worker_seconds_total", model="b") == 0
+    telemetry.ran(ran(wanted=0.5))
+    telemetry.ran(ran(wanted=0.25, failed=True))
+    telemetry.settled(ended(Outcome.SHED, wanted=0.125))
+    telemetry.settled(ended(Outcome.INVALID, model="nonsense", wanted=9.0))
+    assert value("gearshift_wanted_worker_seconds_total", model="a") == 0.875
+    assert value("gearshift_wanted_worker_seconds_total", model="nonsense") is None
+
+
+def test_workers_are_counted_by_device(telemetry: PrometheusTelemetry, value: Read) -> None:
+    telemetry.employs(["express", "cpu", "cpu"])
+    assert value("gearshift_workers", device="cpu") == 2
+    assert value("gearshift_workers", device="express") == 1
+
+
 def test_the_catalog_is_described(value: Read) -> None:
     assert value("gearshift_variant_accuracy", **SMALL, source="declared") == 0.8
     assert value("gearshift_variant_artifact_bytes", **SMALL) == 1000
@@ -236,3 +264,23 @@ def test_latency_is_shown_as_it_is_learned() -> None:
     labels = {"model": "a", "variant": "small", "batch": "1", "quantile": "0.5"}
     shown = telemetry.registry.get_sample_value("gearshift_variant_latency_seconds", labels)
     assert shown == pytest.approx(0.3, rel=0.1)
+
+
+def test_runs_by_how_they_ended(telemetry: PrometheusTelemetry, value: Read, ran: MakeRan) -> None:
+    for p50, p99 in ((0.004, 0.005), (0.0039, 0.004), (0.001, 0.0039), (0.001, 0.002)):
+        telemetry.ran(ran(p50=p50, p99=p99))  # each took 1 + 3 ms
+    telemetry.ran(ran(p50=0.001, p99=0.002, failed=True))
+    counts = [
+        value("gearshift_runs_total", **SMALL, ended=ended)
+        for ended in ("within_p50", "within_p99", "beyond_p99", "failed")
+    ]
+    assert counts == [1, 1, 2, 1]
+
+
+def test_failures_of_a_variant_are_there_at_zero_before_the_first(
+    value: Read, telemetry: PrometheusTelemetry, ended: MakeSettled
+) -> None:
+    labels = {**SMALL, "service_class": "fast", "outcome": "failed"}
+    assert value("gearshift_requests_total", **labels) == 0
+    telemetry.settled(ended(Outcome.FAILED, variant="small", version=2))
+    assert value("gearshift_requests_total", **labels) == 1

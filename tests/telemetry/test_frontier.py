@@ -121,6 +121,28 @@ def test_feedback_is_shown_where_there_is_some() -> None:
     assert (variant.corrected_low, variant.corrected_high) == (0.83, 0.9)
 
 
+def test_a_cascade_is_shown_with_the_accuracy_that_routing_goes_by() -> None:
+    families = []
+    for name, value in (
+        ("accuracy", 0.95),
+        ("accuracy_live", 0.8),
+        ("accuracy_used", 0.81),
+        ("feedback_labels", 321),
+        ("fallen", 1),
+    ):
+        family = GaugeMetricFamily(f"gearshift_cascade_{name}", "", labels=("model", "cascade"))
+        family.add_metric(("m", "both"), value)
+        families.append(family)
+    interval = GaugeMetricFamily(
+        "gearshift_cascade_accuracy_interval", "", labels=("model", "cascade", "bound")
+    )
+    interval.add_metric(("m", "both", "low"), 0.77)
+    interval.add_metric(("m", "both", "high"), 0.83)
+    both = snapshot([*families, interval], 0.0, 0.0).models["m"].variants["both"]
+    assert (both.accuracy, both.declared, both.live) == (0.81, 0.95, 0.8)
+    assert (both.low, both.high, both.labels, both.fallen) == (0.77, 0.83, 321, True)
+
+
 def test_what_a_cascade_answers_counts_beside_its_variants() -> None:
     accuracy = GaugeMetricFamily("gearshift_cascade_accuracy", "", labels=("model", "cascade"))
     accuracy.add_metric(("m", "both"), 0.95)

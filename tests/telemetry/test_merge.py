@@ -20,7 +20,7 @@ from gearshift.drift import DriftCollector
 from gearshift.drift.watch import Drift
 from gearshift.feedback import Book, FeedbackCollector, Readings
 from gearshift.ports import Answered, Ran, Served
-from gearshift.telemetry import PrometheusTelemetry
+from gearshift.telemetry import Life, PrometheusTelemetry
 from gearshift.telemetry.merge import GREATEST, SUMMED, Fleet, Past, merged, page_of
 from prometheus_judge import judged
 
@@ -43,8 +43,11 @@ def read(page: bytes) -> dict[Series, float]:
 def worked(served: int, waiting: int, seconds: float = 0.004) -> PrometheusTelemetry:
     """A process that has answered `served` requests and has `waiting` more."""
     telemetry = PrometheusTelemetry(make_catalog(make_model("a")))
+    telemetry.employs(["cpu", "cpu"])
     for _ in range(served):
-        request = Served("default", late=False, duration=seconds, queue=0.001, slack=0.5)
+        request = Served(
+            "default", late=False, duration=seconds, queue=0.001, slack=0.5, load_deficit=0.05
+        )
         telemetry.answered(Answered("a", "small", 2, 0.8, 0.1, [request]))
         telemetry.ran(
             Ran(
@@ -59,6 +62,7 @@ def worked(served: int, waiting: int, seconds: float = 0.004) -> PrometheusTelem
                 input=0.0,
                 compute=seconds,
                 output=0.0,
+                wanted=0.25,
             )
         )
     for _ in range(waiting):
@@ -94,6 +98,11 @@ def test_what_grows_is_added_up_and_the_ended_stay_in_the_sum() -> None:
     bucket = tuple(sorted({**key, "le": "+Inf"}.items()))
     assert both["gearshift_request_duration_seconds_bucket", bucket] == 10
     assert both["gearshift_served_accuracy_sum", by_class] == pytest.approx(8.0)
+    assert both["gearshift_load_deficit_sum", by_class] == pytest.approx(0.5)
+    assert both["gearshift_load_deficit_count", by_class] == 10
+    assert both["gearshift_wanted_worker_seconds_total", (("model", "a"),)] == 2.5
+    # Two workers in each of the two that live.
+    assert both["gearshift_workers", (("device", "cpu"),)] == 4
     # What waited in the one that ended waits no more.
     assert both["gearshift_queue_depth", by_class] == 5
 
@@ -154,6 +163,7 @@ def test_every_gauge_and_quantile_has_its_rule() -> None:
     variants = telemetry.catalog.model("a").variants
     telemetry.profiled(Profile(v, "cpu", [LatencyPoint(1, 0.001, 0.002)], 8) for v in variants)
     telemetry.registry.register(FeedbackCollector(Book(), Readings(telemetry.catalog)))
+    telemetry.registry.register(Life(telemetry.catalog, 30.0))
     levels = set()
     for made in (
         telemetry.exposition()[0],

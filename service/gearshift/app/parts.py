@@ -138,6 +138,7 @@ async def start_engine(
     await warm_up(catalog, executors, workers)
     profiles, workers = with_express(catalog, profiles, workers, first_worker)
     telemetry.profiled(p for name in catalog.models for p in profiles.everywhere(name))
+    telemetry.employs(worker.device for worker in workers)
     scheduler = Scheduler(
         catalog,
         profiles,

@@ -13,7 +13,7 @@ from gearshift.app.settings import Settings
 from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
 from gearshift.rpc import RpcServer, make_server, statistics
-from gearshift.telemetry import PrometheusTelemetry
+from gearshift.telemetry import Life, PrometheusTelemetry
 
 ANSWER_WITHIN = 2.0
 """Seconds until the loop must have made its statistics; the parent waits a little longer."""
@@ -31,6 +31,8 @@ async def serve_behind(
     executors = make_executors(settings)
     catalog = load_catalog(settings, executors)
     telemetry = PrometheusTelemetry(catalog)
+    life = Life(catalog, settings.drain_seconds)
+    telemetry.registry.register(life)
     loop = asyncio.get_running_loop()
     parent.show(
         lambda: telemetry.exposition()[0],
@@ -60,9 +62,11 @@ async def serve_behind(
             all_stop = asyncio.Event()
             parent.on_stop(all_stop.set, loop)
             parent.ready(rpc.adopt)
+            life.serves()
             farewell = asyncio.create_task(_all_end(all_stop, stop, rpc))
             await stop.wait()
             parent.draining()
+            life.drains()
             # The server as a whole goes on if this process alone was told to end: its callers go on
             # with the others, and health does not say NOT_SERVING.
             await drain(settings, engine, rpc)

@@ -13,7 +13,7 @@ from gearshift.http import HttpServer, create_app
 from gearshift.processes import bound, release
 from gearshift.rpc import Explainer
 from gearshift.rpc import serve as serve_rpc
-from gearshift.telemetry import FrontierWatch, PrometheusTelemetry, board
+from gearshift.telemetry import FrontierWatch, Life, PrometheusTelemetry, board
 
 
 async def serve(
@@ -29,16 +29,17 @@ async def serve(
     executors = make_executors(settings)
     catalog = load_catalog(settings, executors)
     telemetry = PrometheusTelemetry(catalog)
-    serving = False
+    life = Life(catalog, settings.drain_seconds)
+    telemetry.registry.register(life)
     watch = FrontierWatch(telemetry.families)
     explainer = Explainer()
     http = HttpServer(
         create_app(
             exposition=telemetry.exposition,
             triton=telemetry.triton_exposition,
-            is_ready=lambda: serving,
+            is_ready=lambda: life.ready,
             board=lambda: board(
-                watch, [telemetry.beside()], ready=serving, grpc_port=explainer.port
+                watch, [telemetry.beside()], ready=life.ready, grpc_port=explainer.port
             ),
             explain=explainer,
         ),
@@ -64,10 +65,10 @@ async def serve(
                 connection_age=settings.connection_age,
             )
             explainer.listening(settings.host, rpc.port)
-            serving = True
+            life.serves()
             announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
             await stop.wait()
-            serving = False
+            life.drains()
             await rpc.not_serving()
             await drain(settings, engine, rpc)
     finally:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 something is wrong and stderr says what, 2 the command lin
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,10 @@ from rich.console import Console
 
 from gearshift import __version__
 from gearshift.app.settings import Settings, load_settings
+from gearshift.app.signals import end_at_once
 from gearshift.cli.cascade import cascade
 from gearshift.cli.explain import explain
+from gearshift.cli.health import health
 from gearshift.cli.options import Config, Provider, Repository, StateDir, Workers
 from gearshift.cli.process import COMMAND, serve_process
 from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
@@ -139,6 +142,7 @@ def serve(
     progress bar) and keeps the result; later starts reuse it. When everything has answered
     once, one line names both addresses.
     """
+    end_at_once(signal.SIGTERM)  # Until it serves, when there is something to drain.
     with failing_clearly():
         settings = load_settings(
             config,
@@ -337,6 +341,7 @@ def _plain(line: str) -> None:
 
 app.command()(cascade)
 app.command()(explain)
+app.command()(health)
 app.command()(simulate)
 app.command()(study)
 app.command()(top)

@@ -62,6 +62,11 @@ class Together(Profile):
     def serving(self) -> bool:
         return self.first.serving and self.then.serving
 
+    @property
+    def later(self) -> float:
+        """What the rows that go on take, spread over all."""
+        return self.cascade.escalated * self.then.row_cost
+
     def refresh(self) -> None:
         """One of the two has learned."""
         share, then = self.cascade.escalated, self.then
@@ -148,6 +153,5 @@ def price_of_going_on(profile: Profile, prices: Prices, rows: int, gained: float
     `gained` worth of it: what is not worth its price will not go on."""
     if not isinstance(profile, Together):
         return 0.0
-    then, share = profile.then, profile.cascade.escalated
-    price = price_of_time(prices, then.device, Length.SHORT)
-    return min(price * share * rows * then.row_cost, gained)
+    price = price_of_time(prices, profile.then.device, Length.SHORT)
+    return min(price * rows * profile.later, gained)

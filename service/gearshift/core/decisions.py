@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gearshift.core.catalog import Model
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason, reason
+from gearshift.core.wanted import Wanted
 from gearshift.errors import RequestError
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The ticket is in its lane."""
+    """The ticket is in its lane. `wanted` is what it would get on an idle server, None from a
+    policy that does not say."""
+
+    wanted: Wanted | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The ticket was not taken in; `error` says why."""
+    """The ticket was not taken in; `error` says why. For want of workers: `wanted` is the worker
+    time that it would have cost on an idle server, in seconds."""
 
     error: RequestError
+    wanted: float = 0.0
 
 
 class Dispatch(NamedTuple):
@@ -49,10 +55,11 @@ class Dispatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Settle this ticket with `error`; it will not run."""
+    """Settle this ticket with `error`; it will not run. `wanted` as of Refused."""
 
     ticket: Ticket
     error: RequestError
+    wanted: float = 0.0
 
 
 class Decisions(NamedTuple):

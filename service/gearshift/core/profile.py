@@ -83,6 +83,11 @@ class Profile:
         """Whether the server may choose it for any request."""
         return self.variant.standing is Standing.SERVING
 
+    @property
+    def later(self) -> float:
+        """Worker seconds a row that come after its run, on a worker of another variant."""
+        return 0.0
+
     def observe(self, rows: int, seconds: float, now: float) -> bool:
         """Learn from one run of `rows` rows; True if the tables have changed."""
         changed = self._learner.observe(rows, seconds, now)

@@ -50,9 +50,6 @@ ROUNDING = 1e-9
 """Seconds. Sums of floats may differ by less than this without anybody being late."""
 
 
-ADMITTED = Admitted()
-
-
 class Scheduler:
     """The core's one stateful object. Not thread-safe: one caller drives it."""
 
@@ -113,13 +110,15 @@ class Scheduler:
                 self._selector.set_guard(now)
             strand.arrive(budget, now)
             self._check_room(ticket, lane, strand, now)
+        except Overloaded as error:
+            return Refused(error, 0.0 if strand is None else strand.missed(ticket))
         except RequestError as error:
             return Refused(error)
         due = ticket.arrival + PATIENCE if patient else ticket.deadline
         self._add(ticket, strand, due)
         lane.count += 1
         self.waiting += 1
-        return ADMITTED
+        return strand.admitted(budget)
 
     def cancel(self, ticket_id: int, now: float) -> None:
         """The caller left. A waiting ticket gives up its place; one that runs, or that is
@@ -247,7 +246,8 @@ class Scheduler:
                     lane.count -= 1
                     self.waiting -= 1
                     self._lost += not ticket.fallback
-                    actions.append(Drop(ticket, expired(ticket, strand.quickest, now)))
+                    error = expired(ticket, strand.quickest, now)
+                    actions.append(Drop(ticket, error, strand.missed(ticket)))
 
     def _check_room(self, ticket: Ticket, lane: Lane, strand: Strand, now: float) -> None:
         """Overloaded if what is queued ahead leaves no way to be in time."""
@@ -301,6 +301,7 @@ class Scheduler:
             if sibling is not strand and len(sibling) and profile in sibling.gears.get(device, ()):
                 joining, rows, due = self._selector.join(sibling, profile, device, rows, due, now)
                 keys = keys + joining
+        strand.batch = rows
         self._left.append(keys)
         tickets = tuple([key[2] for key in keys])
         lane.count -= len(tickets)

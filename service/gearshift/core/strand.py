@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import sys
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 from copy import copy
 
 from gearshift.core.catalog import Model
+from gearshift.core.decisions import Admitted
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
+from gearshift.core.wanted import frontier, worker_seconds
 
 Key = tuple[float, int, Ticket]
 """Due time in seconds, ticket id, ticket: the order in which tickets wait. No two ids are the
@@ -50,10 +52,13 @@ class Strand:
     """
 
     __slots__ = (
+        "_admitted",
         "_arrived",
         "_budgets",
         "_dispatched",
+        "_needs",
         "_slack",
+        "batch",
         "budget",
         "calm_until",
         "drain",
@@ -103,6 +108,8 @@ class Strand:
         """Worker seconds that a ticket costs at the least."""
         self.calm_until = -math.inf
         """Until then, if nothing changes, no ticket is short of time (`gearshift.core.scoring`)."""
+        self.batch = 1
+        """Rows of the last batch that tickets of this strand were in."""
         self._arrived = 0
         self._slack = math.inf
         # What was dispatched, and when, since the slack was last asked for.
@@ -123,6 +130,21 @@ class Strand:
         profiles = [profile for gears in self.gears.values() for profile in gears]
         self.quickest = min(profile.p99s[self.rows] for profile in profiles)
         self.least_cost = self.rows * min(profile.row_cost for profile in profiles)
+        self._needs, wanted = frontier(profiles, self.rows)
+        self._admitted = [Admitted(each) for each in wanted]
+
+    def admitted(self, budget: float) -> Admitted:
+        """What is said to a ticket with that budget (seconds) that is taken in."""
+        return self._admitted[bisect_right(self._needs, budget)]
+
+    def missed(self, ticket: Ticket) -> float:
+        """Worker seconds that the ticket, which will not run, would have cost in the gear that it
+        wanted, in a batch like the last one: under the load that it is a victim of."""
+        if ticket.fallback:
+            return 0.0
+        wanted = self.admitted(ticket.budget).wanted
+        assert wanted is not None
+        return worker_seconds([(wanted, ticket)], self.batch)
 
     def inherit(self, old: Strand) -> None:
         """Go on with what another one has learned about how tickets come."""

@@ -23,6 +23,7 @@ from gearshift.core.explain import Explanation
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
+from gearshift.core.wanted import worker_seconds
 from gearshift.engine.batch import assemble, check_outputs, failed
 from gearshift.engine.cascade import unsure_rows
 from gearshift.engine.explaining import explained
@@ -127,6 +128,7 @@ class Engine:
         that of the answer.
         """
         ticket: Ticket | None = None
+        missed = 0.0
         try:
             if not self._accepting:
                 raise NotReady(NOT_READY)
@@ -134,11 +136,13 @@ class Engine:
             ticket = ticket_for(request, model, next(self._ids), arrival)
             verdict = self._scheduler.admit(ticket, self.clock.now())
             if isinstance(verdict, Refused):
+                missed = verdict.wanted
                 raise verdict.error
         except RequestError as error:
-            self.refused(error, arrival, request.model, ticket)
+            self.refused(error, arrival, request.model, ticket, missed)
             raise
-        flight = Flight(ticket, model, inputs, reply, request_id)
+        assert verdict.wanted is not None
+        flight = Flight(ticket, model, inputs, reply, verdict.wanted, request_id)
         self._settling.add(flight)
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._planning.arrived(arrival)
@@ -153,10 +157,16 @@ class Engine:
             self._settling.fail(flight, Cancelled("the caller left"))
 
     def refused(
-        self, error: RequestError, arrival: float, model: str = "", ticket: Ticket | None = None
+        self,
+        error: RequestError,
+        arrival: float,
+        model: str = "",
+        ticket: Ticket | None = None,
+        wanted: float = 0.0,
     ) -> None:
-        """Count a request that never joined the queue; `model` may be any text of a caller."""
-        self._settling.refused(self.catalog, error, arrival, model, ticket)
+        """Count a request that never joined the queue; `model` may be any text of a caller.
+        `wanted`: worker seconds that it would have cost on an idle server."""
+        self._settling.refused(self.catalog, error, arrival, model, ticket, wanted)
 
     def revise(
         self, model: str, accuracies: Mapping[str, float], standings: Mapping[str, Standing]
@@ -207,7 +217,9 @@ class Engine:
         for action in decisions.actions:
             if isinstance(action, Drop):
                 if not self._shadows.dropped(action.ticket):
-                    self._settling.fail(self._settling.of(action.ticket), action.error)
+                    self._settling.fail(
+                        self._settling.of(action.ticket), action.error, wanted=action.wanted
+                    )
             elif action.spare:
                 self._begin(self._run_spare(action))
             elif action.profile.device == EXPRESS:
@@ -247,7 +259,7 @@ class Engine:
         A member that left before the run began is taken out; one that leaves during the run
         keeps its rows, so that its neighbours get the answers to their own inputs.
         """
-        variant = dispatch.profile.runs.variant
+        variant, predicted = dispatch.profile.runs.variant, _predicted(dispatch)
         worker = self._workers[dispatch.worker]
         batch = [member for member in members if member in self._settling]
         rows = sum(member.ticket.rows for member in batch)
@@ -277,13 +289,13 @@ class Engine:
         if outcome is not None:
             # In the next turn: what has just been decided begins in this one.
             asyncio.get_running_loop().call_soon(
-                self._end, dispatch, batch, outcome, inputs, (begun, assembled, finished)
+                self._end, dispatch, batch, outcome, inputs, (begun, assembled, finished), predicted
             )
 
     def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
         """Run one batch on the spot and settle its members; who has left in this very turn keeps
         its rows."""
-        variant = dispatch.profile.runs.variant
+        variant, predicted = dispatch.profile.runs.variant, _predicted(dispatch)
         begun = assembled = self.clock.now()
         inputs: Tensors = {}
         outcome: Run | RequestError
@@ -300,7 +312,7 @@ class Engine:
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         # In a later turn: what has come in meanwhile takes part in it.
         self._plan_decide()
-        self._end(dispatch, batch, outcome, inputs, (begun, assembled, finished))
+        self._end(dispatch, batch, outcome, inputs, (begun, assembled, finished), predicted)
 
     def _ran(self, dispatch: Dispatch, outputs: Tensors, rows: int, begun: float) -> Run:
         """The run as its answers need it; ValueError if that is not what was asked for."""
@@ -337,14 +349,17 @@ class Engine:
         outcome: Run | RequestError,
         inputs: Tensors,
         times: tuple[float, float, float],
+        predicted: tuple[float, float],
     ) -> None:
         """Settle the members of a batch that has run, or with what broke. `times` are when it
-        was begun, put together, and finished."""
+        was begun, put together, and finished; `predicted` the p50 and p99 of its duration."""
         variant, worker = dispatch.profile.runs.variant, self._workers[dispatch.worker]
         begun, assembled, finished = times
         # Before they are settled: who goes on in a cascade has another ticket then.
         rows = sum(member.ticket.rows for member in batch)
         queue = sum(begun - member.ticket.arrival for member in batch)
+        # Who has gone on in a cascade was counted with the first run.
+        wanted = worker_seconds([(m.wanted, m.ticket) for m in batch if m.first is None], rows)
         if isinstance(outcome, RequestError):
             for member in batch:
                 self._settling.fail(member, outcome, variant)
@@ -364,9 +379,18 @@ class Engine:
                 input=assembled - begun,
                 compute=finished - assembled,
                 output=self.clock.now() - finished,
+                p50=predicted[0],
+                p99=predicted[1],
                 failed=isinstance(outcome, RequestError),
+                wanted=wanted,
             )
         )
+
+
+def _predicted(dispatch: Dispatch) -> tuple[float, float]:
+    """The p50 and p99 that it was dispatched by: its own run may already change them."""
+    profile, rows = dispatch.profile.runs, dispatch.rows
+    return profile.p50(rows), profile.p99(rows)
 
 
 def _to_nobody(ending: Answer | Exception) -> Exception | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from gearshift.core.catalog import Cascade, Late, Model, Variant
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
+from gearshift.core.wanted import Wanted
 from gearshift.ports import Array, Clock, Tensors, Timer
 
 
@@ -76,12 +77,14 @@ class First:
 @dataclass(slots=True, eq=False)
 class Flight:
     """One admitted request: its ticket, its tensors, and whom to tell how it ended. `first` is
-    set once it has gone on; ticket and tensors are then those of the rows that did."""
+    set once it has gone on; ticket and tensors are then those of the rows that did. `wanted` is the
+    gear that it would get on an idle server."""
 
     ticket: Ticket
     model: Model
     inputs: Tensors
     reply: Reply
+    wanted: Wanted
     request_id: bytes = b""
     dispatched_at: float | None = None
     first: First | None = None

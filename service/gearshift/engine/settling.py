@@ -144,8 +144,11 @@ class Settling:
         if problem is not None:
             self._count(member, problem, ending_of(problem), run.variant)
             return None
-        arrival = ticket.arrival
-        return Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack)
+        arrival, reason = ticket.arrival, answer.reason
+        missed = 0.0
+        if reason is Reason.LOAD or reason is Reason.FALLBACK:
+            missed = _load_deficit(member, answer)
+        return Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack, missed)
 
     def _tell(
         self,
@@ -176,9 +179,16 @@ class Settling:
 
     # --- refusals ----------------------------------------------------------------------
 
-    def fail(self, flight: Flight, error: RequestError, variant: Variant | None = None) -> None:
+    def fail(
+        self,
+        flight: Flight,
+        error: RequestError,
+        variant: Variant | None = None,
+        wanted: float = 0.0,
+    ) -> None:
         """Settle with an error, unless settled already; `variant` is who ran it, if anyone. Who
-        has a first answer, and has not left, gets that."""
+        has a first answer, and has not left, gets that. `wanted`: worker seconds that it would
+        have cost on an idle server, of one that did not run."""
         if flight.ticket.id not in self._flights:
             return
         if flight.dispatched_at is None:
@@ -186,14 +196,16 @@ class Settling:
         if flight.first is not None and not isinstance(error, Cancelled):
             self._give_alone(flight, flight.first.answer._replace(reason=Reason.FALLBACK), {})
         else:
-            self._end(flight, error, variant)
+            self._end(flight, error, variant, wanted)
 
-    def _end(self, flight: Flight, error: RequestError, variant: Variant | None) -> None:
+    def _end(
+        self, flight: Flight, error: RequestError, variant: Variant | None, wanted: float = 0.0
+    ) -> None:
         ending = ending_of(error)
         if flight.dispatched_at is not None and isinstance(error, DeadlineExpired):
             ending = Ending(ending.status, Outcome.LATE)
         self._forget(flight)
-        self._count(flight, error, ending, variant)
+        self._count(flight, error, ending, variant, wanted)
         flight.reply(error)
 
     def refused(
@@ -203,6 +215,7 @@ class Settling:
         arrival: float,
         model: str,
         ticket: Ticket | None,
+        wanted: float,
     ) -> None:
         """Count a request that never joined the queue; `model` may be any text of a caller."""
         known = catalog.models.get(model)
@@ -218,6 +231,7 @@ class Settling:
                 status=ending.status,
                 duration=self._clock.now() - arrival,
                 message=str(error),
+                wanted=wanted,
             )
         )
 
@@ -227,7 +241,12 @@ class Settling:
             self._empty.set()
 
     def _count(
-        self, flight: Flight, error: Exception, ending: Ending, variant: Variant | None
+        self,
+        flight: Flight,
+        error: Exception,
+        ending: Ending,
+        variant: Variant | None,
+        wanted: float = 0.0,
     ) -> None:
         """Count a request that ended without an answer."""
         ticket, now = flight.own, self._clock.now()
@@ -244,6 +263,7 @@ class Settling:
                 duration=now - ticket.arrival,
                 slack=ticket.deadline - now if ticket.deadline < math.inf else None,
                 message=str(error) if isinstance(error, RequestError) else "internal error",
+                wanted=wanted,
             )
         )
 
@@ -253,6 +273,13 @@ def too_late(ticket: Ticket) -> DeadlineExpired:
         f"the run took longer than predicted: no answer within the"
         f" {ticket.budget * 1e3:.3g} ms budget"
     )
+
+
+def _load_deficit(member: Flight, answer: Answer) -> float:
+    """How far the answer is below the best that its budget allows on an idle server: the part of
+    its accuracy deficit that is for want of workers."""
+    wanted = min(member.wanted.accuracy, member.model.best_accuracy)
+    return max(0.0, wanted - answer.accuracy)
 
 
 def _stage(answer: Answer) -> Stage:

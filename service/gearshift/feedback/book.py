@@ -36,6 +36,9 @@ class Book:
         """By model ("" for a name that is unknown) and ruling."""
         self.shadows: Counter[tuple[str, str, str, bool]] = Counter()
         """Rows by model, variant, service class, and whether the two agreed."""
+        self.failing = {"answers": False, "accuracies": False}
+        """Whether the database failed the last time that answers were written, or accuracies
+        looked for."""
         self.standings: Mapping[ByVariant, Standing] = {}
         self.shadow_accuracy: Mapping[ByVariant, Estimate] = {}
         """Both are replaced as a whole."""

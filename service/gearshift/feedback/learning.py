@@ -117,8 +117,10 @@ class Learner:
                 self._shadows_at = now
                 self._look_at_shadows()
             self._retry.worked()
+            self._book.failing["accuracies"] = False
         except BROKEN as error:
             self._retry.failed(error)
+            self._book.failing["accuracies"] = True
         except Exception:
             # The next look may go well; serving goes on by what was known.
             log.exception("live accuracies could not be made")

@@ -33,6 +33,15 @@ class FeedbackCollector(Collector):
             "Rows of answers that were not recorded, because the database did not keep up.",
             value=self._book.dropped,
         )
+        failing = GaugeMetricFamily(
+            "gearshift_feedback_failing",
+            "1 while the feedback database fails: answers are not recorded, or the accuracies that"
+            " routing goes by stay as they were.",
+            labels=("what",),
+        )
+        for what, fails in self._book.failing.items():
+            failing.add_metric((what,), float(fails))
+        yield failing
 
     def _reports(self) -> Metric:
         family = CounterMetricFamily(
@@ -116,7 +125,10 @@ class _Cascades:
         self._fallen = self._family(
             "fallen", "1 while the live accuracy is certainly below the one that was measured."
         )
-        self.families = (self._labels, self._live, self._used, self._fallen)
+        self._interval = _interval(
+            "gearshift_cascade_accuracy_interval", "a cascade's live accuracy", of_one="cascade"
+        )
+        self.families = (self._labels, self._live, self._interval, self._used, self._fallen)
 
     @staticmethod
     def _family(name: str, what: str) -> GaugeMetricFamily:
@@ -131,11 +143,12 @@ class _Cascades:
         self._fallen.add_metric(names, float(standing.fallen))
         if live is not None:
             self._live.add_metric(names, live.value)
+            _add_interval(self._interval, names, live)
 
 
-def _interval(name: str, of: str) -> GaugeMetricFamily:
+def _interval(name: str, of: str, *, of_one: str = "variant") -> GaugeMetricFamily:
     return GaugeMetricFamily(
-        name, f"Both ends of the 95 % interval of {of}.", labels=(*BY_VARIANT, "bound")
+        name, f"Both ends of the 95 % interval of {of}.", labels=("model", of_one, "bound")
     )
 
 

@@ -144,8 +144,10 @@ class Recorder:
                 self._write_some()
             self._store.prune(self._clock())
             self._retry.worked()
+            self._book.failing["answers"] = False
         except BROKEN as error:
             self._retry.failed(error)
+            self._book.failing["answers"] = True
         except Exception:
             # A batch that cannot be read must not stop all others.
             log.exception("some answers were not recorded")

@@ -2,6 +2,7 @@
 
 from gearshift.telemetry.board import beside, board
 from gearshift.telemetry.frontier import FrontierWatch
+from gearshift.telemetry.life import Life
 from gearshift.telemetry.logs import configure as configure_logs
 from gearshift.telemetry.merge import Fleet, Past, merged, page_of
 from gearshift.telemetry.prometheus import PrometheusTelemetry
@@ -9,6 +10,7 @@ from gearshift.telemetry.prometheus import PrometheusTelemetry
 __all__ = [
     "Fleet",
     "FrontierWatch",
+    "Life",
     "Past",
     "PrometheusTelemetry",
     "beside",

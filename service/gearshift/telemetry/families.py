@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from gearshift import __version__
 from gearshift.core.catalog import Standing
 from gearshift.telemetry.distribution import Distribution
-from gearshift.telemetry.ledger import ClassBook, Ledger, VariantBook
+from gearshift.telemetry.ledger import ENDED, ClassBook, Ledger, VariantBook
 
 Labels = Mapping[str, str]
 
@@ -49,6 +49,7 @@ class GearshiftCollector(Collector):
         yield from self._cascades()
         yield self._latencies()
         yield self._busy()
+        yield from self._wanted()
         generation = GaugeMetricFamily(
             "gearshift_catalog_generation", "Number of the catalog that is being served."
         )
@@ -138,6 +139,21 @@ class GearshiftCollector(Collector):
             family.add_metric((str(worker), device), seconds)
         return family
 
+    def _wanted(self) -> Iterator[Metric]:
+        seconds = CounterMetricFamily(
+            "gearshift_wanted_worker_seconds",
+            "Worker time that the requests would have cost had each got the best variant that its"
+            " budget and floor allow on an idle server.",
+            labels=("model",),
+        )
+        for model, wanted in list(self._ledger.wanted.items()):
+            seconds.add_metric((model,), wanted)
+        yield seconds
+        workers = GaugeMetricFamily("gearshift_workers", "Workers there are.", labels=("device",))
+        for device, count in self._ledger.workers.items():
+            workers.add_metric((device,), count)
+        yield workers
+
 
 def _by_class(books: Iterable[ClassBook]) -> Iterator[Metric]:
     duration = HistogramMetricFamily(
@@ -164,6 +180,12 @@ def _by_class(books: Iterable[ClassBook]) -> Iterator[Metric]:
         " answers.",
         labels=BY_CLASS,
     )
+    load = SummaryMetricFamily(
+        "gearshift_load_deficit",
+        "Accuracy of the best variant that an idle server would have given minus that of the one"
+        " that answered, summed over the answers.",
+        labels=BY_CLASS,
+    )
     depth = GaugeMetricFamily(
         "gearshift_queue_depth", "Requests that wait for a worker.", labels=BY_CLASS
     )
@@ -175,8 +197,9 @@ def _by_class(books: Iterable[ClassBook]) -> Iterator[Metric]:
         add_distribution(slack, labels, book.slack, with_sum=False)
         accuracy.add_metric(values, book.answered, book.accuracy)
         deficit.add_metric(values, book.answered, book.deficit)
+        load.add_metric(values, book.answered, book.load_deficit)
         depth.add_metric(values, book.waiting)
-    yield from (duration, queue, slack, accuracy, deficit, depth)
+    yield from (duration, queue, slack, accuracy, deficit, load, depth)
 
 
 def _by_variant(
@@ -186,6 +209,12 @@ def _by_variant(
         "gearshift_compute_duration_seconds", "Time that a worker took for one batch."
     )
     rows = HistogramMetricFamily("gearshift_batch_size", "Rows in one batch.")
+    runs = CounterMetricFamily(
+        "gearshift_runs",
+        "Batches that ran, by how they ended: failed, or by how long they took beside what was"
+        " predicted when they were dispatched.",
+        labels=(*BY_VARIANT, "ended"),
+    )
     accuracy = GaugeMetricFamily(
         "gearshift_variant_accuracy",
         "Accuracy of a variant in its model's metric, and where the figure comes from.",
@@ -200,11 +229,13 @@ def _by_variant(
         labels = dict(zip(BY_VARIANT, values, strict=True))
         add_distribution(compute, labels, book.compute)
         add_distribution(rows, labels, book.rows)
+        for ended, count in zip(ENDED, book.ended, strict=True):
+            runs.add_metric((*values, ended), count)
         accuracy.add_metric((*values, variant.source), variant.accuracy)
         if values in live:
             accuracy.add_metric((*values, "live"), live[values])
         size.add_metric(values, variant.artifact_bytes)
-    yield from (compute, rows, accuracy, size)
+    yield from (compute, rows, runs, accuracy, size)
 
 
 def add_distribution(

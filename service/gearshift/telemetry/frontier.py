@@ -129,8 +129,9 @@ class _ModelBook:
     classes: dict[str, dict[str, Any]] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
 
-    def variant(self, labels: Labels) -> dict[str, Any]:
-        return self.variants.setdefault(labels["variant"], {})
+    def gear(self, labels: Labels) -> dict[str, Any]:
+        """Of a variant, or of the cascade that the labels name instead."""
+        return self.variants.setdefault(labels.get("variant") or labels["cascade"], {})
 
     def service_class(self, labels: Labels) -> dict[str, Any]:
         return self.classes.setdefault(labels["service_class"], {"ended": {}})
@@ -177,7 +178,7 @@ def _waiting(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
 
 
 def _accuracy(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
-    known = book.variant(labels)
+    known = book.gear(labels)
     if labels["source"] == "live":
         known["live"] = value
     else:
@@ -186,22 +187,22 @@ def _accuracy(book: _ModelBook, name: str, labels: Labels, value: float) -> None
 
 def _interval(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
     if labels["bound"] in ("low", "high"):
-        book.variant(labels)[labels["bound"]] = value
+        book.gear(labels)[labels["bound"]] = value
 
 
 def _latency(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
     quantile = {"0.5": "p50", "0.99": "p99"}.get(labels.get("quantile", ""))
     if quantile and labels["batch"] == "1":
-        book.variant(labels)[quantile] = value
+        book.gear(labels)[quantile] = value
 
 
 def _standing(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
     if value:
-        book.variant(labels)["standing"] = labels["standing"]
+        book.gear(labels)["standing"] = labels["standing"]
 
 
 def _shadow(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
-    known = book.variant(labels)
+    known = book.gear(labels)
     known["shadowed"] = known.get("shadowed", 0) + int(value)
     if labels["agreed"] == "true":
         known["agreed"] = known.get("agreed", 0) + int(value)
@@ -209,12 +210,11 @@ def _shadow(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
 
 def _corrected(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
     if labels["bound"] in ("low", "high"):
-        book.variant(labels)[f"corrected_{labels['bound']}"] = value
+        book.gear(labels)[f"corrected_{labels['bound']}"] = value
 
 
 def _cascade(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
-    known = book.variants.setdefault(labels["cascade"], {})
-    known.update(declared=value, source="measured", cascade=True)
+    book.gear(labels).update(declared=value, source="measured", cascade=True)
 
 
 def _cascade_answers(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
@@ -226,7 +226,7 @@ def _entry(
     name: str, convert: Callable[[float], Any]
 ) -> Callable[[_ModelBook, str, Labels, float], None]:
     def read(book: _ModelBook, sample: str, labels: Labels, value: float) -> None:
-        book.variant(labels)[name] = convert(value)
+        book.gear(labels)[name] = convert(value)
 
     return read
 
@@ -246,6 +246,11 @@ _READ: dict[str, Callable[[_ModelBook, str, Labels, float], None]] = {
     "gearshift_shadow_accuracy": _entry("corrected", float),
     "gearshift_shadow_accuracy_interval": _corrected,
     "gearshift_cascade_accuracy": _cascade,
+    "gearshift_cascade_accuracy_live": _entry("live", float),
+    "gearshift_cascade_accuracy_used": _entry("accuracy", float),
+    "gearshift_cascade_accuracy_interval": _interval,
+    "gearshift_cascade_feedback_labels": _entry("labels", int),
+    "gearshift_cascade_fallen": _entry("fallen", bool),
     "gearshift_cascade_answers": _cascade_answers,
     "gearshift_variant_latency_seconds": _latency,
     "gearshift_variant_artifact_bytes": _entry("artifact_bytes", int),

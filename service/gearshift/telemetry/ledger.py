@@ -27,6 +27,10 @@ UNANSWERED = (
 )
 
 
+ENDED = ("within_p50", "within_p99", "beyond_p99", "failed")
+"""The values of the label `ended` of `gearshift_runs_total`."""
+
+
 def _seconds() -> Distribution:
     return Distribution(SECONDS)
 
@@ -48,6 +52,7 @@ class ClassBook:
     answered: int = 0
     accuracy: float = 0.0
     deficit: float = 0.0
+    load_deficit: float = 0.0
 
     @property
     def shown(self) -> bool:
@@ -64,6 +69,8 @@ class VariantBook:
     variant: Variant
     compute: Distribution = field(default_factory=_seconds)
     rows: Distribution = field(default_factory=lambda: Distribution(ROWS))
+    ended: list[int] = field(default_factory=lambda: [0] * len(ENDED))
+    """Runs by how they ended, as in ENDED."""
     statistics: VariantStatistics = field(default_factory=VariantStatistics)
     request_us: Distribution = field(default_factory=_microseconds)
     queue_us: Distribution = field(default_factory=_microseconds)
@@ -86,6 +93,10 @@ class Ledger:
         """By model, version ("" when no variant was chosen) and Triton's reason."""
         self.busy: dict[tuple[int, str], float] = {}
         """Seconds by worker and device."""
+        self.workers: Mapping[str, int] = {}
+        """How many there are, by device."""
+        self.wanted: dict[str, float] = {}
+        """Worker seconds by model, had each request got the best that an idle server gives it."""
         self.profiles: list[tuple[VariantBook, Profile]] = []
         """Whose latency is shown, read anew for every page: it is learned on the way."""
         self.live: Mapping[tuple[str, str], float] = {}
@@ -104,6 +115,7 @@ class Ledger:
         self.requests["", "", "", Outcome.INVALID] = 0
         for model in self.catalog.models.values():
             self.requests[model.name, "", "", Outcome.INVALID] = 0
+            self.wanted[model.name] = 0.0
             for cascade in model.cascades:
                 for stage in Stage:
                     self.cascades[model.name, cascade.name, stage] = 0
@@ -119,7 +131,7 @@ class Ledger:
                 for outcome in UNANSWERED:
                     self.requests[model.name, "", service_class, outcome] = 0
                 for variant in model.variants:
-                    for outcome in (Outcome.SERVED, Outcome.LATE):
+                    for outcome in (Outcome.SERVED, Outcome.LATE, Outcome.FAILED):
                         self.requests[model.name, variant.name, service_class, outcome] = 0
 
     def class_book(self, model: str, service_class: str) -> ClassBook:

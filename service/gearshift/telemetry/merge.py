@@ -29,6 +29,7 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 SUMMED = frozenset(
     {
         "gearshift_queue_depth",
+        "gearshift_workers",
         "gearshift_input_drift_rows",
         "nv_inference_pending_request_count",
     }
@@ -39,13 +40,19 @@ GREATEST = frozenset(
     {
         # All say the same of what they serve; while one is behind, the newest is the news.
         "gearshift_catalog_generation",
+        "gearshift_catalog_info",
+        "gearshift_drain_limit_seconds",
         "gearshift_build_info",
         "gearshift_variant_accuracy",
         "gearshift_variant_artifact_bytes",
         "gearshift_variant_standing",
         "gearshift_cascade_accuracy",
         "gearshift_cascade_expected_share",
+        # As long as one takes requests, the server does; the one that drains longest is news.
+        "gearshift_ready",
+        "gearshift_drain_seconds",
         # Made by each from the same labels in one database.
+        "gearshift_feedback_failing",
         "gearshift_feedback_labels",
         "gearshift_shadow_accuracy",
         "gearshift_shadow_accuracy_interval",
@@ -54,6 +61,7 @@ GREATEST = frozenset(
         "gearshift_variant_below_floors",
         "gearshift_variant_fallen",
         "gearshift_cascade_feedback_labels",
+        "gearshift_cascade_accuracy_interval",
         "gearshift_cascade_accuracy_live",
         "gearshift_cascade_accuracy_used",
         "gearshift_cascade_fallen",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -89,6 +90,10 @@ class PrometheusTelemetry:
             if id(profile.variant) in owner
         ]
 
+    def employs(self, devices: Iterable[str]) -> None:
+        """Show that there are these workers, one device for each."""
+        self._ledger.workers = Counter(devices)
+
     def learned(self, live: Mapping[tuple[str, str], float]) -> None:
         """Show these accuracies from feedback, by model and variant, in place of those shown
         before. Called on any thread."""
@@ -114,8 +119,14 @@ class PrometheusTelemetry:
         worker = (event.worker, event.device)
         # Taking a batch apart happens when its worker already runs the next one.
         busy[worker] = busy.get(worker, 0.0) + event.input + event.compute
+        self._want(event.model, event.wanted)
         book = self._ledger.variants.get((event.model, event.variant))
-        if book is None or event.failed:
+        if book is None:
+            return
+        took = event.input + event.compute
+        within = 0 if took <= event.p50 else 1 if took <= event.p99 else 2
+        book.ended[3 if event.failed else within] += 1
+        if event.failed:
             return
         book.compute.add(event.compute)
         book.rows.add(event.rows)
@@ -163,6 +174,7 @@ class PrometheusTelemetry:
         book.answered += count
         book.accuracy += event.accuracy * count
         book.deficit += event.deficit * count
+        book.load_deficit += sum([each.load_deficit for each in requests])
         durations = [each.duration for each in requests]
         triton.statistics.success.add(sum(durations), count)
         twins(book.duration, triton.request_us, durations)
@@ -183,8 +195,13 @@ class PrometheusTelemetry:
             book.slack.add(event.slack)
         if outcome is Outcome.EXPIRED:
             book.queue.add(event.duration)  # it did nothing but wait
+        self._want(event.model, event.wanted)
         self._count_for_triton(event)
         self._refusals.add(event, self._wall_clock())
+
+    def _want(self, model: str, seconds: float) -> None:
+        if model in self._ledger.wanted:
+            self._ledger.wanted[model] += seconds
 
     def _count_for_triton(self, event: Settled) -> None:
         ledger = self._ledger

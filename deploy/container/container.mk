@@ -1,0 +1,55 @@
+# The image: docs/container.md. Needs buildah, and mmdebstrap unless BUILDER names a Debian 13.
+BUILDAH ?= buildah
+IMAGE ?= localhost/gearshift
+IMAGE_VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' service/gearshift/__init__.py)
+IMAGE_ARCH ?= $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
+BUILDER ?= localhost/gearshift-builder:trixie
+REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+# The authorities that this machine trusts count while it downloads, too.
+CERTIFICATES := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt))
+.PHONY: image image-gpu image-lock
+
+# $(1) what to build of it, $(2) cpu or gpu, $(3) the tag
+define image-build
+$(BUILDAH) bud --quiet --layers --format docker --isolation chroot \
+	--platform linux/$(IMAGE_ARCH) --timestamp $$(git log -1 --format=%ct) \
+	$(if $(CERTIFICATES),--volume $(CERTIFICATES):$(CERTIFICATES):ro) \
+	--build-arg BUILDER=$(BUILDER) --build-arg FLAVOUR=$(2) \
+	--build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$(REVISION) \
+	--target $(1) --tag $(IMAGE):$(3) --file deploy/container/Containerfile .
+endef
+
+image: build/image/builder ## the container images: without models, and with the shipped ones (5 minutes)
+	$(call image-build,server,cpu,$(IMAGE_VERSION))
+	$(call image-build,demo,cpu,$(IMAGE_VERSION)-demo)
+
+image-gpu: build/image/builder ## the container image for NVIDIA GPUs
+	$(call image-build,server,gpu,$(IMAGE_VERSION)-gpu)
+
+# A Debian to build in, put together by apt, which checks the signatures.
+build/image/builder:
+	@mkdir -p build/image
+	@if test "$(BUILDER)" = localhost/gearshift-builder:trixie; then \
+		command -v $(firstword $(BUILDAH)) mmdebstrap >/dev/null \
+			|| { echo "this needs buildah and mmdebstrap: apt-get install buildah mmdebstrap runc"; exit 1; }; \
+		mmdebstrap --quiet --variant=apt --include=ca-certificates,python3-pip \
+			--aptopt='APT::Install-Recommends "false"' trixie build/image/builder.tar \
+		&& container=$$($(BUILDAH) from scratch) \
+		&& $(BUILDAH) add --quiet "$$container" build/image/builder.tar / \
+		&& $(BUILDAH) commit --quiet --rm "$$container" $(BUILDER) \
+		&& rm build/image/builder.tar; fi
+	@touch $@
+
+image-lock: setup build/image/builder ## take the newest packages of the image into its lock files
+	$(BIN)/$(PIP) uv
+	$(BIN)/uv pip compile $(IMAGE_PINS) --extra postgres --extra otel \
+		--output-file deploy/container/python-cpu.lock pyproject.toml
+	$(BIN)/uv pip compile $(IMAGE_PINS) --extra postgres --extra otel --extra gpu \
+		--override deploy/container/gpu.override --output-file deploy/container/python-gpu.lock pyproject.toml
+	$(BIN)/uv pip compile $(IMAGE_PINS) --output-file deploy/container/build.lock deploy/container/build.in
+	container=$$($(BUILDAH) from $(BUILDER)) && $(BUILDAH) run --isolation chroot \
+		--volume $(CURDIR)/deploy/container:/locks "$$container" python3 /locks/lock_debian.py /locks \
+		; status=$$?; $(BUILDAH) rm "$$container" >/dev/null; exit $$status
+# The versions that the tests ran with, where they need the package too.
+IMAGE_PINS = --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.13 \
+	--generate-hashes --no-header --constraint requirements.lock
