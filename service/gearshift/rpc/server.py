@@ -57,7 +57,11 @@ class RpcServer:
     seconds, more or less, is sent on."""
 
     def __init__(
-        self, methods: Methods, health_: Any, services: list[str], connection_age: float
+        self,
+        methods: Methods,
+        health_: Any,
+        services: list[str],
+        connection_age: float = math.inf,
     ) -> None:
         self._methods = methods
         self._connection_age = connection_age
