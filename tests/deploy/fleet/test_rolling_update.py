@@ -37,4 +37,5 @@ async def test_a_rolling_update_costs_no_request_and_requests_are_balanced(tmp_p
     ends = [what for life in seen.lives.values() for _, what in life if what.startswith("ended")]
     assert ends == ["ended with 0"] * 2
     assert seen.restarts == 0
-    assert {outcome for outcome, count in seen.total.items() if count} == {"served"}
+    # Late by the class's own budget is answered, too.
+    assert {outcome for outcome, count in seen.total.items() if count} <= {"served", "late"}
