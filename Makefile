@@ -13,6 +13,7 @@ include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-oncall bench-peers bench-peers-load protos lock clean
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load dashboards dashboards-preview protos lock clean
 .PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load bench-plan protos lock clean
+.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-fleet bench-peers bench-peers-load protos lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -31,8 +32,8 @@ test: lint tools ## everything that must hold: lint, types, layers, all tests
 tools: setup $(TOOLS)/promtool $(TOOLS)/browser $(DEPLOY_TOOLS) ## what the tests need beside Python, under build/
 
 lint: setup ## format, lint, types and the layers of the design
-	$(BIN)/ruff format --check service tests loadtests deploy
-	$(BIN)/ruff check service tests loadtests deploy
+	$(BIN)/ruff format --check service tests loadtests deploy examples
+	$(BIN)/ruff check service tests loadtests deploy examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -65,6 +66,8 @@ bench-autoscaling: setup ## fleets scaled by accuracy beside CPU, queue and conc
 	$(BIN)/python loadtests/autoscaling.py --out docs/results
 bench-oncall: setup tools ## faults put into real servers, real Prometheus and Alertmanager: who is told what, when (15 minutes)
 	$(BIN)/python -m loadtests.oncall --out docs/results
+bench-fleet: setup $(DEPLOY_TOOLS) ## a fleet behind Envoy while its pods come and go, by the chart's probes and hooks (3 minutes)
+	$(BIN)/python -m loadtests.fleet --out docs/results
 
 bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)
 	$(BIN)/python -m loadtests.peers.throughput

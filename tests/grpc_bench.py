@@ -35,6 +35,7 @@ class GrpcBench:
         everyone=None,
         frontier=None,
         tracing=None,
+        connection_age: float = math.inf,
     ) -> None:
         model = make_model(classes=CLASSES, max_batch_size=max_batch_size)
         self.catalog = make_catalog(model, make_model("other", classes=CLASSES))
@@ -63,7 +64,11 @@ class GrpcBench:
             self.loop = asyncio.get_running_loop()
             self._end = asyncio.Event()
             self.server = await make_server(
-                self.engine, shared_memory=shared_memory, everyone=everyone, frontier=frontier
+                self.engine,
+                shared_memory=shared_memory,
+                everyone=everyone,
+                frontier=frontier,
+                connection_age=connection_age,
             )
             await self.server.listen("127.0.0.1", 0)
             self._ready.set()

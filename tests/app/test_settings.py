@@ -45,6 +45,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "providers": '["CPUExecutionProvider"]',
         "on_time_bonus": "0.5",
         "drain_seconds": "1.5",
+        "connection_age_seconds": "300",
         "shared_memory": "true",
         "shadow_share": "0.05",
         "drift": "false",

@@ -238,9 +238,9 @@ async def test_who_does_not_answer_a_farewell_is_left_all_the_same():
     assert bytes(server.wire.sent).endswith(reset(3, frames.REFUSED_STREAM))
 
 
-@pytest.mark.parametrize("over", ["lost", "leaving", "its own goaway"])
+@pytest.mark.parametrize("over", ["lost", "leaving", "its own goaway", "not there yet"])
 async def test_a_connection_that_ends_has_heard_its_farewell(over):
-    server = Server()
+    server = Server(connected=over != "not there yet")
     told = []
     if over == "leaving":
         server.connection.leave()

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import grpc
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
@@ -93,6 +95,26 @@ def test_nobody_who_can_go_elsewhere_notices(make_bench, policy):
         assert set(callers.end()) == {"OK"}
 
 
+def test_a_server_that_says_not_serving_gets_nothing_from_who_asks_for_its_health(make_bench):
+    """By the service config of examples/python_grpcio.py."""
+    benches = [make_bench() for _ in range(2)]
+    asks = {"healthCheckConfig": {"serviceName": ""}}
+    with channel_to(*benches, policy="round_robin", **asks) as channel:
+        callers = Callers(channel)
+        callers.wait_for(50)
+        first = benches[0].telemetry
+        assert first.queued
+        benches[0].run(benches[0].server.not_serving())
+
+        def left_out() -> bool:
+            so_far = len(first.settleds)
+            callers.wait_for(50)
+            return len(first.settleds) == so_far
+
+        until(left_out)
+        assert set(callers.end()) == {"OK"}
+
+
 def test_what_is_open_ends_well_and_nobody_new_gets_in(make_bench):
     going_on = threading.Event()
     bench = make_bench()
@@ -136,6 +158,35 @@ def test_what_is_open_ends_well_and_nobody_new_gets_in(make_bench):
     assert said["live"] == [serving]
 
 
+def test_who_has_been_here_for_long_connects_anew_and_loses_nothing(make_bench, monkeypatch):
+    monkeypatch.setattr(server, "SWEEP_EVERY", 0.05)
+    bench = make_bench(connection_age=0.2)
+    seen: set[object] = set()
+
+    def several() -> bool:
+        seen.update(bench.server._connections)
+        return len(seen) >= 4
+
+    with channel_to(bench, policy="round_robin") as channel:
+        callers = Callers(channel)
+        until(several)
+        assert set(callers.end()) == {"OK"}
+    until(lambda: not bench.server._connections)
+    assert not bench.server._ages
+
+
+def test_a_connection_may_live_for_ever(make_bench, monkeypatch):
+    monkeypatch.setattr(server, "SWEEP_EVERY", 0.01)
+    bench = make_bench()
+    with channel_to(bench, policy="round_robin") as channel:
+        callers = Callers(channel)
+        callers.wait_for(10)
+        (before,) = bench.server._connections
+        callers.wait_for(50)
+        assert bench.server._connections == {before}
+        callers.end()
+
+
 def test_who_does_not_hear_is_not_waited_for(make_bench, monkeypatch):
     """A peer that never reads, as behind a network that is gone."""
     monkeypatch.setattr(server, "HEARD_WITHIN", 0.05)
@@ -147,7 +198,41 @@ def test_who_does_not_hear_is_not_waited_for(make_bench, monkeypatch):
         bench.run(stop(bench))
 
 
-def test_a_retry_by_service_config_waits_as_long_as_the_server_says(make_bench):
+RETRIES = {
+    "name": [{}],
+    "retryPolicy": {
+        "maxAttempts": 5,
+        "initialBackoff": "600s",
+        "maxBackoff": "600s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+    },
+}
+
+
+def asked_over_grpcio(address: str, budget_ms: int) -> None:
+    urgent = pb.ModelInferRequest()
+    urgent.CopyFrom(REQUEST)
+    urgent.parameters["latency_budget_ms"].int64_param = budget_ms
+    with grpc.insecure_channel(address, retrying()) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        assert stub.ModelInfer(urgent, timeout=20).model_name == "m"
+
+
+def asked_over_tritonclient(address: str, budget_ms: int) -> None:
+    x = triton.InferInput("x", [1, 3], "FP32")
+    x.set_data_from_numpy(np.zeros((1, 3), np.float32))
+    with triton.InferenceServerClient(address, channel_args=retrying()) as client:
+        told = {"latency_budget_ms": budget_ms}
+        assert client.infer("m", [x], parameters=told, client_timeout=20).get_response().outputs
+
+
+def retrying() -> list[tuple[str, object]]:
+    return [("grpc.service_config", json.dumps({"methodConfig": [RETRIES]})), OWN]
+
+
+@pytest.mark.parametrize("ask", [asked_over_grpcio, asked_over_tritonclient])
+def test_a_retry_by_service_config_waits_as_long_as_the_server_says(make_bench, ask):
     """gRPC's own retries read no RetryInfo: they would come back after their own backoff."""
     bench = make_bench(
         predicted={"large": (0, 1.0), "small": (0, 1.0)},
@@ -155,24 +240,11 @@ def test_a_retry_by_service_config_waits_as_long_as_the_server_says(make_bench):
         workers=1,
         max_batch_size=1,
     )
-    policy = {
-        "name": [{}],
-        "retryPolicy": {
-            "maxAttempts": 5,
-            "initialBackoff": "600s",
-            "maxBackoff": "600s",
-            "backoffMultiplier": 1,
-            "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
-        },
-    }
-    urgent = pb.ModelInferRequest()
-    urgent.CopyFrom(REQUEST)
-    urgent.parameters["latency_budget_ms"].int64_param = 1_200
-    with channel_to(bench, policy="pick_first", methodConfig=[policy]) as channel:
+    with channel_to(bench, policy="pick_first") as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         before = stub.ModelInfer.future(REQUEST, timeout=20)
         until(lambda: bool(bench.executor.runs))
         # Refused at first: the worker is busy for longer than it can wait. Then its turn comes.
-        assert stub.ModelInfer(urgent, timeout=20).model_name == "m"
+        ask(bench.address, 1_200)
         assert before.result().model_name == "m"
     assert bench.telemetry.outcomes()["shed"] >= 1

@@ -68,6 +68,7 @@ async def serve_behind(
                 everyone=parent.sum,
                 feedback=learned.feedback,
                 frontier=lambda: _frontier(parent),
+                connection_age=settings.connection_age,
             )
             stop = asyncio.Event()
             # The parent may say it, and whoever ends a whole group of processes says it to each: a

@@ -78,6 +78,7 @@ async def serve(
                 shared_memory=settings.registers_shared_memory,
                 feedback=learned.feedback,
                 frontier=lambda: asyncio.to_thread(watch.view),
+                connection_age=settings.connection_age,
             )
             explainer.listening(settings.host, rpc.port)
             life.serves()

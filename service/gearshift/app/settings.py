@@ -7,6 +7,7 @@ over the file, which wins over the default.
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +76,13 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         30.0, ge=0, le=3600, description="How long admitted requests may take at shutdown."
     )
+    connection_age_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="How long a connection lives before its caller is told to connect anew, which"
+        " costs no request: callers who balance by themselves find added replicas only then. 0 for"
+        " ever.",
+    )
     shared_memory: bool | None = Field(
         None,
         description="Whether callers may register shared memory, which lets them read and write"
@@ -133,6 +141,11 @@ class Settings(BaseSettings):
     def feedback_database(self) -> str:
         """The URL of the database that answers and labels stand in."""
         return self.feedback_url or f"sqlite:///{self.state_dir.absolute() / 'feedback.sqlite3'}"
+
+    @property
+    def connection_age(self) -> float:
+        """In seconds, infinite for ever."""
+        return self.connection_age_seconds or math.inf
 
     @property
     def registers_shared_memory(self) -> bool:

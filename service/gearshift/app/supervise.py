@@ -129,7 +129,7 @@ class _Together:
         # One at a time: what one has learned of those that ended, all must know.
         with self._merging:
             living, ended = self._pages.collect(self._question)
-            own = telemetry.page_of(self._own.collect())
+            own, _ = telemetry.exposed(self._own.collect())
             for page in ended:
                 self._past.add(page)
             told = None

@@ -79,6 +79,14 @@ def serve(
         float | None,
         typer.Option(help="How long admitted requests may take at shutdown.  [default: 30]"),
     ] = None,
+    connection_age_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="How long a connection lives before its caller is told to connect anew, at no"
+            " cost to any request: who balances by himself finds added replicas then."
+            "  [default: 0, for ever]"
+        ),
+    ] = None,
     shared_memory: Annotated[
         bool | None,
         typer.Option(
@@ -163,6 +171,7 @@ def serve(
             providers=provider,
             on_time_bonus=on_time_bonus,
             drain_seconds=drain_seconds,
+            connection_age_seconds=connection_age_seconds,
             shared_memory=shared_memory,
             shadow_share=shadow_share,
             drift=drift,

@@ -300,6 +300,9 @@ class Connection(FrameReader, Generic[Meaning]):
             heard()
             return
         self._heard = heard
+        if self._transport is None:  # the peer has sent nothing yet
+            self.leave()
+            return
         self.send(frames.goaway(frames.LARGEST_STREAM, frames.NO_ERROR, GOING))
         # Whoever answers this has read what was before it.
         self.send(frames.frame(frames.PING, 0, 0, frames.FAREWELL))

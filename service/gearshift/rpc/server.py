@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -50,10 +52,20 @@ BACKLOG = 4_096
 
 
 class RpcServer:
-    """A listening server; `port` is the bound one."""
+    """A listening server; `port` is the bound one. A connection older than `connection_age`
+    seconds, more or less, is sent on."""
 
-    def __init__(self, methods: Methods, health_: Any, services: list[str]) -> None:
+    def __init__(
+        self,
+        methods: Methods,
+        health_: Any,
+        services: list[str],
+        connection_age: float = math.inf,
+    ) -> None:
         self._methods = methods
+        self._connection_age = connection_age
+        self._ages: dict[Connection[Call], float] = {}
+        """When each has lived long enough (`time.monotonic`)."""
         self._health = health_
         self._services = services
         self._connections: set[Connection[Call]] = set()
@@ -141,8 +153,18 @@ class RpcServer:
                         grpc.StatusCode.DEADLINE_EXCEEDED,
                         f"the request was not complete after {UNFINISHED:g} s",
                     )
+        self._send_on()
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(SWEEP_EVERY, self.sweep)
+
+    def _send_on(self) -> None:
+        """Let those who have been here for long connect anew: whoever balances by himself then
+        finds the replicas that have come since. It costs no request."""
+        now, loop = time.monotonic(), asyncio.get_running_loop()
+        for connection in [each for each, until in self._ages.items() if until < now]:
+            del self._ages[connection]
+            connection.bid_farewell(_nobody_waits)
+            loop.call_later(HEARD_WITHIN, connection.leave)
 
     def _connect(self, gone: Callable[[], None] | None = None) -> Connection[Call]:
         def over(connection: Connection[Call]) -> None:
@@ -152,6 +174,11 @@ class RpcServer:
 
         connection = Connection(read_call, partial(self._accept, Shapes()), over)
         self._connections.add(connection)
+        if self._connection_age < math.inf:
+            # Not all at once: they came together when a server started.
+            self._ages[connection] = time.monotonic() + self._connection_age * random.uniform(
+                0.9, 1.1
+            )
         self._empty.clear()
         if self._elsewhere:  # it was accepted before that
             connection.leave()
@@ -159,6 +186,7 @@ class RpcServer:
 
     def _gone(self, connection: Connection[Call]) -> None:
         self._connections.discard(connection)
+        self._ages.pop(connection, None)
         if not self._connections:
             self._empty.set()
 
@@ -182,6 +210,10 @@ class RpcServer:
         return UnaryCall(stream, call, method, shapes)
 
 
+def _nobody_waits() -> None:
+    """Who is sent on in passing is not waited for."""
+
+
 async def make_server(
     engine: Engine,
     *,
@@ -189,10 +221,12 @@ async def make_server(
     everyone: Everyone | None = None,
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
+    connection_age: float = math.inf,
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
     register it; `everyone` tells the statistics of all, where other processes serve as well;
-    `feedback` rules on reports, `frontier` is what WatchFrontier shows."""
+    `feedback` rules on reports, `frontier` is what WatchFrontier shows. `connection_age` as in
+    RpcServer."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
@@ -218,7 +252,7 @@ async def make_server(
         ),
         methods,
     )
-    server = RpcServer(methods, checked, services)
+    server = RpcServer(methods, checked, services, connection_age)
     # Here and not where it listens: connections that are adopted need it as well.
     server.sweep()
     return server
@@ -232,10 +266,15 @@ async def serve(
     shared_memory: bool = True,
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
+    connection_age: float = math.inf,
 ) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
     server = await make_server(
-        engine, shared_memory=shared_memory, feedback=feedback, frontier=frontier
+        engine,
+        shared_memory=shared_memory,
+        feedback=feedback,
+        frontier=frontier,
+        connection_age=connection_age,
     )
     await server.listen(host, port)
     return server
