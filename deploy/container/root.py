@@ -105,10 +105,9 @@ def furnish(root: Path) -> None:
     (root / "usr/bin/python3").symlink_to("python3.13")
     (root / "models").mkdir(exist_ok=True)
     state = root / "state"
-    # The group is for platforms that give each container a user of its own in the group 0.
     state.mkdir()
-    shutil.chown(state, USER, 0)
-    state.chmod(0o770)
+    # For everybody, like /tmp: a platform may choose the user, and a tmpfs takes the mode over.
+    state.chmod(0o1777)
 
 
 def prune(root: Path) -> None:
