@@ -1,18 +1,20 @@
 # The image: docs/container.md. Needs buildah, and mmdebstrap unless BUILDER names a Debian 13.
+MACHINE_ARCH := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
 BUILDAH ?= buildah
 IMAGE ?= localhost/gearshift
 IMAGE_VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' service/gearshift/__init__.py)
-IMAGE_ARCH ?= $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
+IMAGE_ARCH ?= $(MACHINE_ARCH)
 BUILDER ?= localhost/gearshift-builder:trixie
 REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 # The authorities that this machine trusts count while it downloads, too.
 CERTIFICATES := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt))
-.PHONY: image image-gpu image-lock
+.PHONY: image image-gpu image-test image-lock
 
 # $(1) what to build of it, $(2) cpu or gpu, $(3) the tag
 define image-build
 $(BUILDAH) bud --quiet --layers --format docker --isolation chroot \
-	--platform linux/$(IMAGE_ARCH) --timestamp $$(git log -1 --format=%ct) \
+	--pull-never --platform linux/$(IMAGE_ARCH) --build-arg BUILDPLATFORM=linux/$(MACHINE_ARCH) \
+	--timestamp $$(git log -1 --format=%ct) \
 	$(if $(CERTIFICATES),--volume $(CERTIFICATES):$(CERTIFICATES):ro) \
 	--build-arg BUILDER=$(BUILDER) --build-arg FLAVOUR=$(2) \
 	--build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$(REVISION) \
@@ -39,6 +41,9 @@ build/image/builder:
 		&& $(BUILDAH) commit --quiet --rm "$$container" $(BUILDER) \
 		&& rm build/image/builder.tar; fi
 	@touch $@
+
+image-test: setup image ## run the images as a strict cluster would (needs root, buildah and runc; 5 minutes)
+	$(BIN)/pytest deploy/container/image_test.py
 
 image-lock: setup build/image/builder ## take the newest packages of the image into its lock files
 	$(BIN)/$(PIP) uv

@@ -61,7 +61,7 @@ def unpacked(name: str) -> Iterator[Image]:
 
 @dataclass
 class Container:
-    """A running container: `process` is runc in the foreground, which ends as the container does."""
+    """A running container; `process` is runc in the foreground, which ends as it does."""
 
     name: str
     place: Path
@@ -121,13 +121,14 @@ def container(
         }
         specification = _specification(image, list(arguments), environment, models, memory)
         (place / "config.json").write_text(json.dumps(specification))
-        made.process = subprocess.Popen(
-            made.runc("run", "--bundle", folder, made.name),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=(place / "stderr").open("w"),
-            text=True,
-        )
+        with (place / "stderr").open("w") as stderr:
+            made.process = subprocess.Popen(
+                made.runc("run", "--bundle", folder, made.name),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
         try:
             yield made
         finally:
