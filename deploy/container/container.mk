@@ -8,7 +8,7 @@ BUILDER ?= localhost/gearshift-builder:trixie
 REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 # The authorities that this machine trusts count while it downloads, too.
 CERTIFICATES := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt))
-.PHONY: image image-gpu image-test sbom image-audit image-lock
+.PHONY: image image-gpu image-test sbom image-audit bench-image image-lock
 
 # $(1) what to build of it, $(2) cpu or gpu, $(3) the tag
 define image-build
@@ -44,6 +44,9 @@ build/image/builder:
 
 image-test: setup image ## run the images as a strict cluster would (needs root, buildah and runc; 5 minutes)
 	$(BIN)/pytest deploy/container/image_test.py
+
+bench-image: setup image ## what the image weighs and how it starts: docs/results/container.md (3 minutes)
+	$(BIN)/python -m deploy.container.report --image $(IMAGE):$(IMAGE_VERSION) --out docs/results
 
 # $(1) the file to write in deploy/container
 define debian-lock

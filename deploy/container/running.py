@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,14 @@ def container(
     image: Image,
     *arguments: str,
     models: Path | None = None,
+    state: Path | None = None,
     memory: int = 512 * MIB,
     **environment: str,
 ) -> Iterator[Container]:
-    """Run the image, `arguments` instead of its own command if there are any. It ends with this."""
+    """Run the image, with `arguments` instead of its own command if there are any, until this ends.
+
+    `models` and `state` are folders of this machine; without `state`, it is in memory.
+    """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         made = Container(f"gearshift-{place.name}", place, free_port(), free_port())
@@ -119,7 +123,13 @@ def container(
             "GEARSHIFT_GRPC_PORT": str(made.grpc_port),
             "GEARSHIFT_HTTP_PORT": str(made.http_port),
         }
-        specification = _specification(image, list(arguments), environment, models, memory)
+        specification = _specification(image, list(arguments), environment, memory)
+        for inside, outside in (("/models", models), ("/state", state)):
+            if outside is not None:
+                access = "ro" if inside == "/models" else "rw"
+                specification["mounts"].append(
+                    {"destination": inside, "source": str(outside), "options": ["bind", access]}
+                )
         (place / "config.json").write_text(json.dumps(specification))
         with (place / "stderr").open("w") as stderr:
             made.process = subprocess.Popen(
@@ -132,8 +142,14 @@ def container(
         try:
             yield made
         finally:
-            subprocess.run(made.runc("delete", "--force", made.name), check=False, timeout=30)
-            made.process.wait(30)
+            # runc in the foreground clears up once its container has ended.
+            for last in (["kill", made.name, "KILL"], ["delete", "--force", made.name]):
+                if made.process.poll() is None:
+                    subprocess.run(
+                        made.runc(*last), check=False, timeout=30, stderr=subprocess.DEVNULL
+                    )
+                    with suppress(subprocess.TimeoutExpired):
+                        made.process.wait(30)
             if made.process.stdout is not None:
                 made.process.stdout.close()
 
@@ -142,7 +158,6 @@ def _specification(
     image: Image,
     arguments: list[str],
     environment: dict[str, str],
-    models: Path | None,
     memory: int,
 ) -> dict[str, Any]:
     """The OCI runtime specification of the container."""
@@ -155,8 +170,6 @@ def _specification(
         _mount("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", "size=64m"),
         _mount("/state", "tmpfs", "nosuid", "noexec", "nodev", "mode=777", "size=64m"),
     ]
-    if models is not None:
-        mounts.append({"destination": "/models", "source": str(models), "options": ["bind", "ro"]})
     return {
         "ociVersion": "1.0.2",
         "root": {"path": str(image.root), "readonly": True},
