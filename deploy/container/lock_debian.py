@@ -33,15 +33,18 @@ def _shown(package: str) -> str:
     return subprocess.run(asked, check=True, capture_output=True, text=True).stdout
 
 
-def main(folder: Path) -> None:
-    """Write debian.lock beside debian.txt."""
+def main(names: Path, lock: Path) -> None:
+    """Write the lock file of the packages named in a file."""
     for architecture in ARCHITECTURES:
         subprocess.run(["dpkg", "--add-architecture", architecture], check=True)
     subprocess.run(["apt-get", "update", "-qq"], check=True)
-    names = wanted((folder / "debian.txt").read_text())
-    lines = {newest(name, architecture) for name in names for architecture in ARCHITECTURES}
-    (folder / "debian.lock").write_text("".join(f"{line}\n" for line in sorted(lines)))
+    lines = {
+        newest(name, architecture)
+        for name in wanted(names.read_text())
+        for architecture in ARCHITECTURES
+    }
+    lock.write_text("".join(f"{line}\n" for line in sorted(lines)))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

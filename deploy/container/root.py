@@ -27,6 +27,8 @@ NOT_NEEDED = (
     "usr/share/pixmaps",
     "usr/share/binfmts",
     "usr/lib/valgrind",
+    # Shell scripts, and no shell.
+    "usr/sbin/update-ca-certificates",
     # Of Python: what needs a terminal or libraries that are not here.
     "usr/lib/python3.13/idlelib",
     "usr/lib/python3.13/pydoc_data",
@@ -96,6 +98,11 @@ def furnish(root: Path) -> None:
     bundle.parent.mkdir(parents=True, exist_ok=True)
     authorities = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
     bundle.write_bytes(b"".join(each.read_bytes() for each in authorities))
+    # Where OpenSSL looks, which on Debian is a link of its package of programs.
+    found_at = root / "usr/lib/ssl/cert.pem"
+    found_at.parent.mkdir(parents=True, exist_ok=True)
+    found_at.unlink(missing_ok=True)
+    found_at.symlink_to("/etc/ssl/certs/ca-certificates.crt")
     (root / "etc/passwd").write_text(
         "root:x:0:0:root:/root:/usr/sbin/nologin\n"
         f"gearshift:x:{USER}:{USER}:gearshift:/state:/usr/sbin/nologin\n"
@@ -105,10 +112,9 @@ def furnish(root: Path) -> None:
     (root / "usr/bin/python3").symlink_to("python3.13")
     (root / "models").mkdir(exist_ok=True)
     state = root / "state"
-    # The group is for platforms that give each container a user of its own in the group 0.
     state.mkdir()
-    shutil.chown(state, USER, 0)
-    state.chmod(0o770)
+    # For everybody, like /tmp: a platform may choose the user, and a tmpfs takes the mode over.
+    state.chmod(0o1777)
 
 
 def prune(root: Path) -> None:
