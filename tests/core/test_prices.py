@@ -133,6 +133,16 @@ def test_under_a_hundredfold_load_the_price_is_what_the_best_use_of_time_is_wort
     assert Planner().prices(view)["cpu"] == pytest.approx(80.0, rel=0.02)
 
 
+def test_what_is_worth_nothing_has_no_say_in_the_prices():
+    paying = Demand(1000.0, 1.0, 1.0, [column(1.0, 0.1)])
+    # Rows that go on in a cascade whose second variant has turned out no better.
+    idle = Demand(1000.0, 0.0, 1.0, [column(0.0, 0.1)])
+    alone = Planner().prices(Outlook([paying], {"cpu": 1.0}))
+    both = Planner().prices(Outlook([paying, idle], {"cpu": 1.0}))
+    assert both["cpu"] == pytest.approx(alone["cpu"], rel=0.05)
+    assert Planner().prices(Outlook([idle], {"cpu": 1.0}))["cpu"] == 0.0
+
+
 def test_runs_that_block_pay_for_both():
     prices = {"cpu": 2.0, blocking("cpu"): 3.0}
     assert net_worth(column(1.0, 0.1), prices) == pytest.approx(0.8)
