@@ -12,8 +12,9 @@ CERTIFICATES := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt))
 
 # $(1) what to build of it, $(2) cpu or gpu, $(3) the tag
 define image-build
-$(BUILDAH) bud --quiet --layers --format docker --isolation chroot \
-	$(if $(filter localhost/%,$(BUILDER)),--pull-never) --platform linux/$(IMAGE_ARCH) --build-arg BUILDPLATFORM=linux/$(MACHINE_ARCH) \
+$(BUILDAH) bud --quiet --layers --force-rm --format docker --isolation chroot \
+	$(if $(filter localhost/%,$(BUILDER)),--pull-never) \
+	--platform linux/$(IMAGE_ARCH) --build-arg BUILDPLATFORM=linux/$(MACHINE_ARCH) \
 	--timestamp $$(git log -1 --format=%ct) \
 	$(if $(CERTIFICATES),--volume $(CERTIFICATES):$(CERTIFICATES):ro) \
 	--build-arg BUILDER=$(BUILDER) --build-arg FLAVOUR=$(2) \

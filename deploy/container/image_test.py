@@ -147,6 +147,16 @@ def test_everything_can_be_loaded(server_image):
         assert int(told) > 100
 
 
+@pytest.mark.parametrize("kind", ["", "-demo"])
+def test_it_says_what_it_was_made_from(kind):
+    with unpacked(NAME + kind) as image:
+        labels = image.config["Labels"]
+        revision = (image.root / "usr/local/share/gearshift/revision").read_text().strip()
+    assert labels["org.opencontainers.image.version"] == gearshift.__version__
+    assert labels["org.opencontainers.image.revision"] == revision
+    assert revision == output("git", "-C", ROOT, "rev-parse", "--short", "HEAD")
+
+
 def replaced(image: Image, command: list[str]) -> Image:
     return Image(image.name, image.root, image.config | {"Entrypoint": command, "Cmd": []})
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The Python side of the image, in the build stage; see Containerfile.
 #   python.sh packages LOCK ARCHITECTURE ROOT OUT   what gearshift needs, by hash
-#   python.sh gearshift OUT                         gearshift itself, from the folder it is called in
+#   python.sh gearshift OUT REVISION                gearshift itself, from the folder it is called in
 set -eu
 
 export PIP_ROOT_USER_ACTION=ignore
@@ -35,7 +35,7 @@ packages() { # LOCK ARCHITECTURE ROOT OUT
 	compiled "$4"
 }
 
-gearshift() { # OUT
+gearshift() { # OUT REVISION
 	pip install --quiet --no-cache-dir --require-hashes --target hatch -r build.lock
 	PYTHONPATH=hatch pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheel .
 	pip install --quiet --no-cache-dir --no-compile --no-deps --target "$1/$SITE" wheel/*.whl
@@ -49,6 +49,8 @@ gearshift() { # OUT
 		main()
 	END
 	chmod 755 "$1/usr/local/bin/gearshift"
+	mkdir -p "$1/usr/local/share/gearshift"
+	echo "$2" >"$1/usr/local/share/gearshift/revision"
 }
 
 "$@"
