@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gearshift.errors import ConfigurationInvalid
-from gearshift.processes import divide, usable_cores
+from gearshift.processes import divide, usable_cores, usable_workers
+from gearshift.processes.shares import cpu_limit
 
 
 @given(st.sets(st.integers(0, 300), max_size=40), st.integers(1, 80), st.integers(1, 50))
@@ -46,3 +49,24 @@ def test_where_cores_cannot_be_bound_only_workers_are_divided() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not say")
 def test_the_usable_cores_are_those_that_this_process_may_use() -> None:
     assert set(usable_cores()) == os.sched_getaffinity(0)
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_a_container_counts_on_no_more_than_its_cpu_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], limit: float
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert cpu_limit(tmp_path) == limit
+    assert usable_workers(tmp_path) == min(8, math.ceil(limit) if limit < 8 else 8)

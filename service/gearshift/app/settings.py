@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from gearshift.errors import ConfigurationInvalid
-from gearshift.processes import usable_cores
+from gearshift.processes import usable_workers
 
 CONFIG_VARIABLE = "GEARSHIFT_CONFIG"
 
@@ -46,10 +46,11 @@ class Settings(BaseSettings):
         description="Port of the page at /, of /metrics, /healthz and /readyz; 0: a free one.",
     )
     workers: int = Field(
-        default_factory=lambda: len(usable_cores()) or os.cpu_count() or 1,
+        default_factory=usable_workers,
         ge=1,
         le=1024,
-        description="Batches that run at the same time, one thread each; one per core by default.",
+        description="Batches that run at the same time, one thread each; by default one per"
+        " core, within the CPU limit of a container.",
     )
     processes: int = Field(
         1,

@@ -211,7 +211,7 @@ class _Dual:
                     work[number] += demand.count * cost
                     part = column.need / demand.budget
                     long_work[number] += demand.count * cost * min(1.0, part)
-            # Rows that go on in a cascade for nothing, as labels may come to say, are worth nothing.
+            # Rows that go on in a cascade may be worth nothing, as labels come to say.
             if found and demand.weight > 0.0:
                 self._demands.append((demand.count, demand.weight, found))
         # The share of each that is free of charge while the work fits into it.

@@ -9,7 +9,7 @@ from gearshift.processes.fleet import Fleet
 from gearshift.processes.messages import Orders
 from gearshift.processes.pages import Pages
 from gearshift.processes.parent import Parent
-from gearshift.processes.shares import Share, bind, divide, usable_cores
+from gearshift.processes.shares import Share, bind, divide, usable_cores, usable_workers
 from gearshift.processes.supervisor import Supervisor
 from gearshift.processes.total import Total
 
@@ -27,4 +27,5 @@ __all__ = [
     "divide",
     "release",
     "usable_cores",
+    "usable_workers",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from pathlib import Path
 from gearshift.errors import ConfigurationInvalid
 
 _THREADS = Path("/proc/self/task")
+
+CGROUPS = Path("/sys/fs/cgroup")
+"""Where a container sees the limits that it runs under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,28 @@ def usable_cores() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return ()
+
+
+def cpu_limit(cgroups: Path = CGROUPS) -> float:
+    """Cores' worth of time that this container may use (`docker run --cpus`, a pod's CPU limit);
+    infinite where there is no limit. By version 2 of control groups, or version 1 (Linux,
+    Documentation/admin-guide/cgroup-v2.rst and Documentation/scheduler/sched-bwc.rst)."""
+    by_version = (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"])
+    for files in by_version:
+        try:
+            text = " ".join((cgroups / name).read_text() for name in files)
+            quota, period = map(float, text.split())
+        except (OSError, ValueError):
+            continue  # No such file, or no limit: then it says "max".
+        if quota > 0 and period > 0:
+            return quota / period
+    return math.inf
+
+
+def usable_workers(cgroups: Path = CGROUPS) -> int:
+    """As many batches as can really run at the same time: one per core, within the CPU limit."""
+    cores = len(usable_cores()) or os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, cpu_limit(cgroups))))
 
 
 def bind(cores: Sequence[int]) -> None:
