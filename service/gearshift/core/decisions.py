@@ -52,6 +52,11 @@ class Dispatch(NamedTuple):
         """Why this variant answers this member."""
         return reason(ticket, self.model, self.profile, self.better)
 
+    def predicted(self) -> tuple[float, float]:
+        """The p50 and p99 of the run as known now; once it has run it may have changed them."""
+        profile = self.profile.runs
+        return profile.p50(self.rows), profile.p99(self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Drop:

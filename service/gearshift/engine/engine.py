@@ -26,6 +26,7 @@ from gearshift.core.scheduler import Scheduler
 from gearshift.core.wanted import worker_seconds
 from gearshift.engine.batch import assemble, check_outputs, failed
 from gearshift.engine.cascade import unsure_rows
+from gearshift.engine.clock import Alarm
 from gearshift.engine.explaining import explained
 from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run, to_nobody
 from gearshift.engine.log_keys import of_requests
@@ -43,7 +44,6 @@ from gearshift.ports import (
     Ran,
     Telemetry,
     Tensors,
-    Timer,
     Trace,
     Tracing,
     Worker,
@@ -83,8 +83,7 @@ class Engine:
         self._ids = count(1)
         self._accepting = False
         self._decide_planned = False
-        self._wake: Timer | None = None
-        self._wake_at = math.inf
+        self._alarm = Alarm(clock, self._decide)
         self._shadows = Shadows(scheduler, clock, journal, shadow_share, self._ids)
         self._planning = Planning(scheduler, clock, lambda: len(self._settling) > 0, self._decide)
 
@@ -112,8 +111,7 @@ class Engine:
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
             self._settling.fail(flight, NotReady("the server is shutting down"))
         self._planning.cancel()
-        if self._wake is not None:
-            self._wake.cancel()
+        self._alarm.ring_at(math.inf)
         for run in self._runs:
             run.cancel()
 
@@ -239,19 +237,9 @@ class Engine:
                 here.append((action, self._dequeue(action, now)))
             else:
                 self._begin(self._run(action, self._dequeue(action, now), now))
-        if decisions.wake_at != self._wake_at:
-            if self._wake is not None:
-                self._wake.cancel()
-            self._wake_at = decisions.wake_at
-            self._wake = (
-                self.clock.call_at(self._wake_at, self._woken) if self._wake_at < math.inf else None
-            )
+        self._alarm.ring_at(decisions.wake_at)
         for dispatch, members in here:
             self._run_here(dispatch, members)
-
-    def _woken(self) -> None:
-        self._wake, self._wake_at = None, math.inf
-        self._decide()
 
     def _dequeue(self, dispatch: Dispatch, now: float) -> list[Flight]:
         members = self._settling.all_of(dispatch.tickets)
@@ -273,7 +261,7 @@ class Engine:
         A member that left before the run began is taken out; one that leaves during the run
         keeps its rows, so that its neighbours get the answers to their own inputs.
         """
-        variant, predicted = dispatch.profile.runs.variant, _predicted(dispatch)
+        variant, predicted = dispatch.profile.runs.variant, dispatch.predicted()
         worker = self._workers[dispatch.worker]
         batch = [member for member in members if member in self._settling]
         rows = sum(member.ticket.rows for member in batch)
@@ -311,7 +299,7 @@ class Engine:
     def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
         """Run one batch on the spot and settle its members; who has left in this very turn keeps
         its rows."""
-        variant, predicted = dispatch.profile.runs.variant, _predicted(dispatch)
+        variant, predicted = dispatch.profile.runs.variant, dispatch.predicted()
         begun = assembled = self.clock.now()
         inputs: Tensors = {}
         outcome: Run | RequestError
@@ -408,9 +396,3 @@ class Engine:
                 trace=trace,
             )
         )
-
-
-def _predicted(dispatch: Dispatch) -> tuple[float, float]:
-    """The p50 and p99 that it was dispatched by: its own run may already change them."""
-    profile, rows = dispatch.profile.runs, dispatch.rows
-    return profile.p50(rows), profile.p99(rows)
