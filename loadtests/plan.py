@@ -32,6 +32,7 @@ from loadtests.real_two_core import (
     real,
     start,
     workload,
+    write_arrivals,
     write_files,
 )
 
@@ -70,15 +71,7 @@ def planned(moments: Sequence[Sequence[float]], folder: Path) -> Planned:
     profiles, arrivals, kinds = (folder / name for name in ("p.csv", "w.csv", "k.csv"))
     write_profiles(profiles)
     kinds.write_text(KINDS)
-    sent = sorted((at, number) for number, each in enumerate(moments) for at in each)
-    with arrivals.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["arrival_ms", "model", "budget_ms", "min_accuracy", "service_class"])
-        for at, number in sent:
-            traffic = TRAFFIC[number]
-            writer.writerow(
-                [at * 1e3, traffic.model, traffic.budget_ms, traffic.floor, traffic.name]
-            )
+    write_arrivals(arrivals, moments)
     ran = subprocess.run(
         [
             *(sys.executable, "-m", "gearshift", "plan", "--profiles", str(profiles)),

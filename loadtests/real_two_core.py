@@ -212,11 +212,10 @@ def write_profiles(path: Path) -> None:
                         writer.writerow([model, variant, accuracy, device, batch, *seconds])
 
 
-def simulated(moments: Sequence[Sequence[float]], seed: int, folder: Path) -> Figures:
-    profiles, arrivals, result = (folder / name for name in ("p.csv", "w.csv", "r.json"))
-    write_profiles(profiles)
+def write_arrivals(path: Path, moments: Sequence[Sequence[float]]) -> None:
+    """A workload file for the simulator: when requests come (seconds), by kind of TRAFFIC."""
     sent = sorted((at, number) for number, each in enumerate(moments) for at in each)
-    with arrivals.open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["arrival_ms", "model", "budget_ms", "min_accuracy", "service_class"])
         for at, number in sent:
@@ -224,6 +223,12 @@ def simulated(moments: Sequence[Sequence[float]], seed: int, folder: Path) -> Fi
             writer.writerow(
                 [at * 1e3, traffic.model, traffic.budget_ms, traffic.floor, traffic.name]
             )
+
+
+def simulated(moments: Sequence[Sequence[float]], seed: int, folder: Path) -> Figures:
+    profiles, arrivals, result = (folder / name for name in ("p.csv", "w.csv", "r.json"))
+    write_profiles(profiles)
+    write_arrivals(arrivals, moments)
     subprocess.run(
         [
             *(sys.executable, "-m", "gearshift", "simulate", "--profiles", str(profiles)),
