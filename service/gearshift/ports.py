@@ -63,7 +63,7 @@ class Worker:
 class Executor(Protocol):
     """Runs variants' artifacts. One call to `run` per worker at a time.
 
-    `inspect`, `load` and `close` may block; `run` may not.
+    `inspect`, `load`, `unload` and `close` may block; `run` may not.
     """
 
     @property
@@ -78,12 +78,16 @@ class Executor(Protocol):
         """The signature of an artifact; ValueError with a sentence if it cannot be served."""
 
     def load(self, model: Model, variant: Variant) -> None:
-        """Make the variant ready to run; ValueError with a sentence if that fails."""
+        """Make the variant ready to run, beside that of another generation of the model; ValueError
+        with a sentence if that fails."""
 
-    async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
+    def unload(self, model: Model, variant: Variant) -> None:
+        """Give back what this variant of this generation holds; it is not run again."""
+
+    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         """Run one batch. Raises ExecutorUnavailable if the backend is down, or whatever broke."""
 
-    def run_here(self, model: str, variant: str, inputs: Tensors) -> Tensors:
+    def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         """The same at once, on the caller's thread, for the express worker."""
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ async def test_each_row_gets_its_own_answer_at_any_batch_size(executor, model):
         executor.load(model, variant)
     for size in (1, 3, 8):
         values = np.arange(size, dtype=float)
-        outputs = await executor.run(WORKERS[0], "m", "large", rows(*values))
+        outputs = await executor.run(WORKERS[0], model, model.variants[0], rows(*values))
         assert set(outputs) == {"y"}
         assert outputs["y"].dtype == np.float32
         assert outputs["y"].tolist() == [[3 * v] for v in values]
@@ -70,7 +70,9 @@ async def test_workers_run_side_by_side_without_mixing(executor, model):
 
     async def many(worker: Worker):
         for value in range(50):
-            outputs = await executor.run(worker, "m", "large", rows(value + 100 * worker.id))
+            outputs = await executor.run(
+                worker, model, model.variants[0], rows(value + 100 * worker.id)
+            )
             assert outputs["y"].tolist() == [[3.0 * (value + 100 * worker.id)]]
 
     await asyncio.gather(*(many(worker) for worker in WORKERS))
@@ -78,21 +80,33 @@ async def test_workers_run_side_by_side_without_mixing(executor, model):
 
 async def test_what_is_not_loaded_does_not_run(executor, model):
     with pytest.raises(Exception, match="not loaded"):
-        await executor.run(WORKERS[0], "m", "large", rows(1))
+        await executor.run(WORKERS[0], model, model.variants[0], rows(1))
 
 
 async def test_after_close_nothing_is_loaded(executor, model):
     executor.load(model, model.variants[0])
-    await executor.run(WORKERS[0], "m", "large", rows(1))
+    await executor.run(WORKERS[0], model, model.variants[0], rows(1))
     executor.close()
     executor.close()
     with pytest.raises(Exception, match="not loaded"):
-        await executor.run(WORKERS[0], "m", "large", rows(1))
+        await executor.run(WORKERS[0], model, model.variants[0], rows(1))
 
 
 def test_a_run_on_the_callers_thread(executor, model):
     executor.load(model, model.variants[0])
-    outputs = executor.run_here(model.name, model.variants[0].name, rows(1.0, 2.0))
+    outputs = executor.run_here(model, model.variants[0], rows(1.0, 2.0))
     assert outputs["y"].tolist() == [[3.0], [6.0]]
     with pytest.raises(Exception, match="not loaded"):
-        executor.run_here(model.name, "other", rows(1.0))
+        executor.run_here(model, model.variants[1], rows(1.0))
+
+
+async def test_two_generations_of_a_model_are_loaded_side_by_side(executor, model):
+    newer = replace(model, generation=2)
+    for each in (model, newer):
+        executor.load(each, each.variants[0])
+    executor.unload(model, model.variants[0])
+    outputs = await executor.run(WORKERS[0], newer, newer.variants[0], rows(2.0))
+    assert outputs["y"].tolist() == [[6.0]]
+    with pytest.raises(Exception, match="not loaded"):
+        await executor.run(WORKERS[0], model, model.variants[0], rows(1.0))
+    executor.unload(model, model.variants[0])

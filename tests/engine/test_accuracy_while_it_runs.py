@@ -34,7 +34,7 @@ class Scores(FakeExecutor):
 
     def run_here(self, model, variant, inputs):
         (scores,) = super().run_here(model, variant, inputs).values()
-        return {"y": scores + (10.0 if variant == "large" else 0.0)}
+        return {"y": scores + (10.0 if variant.name == "large" else 0.0)}
 
 
 class Bench:
@@ -154,7 +154,7 @@ async def test_a_second_that_breaks_costs_nobody_the_first_answer():
     bench = Bench()
 
     async def broken(worker, model, variant, inputs):
-        if variant == "large":
+        if variant.name == "large":
             raise RuntimeError("broken")
         return await FakeExecutor.run(bench.executor, worker, model, variant, inputs)
 
@@ -171,7 +171,7 @@ async def test_what_is_not_a_number_is_not_sure():
 
     def nan(model, variant, inputs):
         answered = whole(model, variant, inputs)
-        return {"y": answered["y"] * np.nan} if variant == "small" else answered
+        return {"y": answered["y"] * np.nan} if variant.name == "small" else answered
 
     bench.executor.run_here = nan
     assert outputs(await bench.ask(SURE, variant="both")) == [10.99]

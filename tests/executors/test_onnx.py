@@ -90,18 +90,19 @@ async def test_a_failing_run_raises_its_cause(executor, tmp_path):
     variant = replace(model.variants[0], artifact=str(row_sum(tmp_path / "model.onnx")))
     executor.load(model, variant)
     with pytest.raises(Exception, match="Invalid rank|dimensions"):
-        await executor.run(Worker(0, "cpu"), "m", "large", {"x": np.zeros((2, 5), np.float32)})
+        await executor.run(Worker(0, "cpu"), model, variant, {"x": np.zeros((2, 5), np.float32)})
 
 
 async def test_int8_is_as_accurate_as_its_card_on_every_processor(executor):
     """Fails on processors without VNNI if their inexact int8 products are let through."""
     model = make_model("garment", {"teacher-int8": 0.9})
     artifact = str(GARMENT / "teacher-int8" / "model.onnx")
-    executor.load(model, replace(model.variants[0], artifact=artifact))
+    variant = replace(model.variants[0], artifact=artifact)
+    executor.load(model, variant)
     with np.load(GARMENT / "samples.npz") as samples:
         pixels, labels = samples["inputs"][:512], samples["labels"][:512]
     inputs = {"pixels": pixels}
-    answer = await executor.run(Worker(0, "cpu"), "garment", "teacher-int8", inputs)
+    answer = await executor.run(Worker(0, "cpu"), model, variant, inputs)
     card = json.loads((GARMENT / "teacher-int8" / "card.json").read_text())
     right = (answer["probabilities"].argmax(axis=1) == labels).mean()
     assert right == pytest.approx(card["accuracy"]["value"], abs=0.03)
@@ -122,5 +123,7 @@ async def test_what_runs_need_does_not_grow_with_what_is_loaded(executor, tmp_pa
         executor.load(model, replace(variant, artifact=path))
     before = resident()
     for name in names:
-        await executor.run(Worker(0, "cpu"), "m", name, {"x": np.ones((16, 3), np.float32)})
+        await executor.run(
+            Worker(0, "cpu"), model, model.by_name(name), {"x": np.ones((16, 3), np.float32)}
+        )
     assert resident() - before < 80e6

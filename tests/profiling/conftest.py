@@ -37,15 +37,18 @@ class TimedExecutor:
     def load(self, model: Model, variant: Variant) -> None:
         pass
 
-    async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
+    def unload(self, model: Model, variant: Variant) -> None:
+        pass
+
+    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         assert worker.id not in self.busy, "one run per worker at a time"
         self.busy.add(worker.id)
-        self._spend(worker, variant, inputs)
+        self._spend(worker, variant.name, inputs)
         self.busy.remove(worker.id)
         return {}
 
-    def run_here(self, model: str, variant: str, inputs: Tensors) -> Tensors:
-        self._spend(HERE, variant, inputs)
+    def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
+        self._spend(HERE, variant.name, inputs)
         return {}
 
     def _spend(self, worker: Worker, variant: str, inputs: Tensors) -> None:

@@ -191,7 +191,8 @@ def load_settings(config: Path | None = None, **options: Any) -> Settings:
             name = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "extra_forbidden":
                 known = ", ".join(Settings.model_fields)
-                lines.append(f"{file}: unknown setting {name!r}; there are {known}")
+                where = f"{file}: " if file and name not in given else ""
+                lines.append(f"{where}unknown setting {name!r}; there are {known}")
             else:
                 lines.append(f"setting {name}: {problem['msg']}, got {problem['input']!r}")
         raise ConfigurationInvalid("\n".join(lines)) from None

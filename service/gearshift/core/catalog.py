@@ -98,7 +98,8 @@ class Cascade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What a client names. `variants` are ordered from the most to the least accurate."""
+    """What a client names. `variants` are ordered from the most to the least accurate.
+    `generation` is that of the catalog that loaded it: what has not changed since is kept."""
 
     name: str
     metric: str
@@ -109,6 +110,7 @@ class Model:
     variants: tuple[Variant, ...]
     cascades: tuple[Cascade, ...] = ()
     samples: str | None = None
+    generation: int = 1
 
     @property
     def best(self) -> Variant:

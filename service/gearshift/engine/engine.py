@@ -278,7 +278,7 @@ class Engine:
                 inputs = assemble(dispatch.model, batch)
                 assembled = self.clock.now()
                 outputs = await self._executors[variant.executor].run(
-                    worker, dispatch.model.name, variant.name, inputs
+                    worker, dispatch.model, variant, inputs
                 )
                 outcome = self._ran(dispatch, outputs, rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
@@ -306,9 +306,7 @@ class Engine:
         try:
             inputs = assemble(dispatch.model, batch)
             assembled = self.clock.now()
-            outputs = self._executors[variant.executor].run_here(
-                dispatch.model.name, variant.name, inputs
-            )
+            outputs = self._executors[variant.executor].run_here(dispatch.model, variant, inputs)
             outcome = self._ran(dispatch, outputs, dispatch.rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
             outcome = self._failed(dispatch, batch, error)
@@ -337,10 +335,10 @@ class Engine:
         executor, model = self._executors[variant.executor], dispatch.model
         try:
             if dispatch.profile.device == EXPRESS:
-                outputs = executor.run_here(model.name, variant.name, shadow.inputs)
+                outputs = executor.run_here(model, variant, shadow.inputs)
             else:
                 worker = self._workers[dispatch.worker]
-                outputs = await executor.run(worker, model.name, variant.name, shadow.inputs)
+                outputs = await executor.run(worker, model, variant, shadow.inputs)
             check_outputs(model, outputs, dispatch.rows)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; it stands in the log
             failed(model, variant, error, [shadow.request_id])

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 
 from gearshift.core.catalog import Model, Signature, Variant
+from gearshift.executors.key import Key, key
 from gearshift.ports import Tensors, Worker
 
 
@@ -33,7 +34,7 @@ class FakeExecutor:
         self._duration = duration
         self._sleep = sleep
         self._device = device
-        self._loaded: set[tuple[str, str]] = set()
+        self._loaded: set[Key] = set()
         self.runs: list[tuple[str, int]] = []
 
     @property
@@ -48,20 +49,23 @@ class FakeExecutor:
         return self._signature
 
     def load(self, model: Model, variant: Variant) -> None:
-        self._loaded.add((model.name, variant.name))
+        self._loaded.add(key(model, variant))
 
-    async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
+    def unload(self, model: Model, variant: Variant) -> None:
+        self._loaded.discard(key(model, variant))
+
+    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         rows = len(next(iter(inputs.values())))
         outputs = self.run_here(model, variant, inputs)
-        await self._sleep(self._duration(variant, rows))
+        await self._sleep(self._duration(variant.name, rows))
         return outputs
 
-    def run_here(self, model: str, variant: str, inputs: Tensors) -> Tensors:
+    def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         """No time passes."""
-        if (model, variant) not in self._loaded:
-            raise KeyError(f"variant {variant!r} of model {model!r} is not loaded")
+        if key(model, variant) not in self._loaded:
+            raise KeyError(f"variant {variant.name!r} of model {model.name!r} is not loaded")
         rows = len(next(iter(inputs.values())))
-        self.runs.append((variant, rows))
+        self.runs.append((variant.name, rows))
         total = np.zeros(rows)
         for array in inputs.values():
             if array.dtype != object:

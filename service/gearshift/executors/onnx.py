@@ -23,6 +23,7 @@ import structlog
 
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.errors import ExecutorUnavailable
+from gearshift.executors.key import Key, key
 from gearshift.ports import Tensors, Worker
 
 log = structlog.get_logger(__name__)
@@ -80,7 +81,7 @@ class OnnxExecutor:
                 using=self._providers,
             )
         _register_arena()
-        self._sessions: dict[tuple[str, str], tuple[Any, list[str]]] = {}
+        self._sessions: dict[Key, tuple[Any, list[str]]] = {}
         self._threads: dict[int, ThreadPoolExecutor] = {}
 
     @property
@@ -110,9 +111,12 @@ class OnnxExecutor:
                 variant=variant.name,
             )
         names = [output.name for output in session.get_outputs()]
-        self._sessions[model.name, variant.name] = (session, names)
+        self._sessions[key(model, variant)] = (session, names)
 
-    async def run(self, worker: Worker, model: str, variant: str, inputs: Tensors) -> Tensors:
+    def unload(self, model: Model, variant: Variant) -> None:
+        self._sessions.pop(key(model, variant), None)
+
+    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         session, names = self._loaded(model, variant)
         thread = self._threads.get(worker.id)
         if thread is None:
@@ -124,14 +128,16 @@ class OnnxExecutor:
         outputs = await loop.run_in_executor(thread, session.run, names, inputs)
         return dict(zip(names, outputs, strict=True))
 
-    def run_here(self, model: str, variant: str, inputs: Tensors) -> Tensors:
+    def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         session, names = self._loaded(model, variant)
         return dict(zip(names, session.run(names, inputs), strict=True))
 
-    def _loaded(self, model: str, variant: str) -> tuple[Any, list[str]]:
-        loaded = self._sessions.get((model, variant))
+    def _loaded(self, model: Model, variant: Variant) -> tuple[Any, list[str]]:
+        loaded = self._sessions.get(key(model, variant))
         if loaded is None:
-            raise ExecutorUnavailable(f"variant {variant!r} of model {model!r} is not loaded")
+            raise ExecutorUnavailable(
+                f"variant {variant.name!r} of model {model.name!r} is not loaded"
+            )
         return loaded
 
     def close(self) -> None:

@@ -112,9 +112,9 @@ async def _run(
     executor: Executor, worker: Worker, model: Model, variant: Variant, inputs: Tensors
 ) -> None:
     if worker.device == EXPRESS:
-        executor.run_here(model.name, variant.name, inputs)
+        executor.run_here(model, variant, inputs)
     else:
-        await executor.run(worker, model.name, variant.name, inputs)
+        await executor.run(worker, model, variant, inputs)
 
 
 async def _warmed(

@@ -94,9 +94,7 @@ async def warm_up(
             maker = InputMaker(job.model)
             for rows in sorted({1, job.model.max_batch_size}):
                 try:
-                    await job.executor.run(
-                        job.worker, job.model.name, job.variant.name, maker.batch(rows)
-                    )
+                    await job.executor.run(job.worker, job.model, job.variant, maker.batch(rows))
                 except Exception as error:
                     raise _unable(job, error) from error
 
