@@ -135,30 +135,30 @@ def serve(
     """
     end_at_once(signal.SIGTERM)  # Until it serves, when there is something to drain.
     with failing_clearly():
-        named = dict(
-            repository=repository,
-            host=host,
-            grpc_port=grpc_port,
-            http_port=http_port,
-            workers=workers,
-            processes=processes,
-            state_dir=state_dir,
-            providers=provider,
-            on_time_bonus=on_time_bonus,
-            drain_seconds=drain_seconds,
-            connection_age_seconds=connection_age_seconds,
-            shared_memory=shared_memory,
-            shadow_share=shadow_share,
-            drift=drift,
-            feedback=feedback,
-            feedback_url=feedback_url,
-            feedback_rows=feedback_rows,
-            feedback_days=feedback_days,
-            otel_endpoint=otel_endpoint,
-            trace_ratio=trace_ratio,
-            log_level=log_level,
-            log_format=log_format,
-        )
+        named = {
+            "repository": repository,
+            "host": host,
+            "grpc_port": grpc_port,
+            "http_port": http_port,
+            "workers": workers,
+            "processes": processes,
+            "state_dir": state_dir,
+            "providers": provider,
+            "on_time_bonus": on_time_bonus,
+            "drain_seconds": drain_seconds,
+            "connection_age_seconds": connection_age_seconds,
+            "shared_memory": shared_memory,
+            "shadow_share": shadow_share,
+            "drift": drift,
+            "feedback": feedback,
+            "feedback_url": feedback_url,
+            "feedback_rows": feedback_rows,
+            "feedback_days": feedback_days,
+            "otel_endpoint": otel_endpoint,
+            "trace_ratio": trace_ratio,
+            "log_level": log_level,
+            "log_format": log_format,
+        }
         settings = load_settings(config, **{**named, **_others(others or [])})
         configure_logs(settings)
         with progress_bar() as on_progress:
