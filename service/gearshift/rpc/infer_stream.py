@@ -42,6 +42,7 @@ class InferStream(Responder):
     """The receiver of one ModelStreamInfer call."""
 
     __slots__ = (
+        "_caller",
         "_ended",
         "_inferences",
         "_owed",
@@ -56,6 +57,7 @@ class InferStream(Responder):
         super().__init__(stream, call)
         self._shapes = shapes
         self._inferences = inferences
+        self._caller = inferences.caller_of(call)
         self._rest = bytearray()
         self._wanted = 0
         """Bytes of the message that has begun in `_rest`, as far as is known."""
@@ -110,7 +112,9 @@ class InferStream(Responder):
                     received = time.monotonic()
                     metadata = self.call.metadata
                     trace = inferences.tracing.begin(STREAM, metadata, arrival, received)
-                flight = inferences.begin(message, arrival, left, self._shapes, asker, trace)
+                flight = inferences.begin(
+                    message, arrival, left, self._shapes, asker, trace, self._caller
+                )
                 if flight is not None:
                     self._under_way[asker] = flight
         self._wanted = wire.PREFIX
