@@ -11,6 +11,7 @@ import time
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
+from gearshift.core.rights import Rights
 from gearshift.engine import Flight
 from gearshift.http2 import Stream
 from gearshift.rpc import wire
@@ -53,8 +54,10 @@ class InferStream(Responder):
         "_wanted",
     )
 
-    def __init__(self, stream: Stream, call: Call, shapes: Shapes, inferences: Inferences) -> None:
-        super().__init__(stream, call)
+    def __init__(
+        self, stream: Stream, call: Call, rights: Rights, shapes: Shapes, inferences: Inferences
+    ) -> None:
+        super().__init__(stream, call, rights)
         self._shapes = shapes
         self._inferences = inferences
         self._caller = inferences.caller_of(call)
