@@ -60,7 +60,7 @@ class InferStream(Responder):
         super().__init__(stream, call, rights)
         self._shapes = shapes
         self._inferences = inferences
-        self._caller = inferences.caller_of(call)
+        self._caller = inferences.caller_of(self)
         self._rest = bytearray()
         self._wanted = 0
         """Bytes of the message that has begun in `_rest`, as far as is known."""
