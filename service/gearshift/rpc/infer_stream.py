@@ -71,7 +71,6 @@ class InferStream(Responder):
 
     def data(self, payload: bytes, *, ended: bool) -> None:
         self._owed += len(payload)
-        self._ended = ended
         if self._rest:
             self._rest += payload
             payload = b""
@@ -87,6 +86,8 @@ class InferStream(Responder):
         except WireError as error:
             self._end(error.code, str(error))
             return
+        # Only now: a request that fails at once must not end the stream before the next is read.
+        self._ended = ended
         self._go_on()
 
     def _read(self, data: bytes) -> int:
