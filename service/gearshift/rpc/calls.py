@@ -65,7 +65,7 @@ class Responder:
         self._over()
         if self._stream.open:
             ending = wire.trailers if self._begun else wire.trailers_only
-            self._stream.finish(ending(code, text, metadata))
+            self._stream.finish(ending(code, text, tuple(metadata)))
 
     def _over(self) -> None:
         """Nothing more will be needed of what came in."""
