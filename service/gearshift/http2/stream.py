@@ -80,6 +80,11 @@ class Stream:
         self._owed = 0
         self._drained: asyncio.Future[None] | None = None
 
+    @property
+    def received(self) -> float:
+        """When the bytes came that are being read on this connection, in monotonic seconds."""
+        return self._connection.received
+
     # --- taking ------------------------------------------------------------------------
 
     def more(self, size: int) -> None:

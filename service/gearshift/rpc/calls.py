@@ -39,7 +39,7 @@ class Responder:
         """`rights` are those of whoever calls."""
         self.call = call
         self.rights = rights
-        self.arrival = time.monotonic()
+        self.arrival = stream.received
         """Seconds, when the call's headers came."""
         self._stream = stream
         self._serialize: Callable[[Any], bytes] = bytes

@@ -93,7 +93,7 @@ class InferStream(Responder):
     def _read(self, data: bytes) -> int:
         """Ask for the whole messages in `data`; how many bytes they were."""
         at, size, stream = 0, len(data), self._stream
-        arrival = time.monotonic()
+        arrival = stream.received
         left = max(0.0, self.call.timeout - (arrival - self.arrival))
         while size - at >= wire.PREFIX:
             compressed, length = wire.PREFIXED.unpack_from(data, at)
