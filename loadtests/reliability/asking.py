@@ -1,4 +1,4 @@
-"""Callers with a plan: requests at moments that nobody's answer changes, and what became of each."""
+"""Callers with a plan: requests at moments that no answer changes, and what became of each."""
 
 from __future__ import annotations
 

@@ -4,10 +4,10 @@
 
 Overload: callers send 0.7 of the capacity all the time, and for a minute a crowd comes on top with
 ten times the capacity, which never asks again. Of the callers who are refused, none asks again, or
-all at once, or when they were told to. Goodput is counted by when the requests were sent; it is normal
-again from the first of two seconds in a row with at least 95 % of what it was before. Fairness: one
-tenant sends a fifth of the capacity, another ten times it, with and without quotas of half of the
-capacity for each.
+all at once, or when they were told to. Goodput is counted by when the requests were sent; it is
+normal again from the first of two seconds in a row with at least 95 % of what it was before.
+Fairness: one tenant sends a fifth of the capacity, another ten times it, with and without quotas of
+half of the capacity for each.
 
 The crowd is the C client of loadtests/peers: in Python it would take the core that serves.
 """

@@ -118,8 +118,8 @@ class Connection(FrameReader, Generic[Meaning]):
                 self._transport.resume_reading()
 
     def advertise(self, streams: int) -> None:
-        """Tell the peer how many requests it should have here at a time; more are still taken, up to
-        the limit that it was told at first."""
+        """Tell the peer how many requests it should have here at a time; more are still taken, up
+        to the limit that it was told at first."""
         if self._transport is not None and not self._transport.is_closing():
             self.send(frames.settings(((frames.MAX_CONCURRENT_STREAMS, streams),)))
 

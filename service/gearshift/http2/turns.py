@@ -28,8 +28,10 @@ CAUGHT_UP = 1.0
 class Waits(Protocol):
     """A connection with bytes that are not read yet."""
 
-    since: float
-    """When they came."""
+    @property
+    def since(self) -> float:
+        """When the first of them came, in monotonic seconds."""
+        ...
 
     def go_on(self) -> bool:
         """Read on; whether something is left to be read."""
