@@ -85,6 +85,14 @@ class Stream:
         """When the bytes came that are being read on this connection, in monotonic seconds."""
         return self._connection.received
 
+    def used_by(self, client: str) -> None:
+        """This is a request of that client."""
+        self._connection.used_by(client)
+
+    def rest(self, seconds: float) -> None:
+        """Its connection has sent too much."""
+        self._connection.rest(seconds)
+
     # --- taking ------------------------------------------------------------------------
 
     def more(self, size: int) -> None:

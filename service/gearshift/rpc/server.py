@@ -225,6 +225,8 @@ class RpcServer:
             )
             return NOBODY
         rights = EVERYTHING
+        if method.gate is not None and method.gate(stream, call, rights):
+            return NOBODY
         if method.stream is not None:
             return method.stream(stream, call, rights, shapes)
         if method.streams_in:
@@ -258,7 +260,7 @@ async def make_server(
         GearshiftServicer(engine, feedback, frontier), methods
     )
     inferences = Inferences(engine, memory)
-    methods.add_direct(f"/{UNARY}", inferences.unary)
+    methods.add_direct(f"/{UNARY}", inferences.unary, inferences.turns_away)
     methods.add_stream(
         f"/{STREAM}",
         lambda stream, call, rights, shapes: InferStream(stream, call, rights, shapes, inferences),
