@@ -67,6 +67,8 @@ def test_those_of_both_generations_run_by_deadline_each_on_its_own():
     assert order == [(2, [4]), (1, [2, 3])]
     scheduler.retire(old)
     assert [lane.model.generation for lane in scheduler._lanes.every] == [2]
+    assert all(strand.model is second for strand, _ in scheduler._places.values())
+    assert all(strand.model is second for strand in scheduler._selector._gears)
 
 
 def test_a_ticket_that_is_cancelled_leaves_its_own_lane():
@@ -248,6 +250,8 @@ def test_a_device_that_nobody_had_is_used_once_it_has_a_worker():
     admit(scheduler, make_ticket(1, budget=90 * MS))
     scheduler.employ(10, "express", 0.0, first=True)
     assert list(scheduler._workers.idle) == ["express", "cpu"]
+    assert not scheduler._selector._gears, "they rest on how many workers there are"
+    assert set(scheduler._selector._trust) == {"express", "cpu"}
     assert scheduler.exchange(catalog.models, fast, 0.0) == []
     admit(scheduler, make_ticket(2, budget=90 * MS, generation=2))
     actions = scheduler.decide(0.0).actions
