@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -95,6 +96,15 @@ class Bench:
             self.telemetry,
         )
         self.engine.start()
+
+    def another(self, generation: int, *, predicted=PREDICTED, accuracies=None):
+        """A catalog of another generation of the model, loaded, and its profiles."""
+        made = make_model(accuracies=accuracies, classes=CLASSES)
+        model = replace(made, generation=generation)
+        for variant in model.variants:
+            self.executor.load(model, variant)
+        catalog = replace(make_catalog(model), generation=generation)
+        return catalog, make_profiles(catalog, predicted)
 
     async def ask(self, value: float = 1.0, rows: int = 1, remaining=math.inf, **parameters):
         inputs = {"x": np.full((rows, 3), value, np.float32)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from gearshift.core.catalog import Catalog, Late, Model, Variant
@@ -12,6 +13,7 @@ from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
 from gearshift.engine.cascade import completed
 from gearshift.engine.flight import Answer, Flight, Run
+from gearshift.engine.generations import Generations
 from gearshift.errors import (
     Cancelled,
     DeadlineExpired,
@@ -44,11 +46,17 @@ class Settling:
     """Holds who waits for an answer. `go_on` is asked where a cascade is not sure."""
 
     def __init__(
-        self, clock: Clock, telemetry: Telemetry, journal: Journal | None, go_on: GoOn
+        self,
+        clock: Clock,
+        telemetry: Telemetry,
+        journal: Journal | None,
+        generations: Generations,
+        go_on: GoOn,
     ) -> None:
         self._clock = clock
         self._telemetry = telemetry
         self._journal = journal
+        self._generations = generations
         self._go_on = go_on
         self._flights: dict[int, Flight] = {}
         self._empty = asyncio.Event()
@@ -67,10 +75,15 @@ class Settling:
         """Whose ticket this is."""
         return self._flights[ticket.id]
 
-    def all_of(self, tickets: Sequence[Ticket]) -> list[Flight]:
-        """Whose tickets these are."""
+    def dispatched(self, dispatch: Dispatch, now: float) -> list[Flight]:
+        """Whose tickets these are: they leave the queue."""
         flights = self._flights
-        return [flights[ticket.id] for ticket in tickets]
+        members = [flights[ticket.id] for ticket in dispatch.tickets]
+        for member in members:
+            member.dispatched_at = now
+        for name, leaving in Counter([m.ticket.service_class for m in members]).items():
+            self._telemetry.dequeued(dispatch.model.name, name, leaving)
+        return members
 
     def add(self, flight: Flight) -> None:
         """One more waits."""
@@ -266,6 +279,8 @@ class Settling:
 
     def _forget(self, flight: Flight) -> None:
         del self._flights[flight.ticket.id]
+        if self._generations.leaving:
+            self._generations.released(flight.model)
         if not self._flights:
             self._empty.set()
 
