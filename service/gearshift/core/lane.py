@@ -118,8 +118,10 @@ class Lane:
             return False
         if variant.accuracy < ticket.floor:
             return False
-        waiting = self.find(self.key(ticket, canary=variant.name, trial=True))
-        if rows > profile.max_batch or (waiting is not None and len(waiting)):
+        if rows > profile.max_batch or any(
+            len(strand) and key[-1] is not None and key[-2] == variant.name
+            for key, strand in self._strands.items()
+        ):
             return False
         others = self._able(ticket.floor, ticket.variant, rows)
         needed = profile.p99(rows) + min([other.p99(rows) for other in others], default=0.0)

@@ -113,8 +113,6 @@ class Faults:
         trace: TraceIds | None = None,
     ) -> None:
         """A run has answers, which its members are given next. `trace` is the batch's."""
-        if dispatch.id in self._moved:
-            self._came(dispatch, batch)
         if run.spoiled is None:
             self._worked(dispatch)
         else:
@@ -172,8 +170,11 @@ class Faults:
             ):
                 self._moved.add(dispatch.id)
 
-    def _came(self, dispatch: Dispatch, batch: Sequence[Flight]) -> None:
-        """A run that was overdue has answers after all: who still waits for another gets them."""
+    def returned(self, dispatch: Dispatch, batch: Sequence[Flight]) -> None:
+        """A run has come to its end. If it was overdue, who still waits for another gets its
+        answers, and must not be dispatched any more."""
+        if dispatch.id not in self._moved:
+            return
         self._moved.discard(dispatch.id)
         for member in batch:
             if member in self._settling and member.dispatch != dispatch.id:

@@ -161,6 +161,8 @@ class Running:
         finished = self._clock.now()
         guard.cancel()
         lost = isinstance(outcome, WorkerLost)
+        if isinstance(outcome, Run):
+            self._faults.returned(dispatch, batch)
         if not lost:
             # The worker first: it must not idle while answers are taken apart.
             self._free(dispatch, finished, outcome, finished - begun)
