@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine_bench import MS, Bench
 from gearshift.core.breaker import IN_A_ROW
+from gearshift.core.request import Request
 from gearshift.engine.running import MOST_STUCK
 from gearshift.errors import (
     DeadlineExpired,
@@ -254,6 +255,22 @@ async def test_the_breaker_takes_a_bad_variant_out_and_back():
     assert bench.telemetry.breakers[-2:] == [("m", "large", 1), ("m", "large", 0)]
     answers = await asyncio.gather(*(bench.ask() for _ in range(4)))
     assert {answer.variant.name for answer in answers} == {"large"}
+
+
+@virtual
+async def test_explain_says_that_a_variant_keeps_failing():
+    bench = FaultyBench(Fault(kind=Kind.THROW, variant="large"))
+    for _ in range(IN_A_ROW):
+        await bench.ask()
+    told = bench.engine.explain(Request(model="m", rows=1))
+    assert (told.chosen, told.reason) == ("small", "fallback")
+    large = next(gear for gear in told.gears if gear.name == "large")
+    assert large.verdict == "broken"
+    assert "tried again in" in large.why
+    pinned = bench.engine.explain(Request(model="m", rows=1, parameters={"variant": "large"}))
+    assert isinstance(pinned.refused, ExecutorUnavailable)
+    await asyncio.sleep(5)
+    assert bench.engine.explain(Request(model="m", rows=1)).chosen == "small"
 
 
 @virtual
