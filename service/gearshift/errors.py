@@ -92,7 +92,12 @@ class NotReady(RequestError):
 
 
 class ExecutorUnavailable(RequestError):
-    """The backend that would run the variant is down."""
+    """The backend that would run the variant is down. `retry_after` is in seconds, None where
+    nobody can say."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ExecutorFailed(RequestError):
@@ -101,6 +106,17 @@ class ExecutorFailed(RequestError):
     def __init__(self, message: str, reference: str = "") -> None:
         super().__init__(message)
         self.reference = reference
+
+
+class WorkerLost(GearshiftError):
+    """A worker is gone with what it ran: its process has ended, or it is given up. Its place must
+    be made anew (`ports.Executor.replace`). `reason` is `hung` or `crashed`; `running` is False
+    where it was gone before the run began, which then says nothing of the variant."""
+
+    def __init__(self, reason: str, message: str, *, running: bool = True) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.running = running
 
 
 class FeedbackOff(RequestError):

@@ -157,6 +157,7 @@ async def start_engine(
         learned.journal,
         learned.shadow_share,
         tracing,
+        hung_after=settings.hung_after_seconds,
     )
     engine.start()
     learned.correct(engine)

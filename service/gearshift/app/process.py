@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 
 from prometheus_client import ProcessCollector
 
+from gearshift.app.health import end_if_stuck
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.quotas import keeping_quotas
@@ -86,7 +87,9 @@ async def serve_behind(
             parent.ready(rpc.adopt)
             life.serves()
             farewell = asyncio.create_task(_all_end(all_stop, stop, rpc))
+            stuck = asyncio.create_task(end_if_stuck(engine, stop.set))
             await stop.wait()
+            stuck.cancel()
             parent.draining()
             life.drains()
             # The server as a whole goes on if this process alone was told to end: its callers go on

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from prometheus_client import ProcessCollector
 
+from gearshift.app.health import Health
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.quotas import check_quotas, keeping_quotas
@@ -48,12 +49,14 @@ async def serve(
     telemetry.registry.register(EnergyCollector(domains()))
     ProcessCollector(registry=telemetry.registry)
     watch = FrontierWatch(telemetry.families)
+    health = Health()
     explainer = Explainer()
     http = HttpServer(
         create_app(
             exposition=telemetry.exposition,
             triton=telemetry.triton_exposition,
-            is_ready=lambda: life.ready,
+            is_ready=lambda: life.ready and health.alive,
+            is_alive=lambda: health.alive,
             board=lambda: board(
                 watch, [telemetry.beside()], ready=life.ready, grpc_port=explainer.port
             ),
@@ -87,8 +90,10 @@ async def serve(
             explainer.listening(settings.host, rpc.port)
             await stack.enter_async_context(keeping_quotas(settings, engine, telemetry))
             life.serves()
+            watched = asyncio.create_task(health.watch(engine, rpc))
             announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
             await stop.wait()
+            watched.cancel()
             life.drains()
             await rpc.not_serving()
             await drain(settings, engine, rpc)

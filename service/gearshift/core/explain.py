@@ -33,6 +33,7 @@ class Verdict(StrEnum):
     BETTER_CHOSEN = "better_chosen"
     CANARY = "canary"
     WITHDRAWN = "withdrawn"
+    BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,11 @@ def explain(scheduler: Scheduler, ticket: Ticket, now: float) -> Explanation:
     if found.profile is not None:
         # Where it would run is what is told of it.
         gears[found.profile.variant.name] = found.profile, found.after
-    weighed = [_weigh(profile, wait, ticket, found) for profile, wait in gears.values()]
+    weighed = []
+    for profile, wait in gears.values():
+        breaker = trial.breaker(ticket, profile)
+        retry = None if breaker is None else breaker.retry_after(now)
+        weighed.append(_weigh(profile, wait, ticket, found, retry))
     return Explanation(
         ticket=ticket,
         chosen="" if found.profile is None else found.profile.variant.name,
@@ -91,9 +96,15 @@ def explain(scheduler: Scheduler, ticket: Ticket, now: float) -> Explanation:
     )
 
 
-def _weigh(profile: Profile, wait: float, ticket: Ticket, found: Found) -> Weighed:
+def _weigh(
+    profile: Profile, wait: float, ticket: Ticket, found: Found, retry: float | None
+) -> Weighed:
+    """`retry`: seconds until a profile that keeps failing is tried again."""
     variant = profile.variant
     verdict, why = _verdict(profile, wait, ticket, found)
+    if retry is not None and verdict not in (Verdict.NOT_PINNED, Verdict.BELOW_FLOOR):
+        verdict = Verdict.BROKEN
+        why = f"it keeps failing and is taken out; one request tries it again in {_ms(retry)}"
     return Weighed(
         name=variant.name,
         version=variant.version,
@@ -164,6 +175,7 @@ _REASONS = {
     Reason.BUDGET: "the best for which the budget leaves time",
     Reason.LOAD: "the best for which the present load leaves room",
     Reason.PINNED: "the request pins it",
+    Reason.FALLBACK: "a more accurate one keeps failing",
 }
 
 

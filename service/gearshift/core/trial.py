@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from gearshift.core.breaker import Breaker
+from gearshift.core.cascade import Together
 from gearshift.core.decisions import Drop, Refused
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
@@ -41,7 +43,7 @@ class Trial(Scheduler):
         # What is given to a few by turns, or runs when nobody waits, is no answer to the question.
         self._spare = Spare()
         for lane in self._lanes.every:
-            lane.canaries = []
+            lane.draws = False
 
     def options(self, ticket: Ticket, now: float) -> list[tuple[Profile, float]]:
         """Every profile of the ticket's model that some worker can run, and the seconds until one
@@ -59,6 +61,13 @@ class Trial(Scheduler):
                 ahead = before * strand.least_cost / self._workers.counts[device]
             found.append((profile, wait + ahead))
         return found
+
+    def breaker(self, ticket: Ticket, profile: Profile) -> Breaker | None:
+        """That of a profile of the ticket's model, if nothing may run on it."""
+        out = self._lanes.at(ticket.model, ticket.generation).out
+        return out.get(profile.runs) or (
+            out.get(profile.then) if isinstance(profile, Together) else None
+        )
 
     def outcome(self, ticket: Ticket, now: float) -> Found:
         """What becomes of the ticket if it comes at `now` and nothing comes after it: every run

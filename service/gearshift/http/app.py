@@ -67,19 +67,26 @@ def create_app(
     exposition: Negotiated,
     triton: Exposition,
     is_ready: Callable[[], bool],
+    is_alive: Callable[[], bool] = lambda: True,
     board: Board,
     explain: Explain,
 ) -> Starlette:
     """The HTTP application.
 
     `exposition` renders /metrics, `triton` /metrics/triton; `is_ready` says whether inference
-    requests are taken at this moment; `board` and `explain` are what the page asks for.
+    requests are taken at this moment, `is_alive` whether this process is worth keeping; `board`
+    and `explain` are what the page asks for.
     """
 
     async def readyz(_: Request) -> Response:
         if is_ready():
             return PlainTextResponse("ready: requests are answered\n")
         return PlainTextResponse("not ready: starting or shutting down\n", status_code=503)
+
+    async def healthz(_: Request) -> Response:
+        if is_alive():
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("hangs: start this process anew\n", status_code=503)
 
     async def explained(request: Request) -> Response:
         status, body = await asyncio.to_thread(explain, dict(request.query_params))
@@ -90,7 +97,7 @@ def create_app(
         "/explain": explained,
         "/metrics": _metrics(exposition),
         "/metrics/triton": _metrics(lambda _: triton()),
-        "/healthz": _healthz,
+        "/healthz": healthz,
         "/readyz": readyz,
     }
     for name, body, media_type in _assets():
@@ -149,10 +156,6 @@ def _metrics(exposition: Negotiated) -> _Endpoint:
         return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     return metrics
-
-
-async def _healthz(_: Request) -> Response:
-    return PlainTextResponse("ok\n")
 
 
 async def _refused(request: Request, error: Exception) -> Response:

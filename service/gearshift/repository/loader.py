@@ -147,6 +147,7 @@ class _ModelLoader:
             variants=tuple(sorted(known, key=lambda v: (-v.accuracy, v.version))),
             cascades=gears,
             samples=samples,
+            finite=intent.file.finite,
         )
 
     # --- one variant -------------------------------------------------------------------

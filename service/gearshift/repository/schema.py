@@ -128,6 +128,11 @@ class ModelFile(_Strict):
     variants: list[VariantEntry] = Field(
         min_length=1, description="at least one table [[variants]]"
     )
+    finite: bool = Field(
+        True,
+        description="whether answers are finite numbers: true, or false where NaN and infinity are"
+        " right ones",
+    )
     cascades: list[CascadeEntry] = Field(default=[], description="tables [[cascades]]")
 
 

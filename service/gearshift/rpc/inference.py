@@ -47,7 +47,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         self._everyone = everyone
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return pb.ServerLiveResponse(live=True)
+        return pb.ServerLiveResponse(live=self._engine.alive)
 
     async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.ServerReadyResponse(ready=self._engine.ready)

@@ -40,8 +40,8 @@ log = structlog.get_logger(__name__)
 
 CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
 LIVE = "live"
-"""Health service that serves as long as the process runs: for liveness probes, which must
-not kill a server for draining."""
+"""Health service that serves as long as the process is worth keeping: for liveness probes, which
+must not kill a server for draining."""
 
 SWEEP_EVERY = 5.0
 UNFINISHED = 60.0
@@ -109,6 +109,15 @@ class RpcServer:
         """Tell health checks that this server takes nothing new; it stays live."""
         for service in self._services:
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def alive(self, alive: bool) -> None:
+        """Tell health checks whether this process is worth keeping. One that is not takes what it
+        still can, but should get nothing new."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        status = serving if alive else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in (LIVE, *self._services):
+            if service == LIVE or not self._elsewhere:
+                await self._health.set(service, status)
 
     async def send_away(self) -> None:
         """Let every caller go on over a new connection, to a server that takes requests: this one

@@ -12,7 +12,13 @@ import structlog
 from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from gearshift.errors import ExecutorFailed, Overloaded, RequestError, ending_of
+from gearshift.errors import (
+    ExecutorFailed,
+    ExecutorUnavailable,
+    Overloaded,
+    RequestError,
+    ending_of,
+)
 from gearshift.rpc.wire import Metadata
 
 log = structlog.get_logger(__name__)
@@ -47,14 +53,16 @@ def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
 
 
 def ending(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
-    """Status, text and trailing metadata. Overloaded says twice when to retry: in
-    google.rpc.RetryInfo for programs, in PUSHBACK for gRPC's own retries."""
+    """Status, text and trailing metadata. Overloaded, and ExecutorUnavailable where that is known,
+    say twice when to retry: in google.rpc.RetryInfo for programs, in PUSHBACK for gRPC's own
+    retries."""
     code, message = code_and_message(error)
     trailing: Metadata = ()
-    if isinstance(error, Overloaded):
+    wait = error.retry_after if isinstance(error, Overloaded | ExecutorUnavailable) else None
+    if wait is not None:
         # Rounded up: a millisecond too early is refused again.
-        wait = math.ceil(error.retry_after * 1e3)
-        trailing = ((DETAILS, _details(code, message, wait)), (PUSHBACK, str(wait)))
+        whole = math.ceil(wait * 1e3)
+        trailing = ((DETAILS, _details(code, message, whole)), (PUSHBACK, str(whole)))
     return code, message, trailing
 
 

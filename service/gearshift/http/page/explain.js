@@ -12,6 +12,7 @@ const VERDICTS = {
   BETTER_CHOSEN: "a better one is in time",
   CANARY: "canary",
   WITHDRAWN: "withdrawn",
+  BROKEN: "keeps failing",
 };
 
 const REASONS = {
