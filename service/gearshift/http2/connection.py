@@ -26,8 +26,9 @@ GOING = "shutting down"
 
 class Connection(FrameReader, Generic[Meaning]):
     """The protocol of one connection. `interpret` reads a request's header fields, `accept`
-    gets each new stream with what they mean and returns who takes its bytes; `gone` hears
-    that the connection is over."""
+    gets each new stream with what they mean and returns who takes its bytes; `made` hears
+    that the connection is there, behind the handshake where there is one, and `gone` that it is
+    over."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Connection(FrameReader, Generic[Meaning]):
         accept: Callable[[Stream, Meaning], Receiver],
         gone: Callable[[Connection[Meaning]], None],
         *,
+        made: Callable[[Connection[Meaning]], None] | None = None,
         stream_window: int = limits.STREAM_WINDOW,
         max_streams: int = limits.MAX_STREAMS,
     ) -> None:
@@ -50,6 +52,7 @@ class Connection(FrameReader, Generic[Meaning]):
         self._headers = HeaderReader(interpret)
         self._accept = accept
         self._gone = gone
+        self._made = made
         self._max_streams = max_streams
         self._transport: Any = None
         self._loop = asyncio.get_running_loop()
@@ -84,6 +87,12 @@ class Connection(FrameReader, Generic[Meaning]):
         self._credit()
         if self._leaving:  # that was decided before the connection was there
             self._depart()
+        if self._made is not None:
+            self._made(self)
+
+    def about(self, what: str) -> Any:
+        """What the transport knows of the peer (`asyncio.BaseTransport.get_extra_info`)."""
+        return None if self._transport is None else self._transport.get_extra_info(what)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

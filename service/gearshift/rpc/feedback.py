@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from gearshift.core.reports import Report, Result, Ruling
-from gearshift.errors import FeedbackOff, GearshiftError, InvalidInput
+from gearshift.core.rights import Rights
+from gearshift.errors import FeedbackOff, Forbidden, GearshiftError, InvalidInput
 from gearshift.ports import Feedback
 from gearshift.rpc.status import abort
 from gearshift.v1 import gearshift_pb2 as pb
@@ -50,6 +51,7 @@ class FeedbackMethods:
             if self._feedback is None:
                 raise FeedbackOff("feedback is off here; the setting `feedback` turns it on")
             _check(told)
+            _permitted(told, context.rights)
             results = await self._feedback.report([_report(each) for each in told])
         except GearshiftError as error:
             await abort(context, error)
@@ -65,6 +67,19 @@ def _check(told: Sequence[pb.Report]) -> None:
     labels = sum(len(each.labels) for each in told)
     if labels > MOST_LABELS:
         raise InvalidInput(f"{labels} labels in one message; {MOST_LABELS} are the most")
+
+
+def _permitted(told: Sequence[pb.Report], rights: Rights) -> None:
+    if rights.every_model:
+        return
+    for model in {each.model for each in told}:
+        # Ids alone may be those of any model.
+        if not model:
+            raise Forbidden(
+                f"client {rights.client!r} may report on some models only: each report must name"
+                f" its model"
+            )
+        rights.need_model(model)
 
 
 def _report(told: pb.Report) -> Report:

@@ -13,12 +13,14 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.request import LONGEST_BUDGET, Request
+from gearshift.core.rights import Rights
 from gearshift.engine import Answer, Engine, Flight, Reply, of_request
 from gearshift.errors import InvalidInput, RequestError, ending_of
 from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec
 from gearshift.rpc.answers import AnswerWriter
 from gearshift.rpc.calls import UnaryCall
+from gearshift.rpc.permitted import model_for
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending, expected
@@ -60,12 +62,13 @@ class Inferences:
         message: bytes,
         arrival: float,
         remaining: float,
+        rights: Rights,
         shapes: Shapes,
         asker: Asker,
         trace: Trace | None = None,
     ) -> Flight | None:
-        """Take one request in, whose caller waits for `remaining` seconds from `arrival` on;
-        `shapes` are those of its connection.
+        """Take one request in, whose caller has these `rights` and waits for `remaining` seconds
+        from `arrival` on; `shapes` are those of its connection.
 
         Returns what to abandon if the caller leaves; None if the request has failed already.
         """
@@ -73,8 +76,11 @@ class Inferences:
             remaining = math.inf
         known = shapes.read(message, remaining)
         if known is None:
-            return self._parse(message, arrival, remaining, shapes, asker, trace)
+            return self._parse(message, arrival, remaining, rights, shapes, asker, trace)
         model, request, wanted, request_id, inputs = known
+        # Another client may have learned the shape on the same connection.
+        if not rights.every_model and not rights.sees(model.name):
+            return self._parse(message, arrival, remaining, rights, shapes, asker, trace)
         writer = self._writers[model.name]
         named = request_id or self._new_id()
         reply = _reply(asker, writer, request_id, named, wanted, NOWHERE, trace)
@@ -85,6 +91,7 @@ class Inferences:
         message: bytes,
         arrival: float,
         remaining: float,
+        rights: Rights,
         shapes: Shapes,
         asker: Asker,
         trace: Trace | None,
@@ -99,8 +106,9 @@ class Inferences:
             asker.failed(error, "")
             return None
         try:
-            model = engine.catalog.model(parsed.model_name)
-            request, inputs, places = codec.decode(parsed, model, remaining, self._memory)
+            model = model_for(rights, engine.catalog, parsed.model_name)
+            memory = self._memory.of(rights.client)
+            request, inputs, places = codec.decode(parsed, model, remaining, memory)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             if trace is not None:
                 trace.decoded(parsed.id.encode(), engine.clock.now())
@@ -154,8 +162,9 @@ class Inferences:
         arrival, trace = call.arrival, None
         if self.tracing is not None:
             now = self._engine.clock.now()
-            trace = self.tracing.begin(UNARY, call.call.metadata, arrival, now)
-        flight = self.begin(message, arrival, call.call.timeout, call.shapes, asker, trace)
+            trace = self.tracing.begin(UNARY, call.call.metadata, arrival, now, call.client)
+        timeout = call.call.timeout
+        flight = self.begin(message, arrival, timeout, call.rights, call.shapes, asker, trace)
         return None if flight is None else partial(self._engine.abandon, flight)
 
 

@@ -112,8 +112,12 @@ class InferStream(Responder):
                 if inferences.tracing is not None:
                     received = time.monotonic()
                     metadata = self.call.metadata
-                    trace = inferences.tracing.begin(STREAM, metadata, arrival, received)
-                flight = inferences.begin(message, arrival, left, self._shapes, asker, trace)
+                    trace = inferences.tracing.begin(
+                        STREAM, metadata, arrival, received, self.client
+                    )
+                flight = inferences.begin(
+                    message, arrival, left, self.rights, self._shapes, asker, trace
+                )
                 if flight is not None:
                     self._under_way[asker] = flight
         self._wanted = wire.PREFIX

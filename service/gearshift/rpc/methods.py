@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from gearshift.core.rights import Rights
+from gearshift.core.rights import Group, Rights
 from gearshift.http2 import Receiver, Stream
+from gearshift.rpc.groups import group_of
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.wire import Call
 
@@ -30,8 +31,9 @@ StreamMaker = Callable[[Stream, Call, Rights, Shapes], Receiver]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: `handler` of generated code, `direct`, or `stream`."""
+    """One method, of a `group` of rights: `handler` of generated code, `direct`, or `stream`."""
 
+    group: Group
     handler: Any = None
     direct: Direct | None = None
     stream: StreamMaker | None = None
@@ -62,13 +64,14 @@ class Methods:
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         for name, handler in handlers.items():
-            self._known[f"/{service}/{name}"] = Method(handler)
+            path = f"/{service}/{name}"
+            self._known[path] = Method(group_of(path), handler)
 
     def add_direct(self, path: str, direct: Direct) -> None:
-        self._known[path] = Method(direct=direct)
+        self._known[path] = Method(group_of(path), direct=direct)
 
     def add_stream(self, path: str, stream: StreamMaker) -> None:
-        self._known[path] = Method(stream=stream)
+        self._known[path] = Method(group_of(path), stream=stream)
 
     def find(self, path: str) -> Method | None:
         known = self._known.get(path)
@@ -78,6 +81,6 @@ class Methods:
         for generic in self._generic:
             handler: grpc.RpcMethodHandler[Any, Any] | None = generic.service(details)
             if handler is not None:
-                self._known[path] = Method(handler)
+                self._known[path] = Method(group_of(path), handler)
                 return self._known[path]
         return None

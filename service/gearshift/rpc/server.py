@@ -6,8 +6,9 @@ import asyncio
 import math
 import random
 import socket
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,21 +18,23 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from gearshift.core.rights import EVERYTHING
+from gearshift.core.rights import Group
 from gearshift.engine import Engine
-from gearshift.errors import CannotListen
+from gearshift.errors import CannotListen, RequestError
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
-from gearshift.ports import Feedback
+from gearshift.ports import Access, Audit, Feedback
 from gearshift.rpc import wire
+from gearshift.rpc.audited import AuditedCall
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.control import GearshiftServicer
 from gearshift.rpc.frontier import Frontier
+from gearshift.rpc.gate import Caller, Gate
 from gearshift.rpc.infer import SERVICE, STREAM, UNARY, Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
 from gearshift.rpc.methods import Methods
-from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import SharedMemory
+from gearshift.rpc.status import ending
 from gearshift.rpc.wire import Call, read_call
 from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 
@@ -52,6 +55,18 @@ BACKLOG = 4_096
 """Connections that may wait to be taken; a fleet may come back all at once."""
 
 
+HANDSHAKE_WITHIN = 10.0
+"""Seconds for a TLS handshake; who takes longer is disconnected."""
+
+Names = Callable[[Mapping[str, Any] | None], tuple[str, ...]]
+"""The names in a verified certificate, as `ssl.SSLSocket.getpeercert` describes it."""
+
+
+def _no_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Without TLS nobody has shown any."""
+    return ()
+
+
 class RpcServer:
     """A listening server; `port` is the bound one. A connection older than `connection_age`
     seconds, more or less, is sent on."""
@@ -62,8 +77,13 @@ class RpcServer:
         health_: Any,
         services: list[str],
         connection_age: float = math.inf,
+        gate: Gate | None = None,
+        names: Names = _no_names,
     ) -> None:
+        """`names` reads those of a client's certificate."""
         self._methods = methods
+        self._gate = gate or Gate(None, None)
+        self._names = names
         self._connection_age = connection_age
         self._ages: dict[Connection[Call], float] = {}
         """When each has lived long enough (`time.monotonic`)."""
@@ -78,23 +98,44 @@ class RpcServer:
         self._listener: asyncio.Server | None = None
         self.port = 0
 
-    async def listen(self, host: str, port: int) -> None:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """CannotListen if the port is taken."""
         try:
             # Two servers on one port would each see half of the load, and neither know.
             self._listener = await asyncio.get_running_loop().create_server(
-                self._connect, host, port, reuse_port=False, backlog=BACKLOG
+                self._connect,
+                host,
+                port,
+                reuse_port=False,
+                backlog=BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HANDSHAKE_WITHIN,
             )
         except OSError as error:
             raise CannotListen(host, port, "gRPC", error) from None
         self.port = self._listener.sockets[0].getsockname()[1]
 
-    async def adopt(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
+    async def adopt(
+        self,
+        accepted: socket.socket,
+        gone: Callable[[], None],
+        tls: ssl.SSLContext | None = None,
+        *,
+        inside: bool = False,
+    ) -> None:
         """Serve a connection that somebody else has accepted; `gone` is called when it is over.
-        OSError if it is over already, and then `gone` is not called."""
+        OSError if it is over already or its handshake fails, and then `gone` is not called.
+        One from `inside` is this very program's, which may do everything."""
         await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: self._connect(gone), accepted
+            lambda: self._connect(gone, inside=inside),
+            accepted,
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else HANDSHAKE_WITHIN,
         )
+
+    async def inside(self, accepted: socket.socket) -> None:
+        """Serve a connection of this very program."""
+        await self.adopt(accepted, _nobody_waits, inside=True)
 
     async def not_serving(self) -> None:
         """Tell health checks that this server takes nothing new; it stays live."""
@@ -167,13 +208,23 @@ class RpcServer:
             connection.bid_farewell(_nobody_waits)
             loop.call_later(HEARD_WITHIN, connection.leave)
 
-    def _connect(self, gone: Callable[[], None] | None = None) -> Connection[Call]:
+    def _connect(
+        self, gone: Callable[[], None] | None = None, *, inside: bool = False
+    ) -> Connection[Call]:
+        caller = Caller(inside=inside)
+
         def over(connection: Connection[Call]) -> None:
             self._gone(connection)
             if gone is not None:
                 gone()
 
-        connection = Connection(read_call, partial(self._accept, Shapes()), over)
+        # A handshake that fails never gets as far as `made`, and of it nobody hears the end.
+        return Connection(
+            read_call, partial(self._accept, caller), over, made=partial(self._made, caller)
+        )
+
+    def _made(self, caller: Caller, connection: Connection[Call]) -> None:
+        caller.connected(connection, self._names(connection.about("peercert")))
         self._connections.add(connection)
         if self._connection_age < math.inf:
             # Not all at once: they came together when a server started.
@@ -183,7 +234,6 @@ class RpcServer:
         self._empty.clear()
         if self._elsewhere:  # it was accepted before that
             connection.leave()
-        return connection
 
     def _gone(self, connection: Connection[Call]) -> None:
         self._connections.discard(connection)
@@ -191,7 +241,7 @@ class RpcServer:
         if not self._connections:
             self._empty.set()
 
-    def _accept(self, shapes: Shapes, stream: Stream, call: Call) -> Receiver:
+    def _accept(self, caller: Caller, stream: Stream, call: Call) -> Receiver:
         if not call.grpc:
             stream.finish(wire.NOT_GRPC)
             return NOBODY
@@ -204,12 +254,18 @@ class RpcServer:
                 wire.trailers_only(grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
             )
             return NOBODY
-        rights = EVERYTHING
+        try:
+            rights = self._gate.rights(caller, call, method.group)
+        except RequestError as error:
+            stream.finish(wire.trailers_only(*ending(error)))
+            return NOBODY
         if method.stream is not None:
-            return method.stream(stream, call, rights, shapes)
+            return method.stream(stream, call, rights, caller.shapes)
         if method.streams_in:
             return StreamCall(stream, call, rights, method)
-        return UnaryCall(stream, call, rights, method, shapes)
+        if method.group is Group.CONTROL:
+            return AuditedCall(stream, call, rights, method, caller, self._gate)
+        return UnaryCall(stream, call, rights, method, caller.shapes)
 
 
 def _nobody_waits() -> None:
@@ -224,11 +280,15 @@ async def make_server(
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
     connection_age: float = math.inf,
+    access: Access | None = None,
+    audit: Audit | None = None,
+    names: Names = _no_names,
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
     register it; `everyone` tells the statistics of all, where other processes serve as well;
-    `feedback` rules on reports, `frontier` is what WatchFrontier shows. `connection_age` as in
-    RpcServer."""
+    `feedback` rules on reports, `frontier` is what WatchFrontier shows. `connection_age` and
+    `names` as in RpcServer. With `access` it is asked who calls; `audit` takes down what was
+    done."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
@@ -254,7 +314,7 @@ async def make_server(
         ),
         methods,
     )
-    server = RpcServer(methods, checked, services, connection_age)
+    server = RpcServer(methods, checked, services, connection_age, Gate(access, audit), names)
     # Here and not where it listens: connections that are adopted need it as well.
     server.sweep()
     return server
@@ -269,6 +329,10 @@ async def serve(
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
     connection_age: float = math.inf,
+    tls: ssl.SSLContext | None = None,
+    access: Access | None = None,
+    audit: Audit | None = None,
+    names: Names = _no_names,
 ) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
     server = await make_server(
@@ -277,6 +341,9 @@ async def serve(
         feedback=feedback,
         frontier=frontier,
         connection_age=connection_age,
+        access=access,
+        audit=audit,
+        names=names,
     )
-    await server.listen(host, port)
+    await server.listen(host, port, tls)
     return server

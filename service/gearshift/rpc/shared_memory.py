@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gearshift.core.rights import ANONYMOUS
 from gearshift.errors import (
     Forbidden,
     InvalidInput,
@@ -144,6 +145,18 @@ class SharedMemory:
     def __init__(self, *, allowed: bool = True) -> None:
         self.allowed = allowed
         self._regions: dict[str, Region] = {}
+        self._owners: dict[str, SharedMemory] = {ANONYMOUS: self}
+
+    def of(self, client: str) -> SharedMemory:
+        """The regions of this client: nobody reads or writes what another has registered."""
+        known = self._owners.get(client)
+        if known is None:
+            known = SharedMemory(allowed=self.allowed)
+            known._owners = self._owners
+            # Who only asks for regions that are not there leaves nothing behind.
+            if self.allowed:
+                self._owners[client] = known
+        return known
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Take in `byte_size` bytes from `offset` on of the object that `key` names."""
@@ -163,7 +176,7 @@ class SharedMemory:
                 f"shared memory region {name!r} is registered already; unregister it first, or"
                 f" take another name"
             )
-        if len(self._regions) >= MOST_REGIONS:
+        if sum(len(each._regions) for each in self._owners.values()) >= MOST_REGIONS:
             raise TooManyRegions(
                 f"{MOST_REGIONS} shared memory regions are registered, which is the most;"
                 f" unregister those that are not used any more"

@@ -10,7 +10,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import grpc
@@ -52,7 +52,8 @@ class WireError(Exception):
 @dataclass(frozen=True, slots=True)
 class Call:
     """What the headers of a call say. `timeout` in seconds, infinite without one; `encoding`
-    of compressed messages, empty for none; `fault` if it cannot be answered."""
+    of compressed messages, empty for none; `fault` if it cannot be answered. `authorization` is
+    a secret: it is not among the `metadata`, which logs and traces may show."""
 
     path: str
     timeout: float
@@ -60,6 +61,7 @@ class Call:
     metadata: tuple[tuple[str, str | bytes], ...]
     grpc: bool
     fault: WireError | None = None
+    authorization: str = field(default="", repr=False)
 
 
 def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
@@ -67,6 +69,7 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
     path, timeout, encoding, grpc_call = "", math.inf, b"", False
     metadata: list[tuple[str, str | bytes]] = []
     fault: WireError | None = None
+    shown: list[str] = []
     for name, value in fields:
         if name == b":path":
             path = value.decode("latin-1")
@@ -86,9 +89,13 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
                     f"grpc-encoding {value.decode('latin-1')!r} is not known here; there are"
                     f" identity, deflate and gzip",
                 )
+        elif name == b"authorization":
+            shown.append(value.decode("latin-1"))
         elif not name.startswith(b":"):
             metadata.append(_metadata(name, value))
-    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault)
+    # Of two, whose would it be? Together they are nobody's.
+    authorization = ", ".join(shown)
+    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault, authorization)
 
 
 def read_timeout(value: bytes) -> float:
