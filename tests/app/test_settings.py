@@ -57,6 +57,16 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "trace_ratio": "0.25",
         "log_level": "debug",
         "log_format": "json",
+        "tls_certificate": "/tls/tls.crt",
+        "tls_key": "/tls/tls.key",
+        "tls_client_ca": "/tls/ca.crt",
+        "tls_client_required": "false",
+        "http_host": "127.0.0.1",
+        "http_tls": "false",
+        "http_hosts": '["gears.example"]',
+        "access": "/access.toml",
+        "audit_log": "/audit.jsonl",
+        "insecure": "true",
     }
     assert set(values) == set(Settings.model_fields)
     default = load_settings()
@@ -89,7 +99,7 @@ def test_shared_memory_is_for_callers_on_this_machine_unless_said(host, said, re
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grpc_prot = 1\n", "unknown setting 'grpc_prot'; there are repository, host"),
+        ("grpc_prot = 1\n", "unknown setting 'grpc_prot'; there are .*repository, host"),
         ("workers = 0\n", "setting workers: .*greater than or equal to 1, got 0"),
         ("grpc_port = 70000\n", "setting grpc_port"),
         ('log_level = "loud"\n', "setting log_level: .*'debug'"),

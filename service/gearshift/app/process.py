@@ -6,9 +6,12 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import ProcessCollector
 
+from gearshift.access import names_of
+from gearshift.app.entrance import make_entrance
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
@@ -31,11 +34,13 @@ async def serve_behind(
         parent.alive()
         on_progress(what, done, total)
 
+    way_in = make_entrance(settings)
     executors = make_executors(settings)
     catalog = load_catalog(settings, executors)
     telemetry = PrometheusTelemetry(catalog)
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
+    telemetry.registry.register(way_in.metrics)
     ProcessCollector(registry=telemetry.registry)
     loop = asyncio.get_running_loop()
     parent.show(
@@ -45,6 +50,7 @@ async def serve_behind(
     )
     try:
         async with (
+            way_in.watching(),
             learning(settings, catalog, telemetry, among_others=True) as learned,
             sending_traces(settings, orders.index) as tracing,
         ):
@@ -69,6 +75,9 @@ async def serve_behind(
                 feedback=learned.feedback,
                 frontier=lambda: _frontier(parent),
                 connection_age=settings.connection_age,
+                access=way_in.guard,
+                audit=way_in.audit,
+                names=names_of,
             )
             stop = asyncio.Event()
             # The parent may say it, and whoever ends a whole group of processes says it to each: a
@@ -77,7 +86,8 @@ async def serve_behind(
                 loop.add_signal_handler(number, stop.set)
             all_stop = asyncio.Event()
             parent.on_stop(all_stop.set, loop)
-            parent.ready(rpc.adopt)
+            # The handshake is here: the parent has no time for it, and knows nothing of calls.
+            parent.ready(partial(rpc.adopt, tls=way_in.grpc), rpc.adopt_inside)
             life.serves()
             farewell = asyncio.create_task(_all_end(all_stop, stop, rpc))
             await stop.wait()

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from prometheus_client import ProcessCollector
 
+from gearshift.access import names_of
+from gearshift.app.entrance import make_entrance
+from gearshift.app.inside import dialling, giving
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.settings import Settings
@@ -35,6 +38,7 @@ async def serve(
     `announce` gets the gRPC and the HTTP address once every variant has answered.
     """
     check_tracing(settings)
+    way_in = make_entrance(settings)
     # A taken port is told at once: the real one opens only after loading and warm-up.
     release(bound(settings.host, settings.grpc_port))
     executors = make_executors(settings)
@@ -43,6 +47,7 @@ async def serve(
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
     telemetry.registry.register(EnergyCollector(domains()))
+    telemetry.registry.register(way_in.metrics)
     ProcessCollector(registry=telemetry.registry)
     watch = FrontierWatch(telemetry.families)
     explainer = Explainer()
@@ -55,14 +60,21 @@ async def serve(
                 watch, [telemetry.beside()], ready=life.ready, grpc_port=explainer.port
             ),
             explain=explainer,
+            access=way_in.guard,
+            audit=way_in.audit,
+            names=way_in.hosts,
+            tls=way_in.http is not None,
         ),
-        settings.host,
+        settings.listens_http,
         settings.http_port,
+        way_in.http,
+        names_of,
     )
     http.start()
     try:
         watch.start()
         async with (
+            way_in.watching(),
             learning(settings, catalog, telemetry) as learned,
             sending_traces(settings) as tracing,
         ):
@@ -79,10 +91,14 @@ async def serve(
                 feedback=learned.feedback,
                 frontier=lambda: asyncio.to_thread(watch.view),
                 connection_age=settings.connection_age,
+                tls=way_in.grpc,
+                access=way_in.guard,
+                audit=way_in.audit,
+                names=names_of,
             )
-            explainer.listening(settings.host, rpc.port)
+            explainer.listening(rpc.port, dialling(giving(rpc), asyncio.get_running_loop()))
             life.serves()
-            announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
+            announce(f"{settings.host}:{rpc.port}", http.url)
             await stop.wait()
             life.drains()
             await rpc.not_serving()

@@ -6,7 +6,6 @@ over the file, which wins over the default.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gearshift.app.access_settings import AccessSettings, only_this_machine
 from gearshift.errors import ConfigurationInvalid
 from gearshift.processes import usable_workers
 
@@ -31,7 +31,7 @@ def _state_dir() -> Path:
     return Path(base) / "gearshift"
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings, BaseSettings):
     """What `gearshift serve` can be told."""
 
     model_config = SettingsConfigDict(env_prefix="GEARSHIFT_", extra="forbid")
@@ -153,10 +153,13 @@ class Settings(BaseSettings):
         """What was said, or else whether `host` keeps out callers from other machines."""
         if self.shared_memory is not None:
             return self.shared_memory
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return only_this_machine(self.host)
+
+    @property
+    def listens_http(self) -> str:
+        """The address that the HTTP port listens on. As a rule that of the other port: probes and
+        Prometheus come from where the callers come from."""
+        return self.http_host or self.host
 
     @classmethod
     def settings_customise_sources(

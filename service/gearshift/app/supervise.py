@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from functools import partial
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from gearshift import telemetry
+from gearshift.access import names_of
+from gearshift.app.entrance import make_entrance
+from gearshift.app.inside import dialling
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.app.tracing import check_tracing
@@ -41,6 +49,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     all processes serve.
     """
     check_tracing(settings)
+    way_in = make_entrance(settings)
     shares = divide(usable_cores(), settings.workers, settings.processes)
     orders = [
         Orders(
@@ -56,7 +65,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     listeners = bound(settings.host, settings.grpc_port)
     pages = Pages()
     fleet = Fleet([len(share.cores) for share in shares])
-    metrics, triton = _Together(pages, METRICS, fleet), _Together(pages, TRITON)
+    metrics, triton = _Together(pages, METRICS, fleet, way_in.metrics), _Together(pages, TRITON)
     watch = telemetry.FrontierWatch(metrics.families)
     supervisor = Supervisor(
         orders,
@@ -74,6 +83,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
 
     door = Door(listeners, supervisor.give)
     http: HttpServer | None = None
+    closing = AsyncExitStack()
     try:
         http = HttpServer(
             create_app(
@@ -82,19 +92,26 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
                 is_ready=lambda: supervisor.ready,
                 board=board,
                 explain=explainer,
+                access=way_in.guard,
+                audit=way_in.audit,
+                names=way_in.hosts,
+                tls=way_in.http is not None,
             ),
-            settings.host,
+            settings.listens_http,
             settings.http_port,
+            way_in.http,
+            names_of,
         )
         http.start()
+        await closing.enter_async_context(way_in.watching())
         await supervisor.start()
         watch.start()
         # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.
         stop = stop_on_signal()
         door.open()
         port = listeners[0].getsockname()[1]
-        explainer.listening(settings.host, port)
-        announce(f"{settings.host}:{port}", f"http://{settings.host}:{http.port}")
+        explainer.listening(port, dialling(partial(_given, supervisor), asyncio.get_running_loop()))
+        announce(f"{settings.host}:{port}", http.url)
         await stop.wait()
         # Who comes now should go to another replica, and does so if it is refused.
         door.shut()
@@ -107,18 +124,33 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
         supervisor.close()
         if http is not None:
             http.stop()
+        await closing.aclose()
+
+
+def _given(supervisor: Supervisor, connection: socket.socket) -> None:
+    """Whoever asks from inside hears that all have their hands full."""
+    if not supervisor.give(connection, inside=True):
+        connection.close()
 
 
 class _Together:
     """The families of all processes together; with the `fleet`, what is to be said of it, of the
     process that started them, and of the machine."""
 
-    def __init__(self, pages: Pages, question: bytes, fleet: Fleet | None = None) -> None:
+    def __init__(
+        self,
+        pages: Pages,
+        question: bytes,
+        fleet: Fleet | None = None,
+        access: Collector | None = None,
+    ) -> None:
         self._pages = pages
         self._question = question
         self._fleet = fleet
         self._past = telemetry.Past()
         self._own = CollectorRegistry()
+        if access is not None:
+            self._own.register(access)
         if fleet is not None:
             ProcessCollector(registry=self._own)
             # Once, not by each process: it is that of the machine.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from gearshift.core.rights import EVERYTHING, GRANTED, NOTHING, Group, Rights
@@ -11,28 +13,38 @@ from gearshift.ports import Access, Audit
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.wire import Call
 
+Names = Callable[[Mapping[str, Any] | None], tuple[str, ...]]
+"""The names in a verified certificate, as `ssl.SSLSocket.getpeercert` describes it."""
+
 
 class Caller:
     """What is known of one connection's other end: address, verified names, shapes of requests.
     One that is `inside` is this very program."""
 
-    __slots__ = ("inside", "names", "peer", "rights", "shapes")
+    __slots__ = ("_read", "inside", "peer", "rights", "shapes")
 
     def __init__(self, *, inside: bool = False) -> None:
         self.shapes = Shapes()
         self.inside = inside
         self.peer = ""
-        self.names: tuple[str, ...] = ()
+        self._read: Callable[[], tuple[str, ...]] = tuple
         self.rights = EVERYTHING
         """What it may do where there is no access control."""
 
-    def connected(self, connection: Connection[Any], names: tuple[str, ...]) -> None:
-        """The connection is there; `names` are those of the certificate that was verified."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the certificate that was verified, while it holds."""
+        return self._read()
+
+    def connected(self, connection: Connection[Any], names: Names) -> None:
+        """The connection is there; `names` reads those of a certificate."""
         address = connection.about("peername")
         self.peer = str(address[0]) if isinstance(address, tuple) else ""
-        self.names = names
-        if names:
-            self.rights = Rights(names[0], GRANTED, ("*",))
+        certificate = connection.about("peercert")
+        if certificate:
+            self._read = partial(names, certificate)
+            for name in self.names[:1]:
+                self.rights = Rights(name, GRANTED, ("*",))
 
 
 class Gate:

@@ -28,7 +28,7 @@ from gearshift.rpc.audited import AuditedCall
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.control import GearshiftServicer
 from gearshift.rpc.frontier import Frontier
-from gearshift.rpc.gate import Caller, Gate
+from gearshift.rpc.gate import Caller, Gate, Names
 from gearshift.rpc.infer import SERVICE, STREAM, UNARY, Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
@@ -57,9 +57,6 @@ BACKLOG = 4_096
 
 HANDSHAKE_WITHIN = 10.0
 """Seconds for a TLS handshake; who takes longer is disconnected."""
-
-Names = Callable[[Mapping[str, Any] | None], tuple[str, ...]]
-"""The names in a verified certificate, as `ssl.SSLSocket.getpeercert` describes it."""
 
 
 def _no_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -120,12 +117,19 @@ class RpcServer:
         accepted: socket.socket,
         gone: Callable[[], None],
         tls: ssl.SSLContext | None = None,
-        *,
-        inside: bool = False,
     ) -> None:
         """Serve a connection that somebody else has accepted; `gone` is called when it is over.
-        OSError if it is over already or its handshake fails, and then `gone` is not called.
-        One from `inside` is this very program's, which may do everything."""
+        OSError if it is over already or its handshake fails, and then `gone` is not called."""
+        await self._adopt(accepted, gone, tls, inside=False)
+
+    async def _adopt(
+        self,
+        accepted: socket.socket,
+        gone: Callable[[], None],
+        tls: ssl.SSLContext | None,
+        *,
+        inside: bool,
+    ) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(
             lambda: self._connect(gone, inside=inside),
             accepted,
@@ -133,9 +137,9 @@ class RpcServer:
             ssl_handshake_timeout=None if tls is None else HANDSHAKE_WITHIN,
         )
 
-    async def inside(self, accepted: socket.socket) -> None:
-        """Serve a connection of this very program."""
-        await self.adopt(accepted, _nobody_waits, inside=True)
+    async def adopt_inside(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
+        """The same for a connection of this very program, which may do everything."""
+        await self._adopt(accepted, gone, None, inside=True)
 
     async def not_serving(self) -> None:
         """Tell health checks that this server takes nothing new; it stays live."""
@@ -224,7 +228,7 @@ class RpcServer:
         )
 
     def _made(self, caller: Caller, connection: Connection[Call]) -> None:
-        caller.connected(connection, self._names(connection.about("peercert")))
+        caller.connected(connection, self._names)
         self._connections.add(connection)
         if self._connection_age < math.inf:
             # Not all at once: they came together when a server started.

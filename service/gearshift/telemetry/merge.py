@@ -78,8 +78,9 @@ GREATEST = frozenset(
 )
 """Levels of which the greatest is shown."""
 
-LEAST = frozenset({"process_start_time_seconds"})
-"""Levels of which the least is shown: the server is as old as its first process."""
+LEAST = frozenset({"process_start_time_seconds", "gearshift_certificate_expiry_timestamp_seconds"})
+"""Levels of which the least is shown: the server is as old as its first process, and its
+certificate is what the last of them still shows."""
 
 _GROWING = frozenset({"counter", "histogram", "unknown"})
 
