@@ -9,7 +9,8 @@ from gearshift.access import digest_of, new_token
 
 
 class AccessPlace:
-    """The file, and the tokens in it: `ops` may everything, `desk` may infer with `model` only."""
+    """The file, and the tokens in it: `ops` may everything, `desk` no control, and of the models
+    only `m`."""
 
     def __init__(self, folder: Path, *, jwks: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +27,7 @@ models = ["*"]
 name = "desk"
 tokens_sha256 = ["{digest_of(self.desk)}"]
 may = ["infer", "feedback", "observe"]
-models = ["model"]
+models = ["m"]
 
 [[clients]]
 name = "robot"

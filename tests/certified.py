@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +48,18 @@ class Certified:
         return certificate, key
 
 
+@lru_cache
+def _key(kid: str) -> rsa.RSAPrivateKey:
+    """The same whenever it is asked for by the same name: making one takes long."""
+    return rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+
+
 class Issuer:
     """Signs JSON Web Tokens; its public key is in a file."""
 
     def __init__(self, folder: Path, kid: str = KID) -> None:
         self.kid = kid
-        self.key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+        self.key = _key(kid)
         public = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         self.jwk: dict[str, Any] = {**public, "kid": kid, "use": "sig", "alg": "RS256"}
         self.public_pem = self.key.public_key().public_bytes(
@@ -60,8 +68,6 @@ class Issuer:
         self.jwks = folder / "jwks.json"
 
     def publish(self, *others: Issuer) -> None:
-        import json
-
         keys = [self.jwk, *(other.jwk for other in others)]
         self.jwks.write_text(json.dumps({"keys": keys}))
 

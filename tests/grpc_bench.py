@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from builders import ONE_VECTOR, make_catalog, make_model, make_profiles
+from gearshift.access import names_of
 from gearshift.core.catalog import Late, ServiceClass
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
@@ -36,6 +37,9 @@ class GrpcBench:
         frontier=None,
         tracing=None,
         connection_age: float = math.inf,
+        tls=None,
+        access=None,
+        audit=None,
     ) -> None:
         model = make_model(classes=CLASSES, max_batch_size=max_batch_size)
         self.catalog = make_catalog(model, make_model("other", classes=CLASSES))
@@ -69,8 +73,11 @@ class GrpcBench:
                 everyone=everyone,
                 frontier=frontier,
                 connection_age=connection_age,
+                access=access,
+                audit=audit,
+                names=names_of,
             )
-            await self.server.listen("127.0.0.1", 0)
+            await self.server.listen("127.0.0.1", 0, tls)
             self._ready.set()
             await self._end.wait()
             await self.engine.drain(1.0)

@@ -39,6 +39,8 @@ def read_book(path: Path) -> Book:
         raise ConfigurationInvalid(f"access file {path}: above {LARGEST} bytes")
     try:
         told = AccessFile.model_validate(tomllib.loads(text.decode()))
+    except RecursionError:
+        raise ConfigurationInvalid(f"access file {path}: it is nested too deeply") from None
     except ValidationError as error:
         lines = [
             f"access file {path}: {'.'.join(map(str, problem['loc'])) or 'the whole'}:"

@@ -63,7 +63,10 @@ class Keys(Protocol):
 
 def read_keys(text: bytes) -> Mapping[str, jwt.PyJWK]:
     """The usable keys of a JWKS by their ids, "" for one without. ValueError if it is none."""
-    told = json.loads(text)
+    try:
+        told = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(told, dict) or not isinstance(told.get("keys"), list):
         raise ValueError("it is no set of keys")
     found: dict[str, jwt.PyJWK] = {}
@@ -156,7 +159,7 @@ class FetchedKeys:
             try:
                 self._keys = read_keys(_fetched(self._opener, self._url))
                 self._fetched = time.monotonic()
-            except (OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever an issuer sends, this goes on
                 log.error("the issuer's keys cannot be fetched", url=self._url, reason=_why(error))
             self._wanted.clear()
 

@@ -48,10 +48,10 @@ class FeedbackMethods:
 
     async def _report(self, told: Sequence[pb.Report], context: Any) -> list[pb.Result]:
         try:
+            _permitted(told, context.rights)
             if self._feedback is None:
                 raise FeedbackOff("feedback is off here; the setting `feedback` turns it on")
             _check(told)
-            _permitted(told, context.rights)
             results = await self._feedback.report([_report(each) for each in told])
         except GearshiftError as error:
             await abort(context, error)

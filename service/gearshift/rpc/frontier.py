@@ -37,10 +37,10 @@ class FrontierMethods:
         zero; UNAVAILABLE once the server stops."""
         catalog, frontier = self._engine.catalog, self._frontier
         try:
-            if frontier is None:
-                raise NotReady("nobody watches the frontier of this server")
             for name in request.models:
                 model_for(context.rights, catalog, name)
+            if frontier is None:
+                raise NotReady("nobody watches the frontier of this server")
             if request.interval_ms < 0:
                 raise InvalidInput(
                     f"interval_ms is {request.interval_ms}; it must be 0 (one second) or more"
