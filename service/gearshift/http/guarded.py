@@ -68,7 +68,7 @@ def _refused(error: RequestError) -> Response:
 
 
 class Named:
-    """Answers only who called this machine by a name that is its own.
+    """Answers only who called this machine by a name that is its own, but for probes.
 
     A page from elsewhere can let its own name point to this machine, and then read what is served
     here as if it came from its own server (DNS rebinding). An address cannot be pointed anywhere.
@@ -79,7 +79,7 @@ class Named:
         self._names = frozenset(name.lower() for name in names) | {"localhost"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and scope["path"] not in OPEN:
             name = host_of(Request(scope).headers.get("host", ""))
             if name not in self._names and not _is_address(name):
                 text = (
