@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from gearshift.core.limits import Limits
 from gearshift.engine.flight import Flight
 from gearshift.http2 import Stream
 from gearshift.rpc import calls, server, wire
@@ -233,7 +234,7 @@ async def test_one_message_is_one_message(bench, pieces, status):
 
 
 async def test_a_message_that_says_it_is_huge_is_refused_before_it_comes(bench):
-    announced = b"\x00" + (calls.MAX_MESSAGE + 1).to_bytes(4, "big")
+    announced = b"\x00" + (Limits().max_message_bytes + 1).to_bytes(4, "big")
     headers = await Raw(bench).ask(announced + bytes(100), ended=False)
     assert headers["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 
@@ -266,15 +267,15 @@ async def test_who_says_nothing_is_sent_away_at_the_second_look(make_bench):
     writer.close()
 
 
-async def test_a_request_that_is_never_complete_is_ended(make_bench, monkeypatch):
-    bench = make_bench()
+async def test_a_request_that_is_never_complete_is_ended(make_bench):
+    bench = make_bench(limits=Limits(stall_seconds=1.0))
     asked = asyncio.ensure_future(Raw(bench).ask(FRAMED[:10], ended=False))
     async with asyncio.timeout(10):
         while not any(c.streams for c in bench.server._connections):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await in_its_loop(bench, bench.server.sweep)
         assert not asked.done()
-        monkeypatch.setattr(server, "UNFINISHED", 0.0)
+        await asyncio.sleep(1.1)
         await in_its_loop(bench, bench.server.sweep)
         headers = await asked
     assert headers["grpc-status"] == str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
@@ -366,9 +367,9 @@ async def test_an_adopted_connection_that_has_greeted_stays(make_bench, monkeypa
 
 
 async def test_a_request_on_an_adopted_connection_that_is_never_complete_is_ended(
-    make_bench, monkeypatch
+    make_bench,
 ):
-    async with Adopted(make_bench()) as adopted:
+    async with Adopted(make_bench(limits=Limits(stall_seconds=0.05))) as adopted:
         client = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         )
@@ -379,7 +380,7 @@ async def test_a_request_on_an_adopted_connection_that_is_never_complete_is_ende
         adopted.caller.sendall(client.data_to_send())
         while not any(each.streams for each in adopted.server._connections):
             await adopted.turns(1)
-        monkeypatch.setattr(server, "UNFINISHED", 0.0)
+        await asyncio.sleep(0.06)
         await in_its_loop(adopted.bench, adopted.server.sweep)
         told: list[dict[str, str]] = []
         while not told:

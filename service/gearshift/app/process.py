@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 
 from prometheus_client import ProcessCollector
 
+from gearshift.app.descriptors import within_descriptors
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.quotas import keeping_quotas
@@ -19,7 +20,7 @@ from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
 from gearshift.quotas import Table
 from gearshift.rpc import RpcServer, make_server, statistics
-from gearshift.telemetry import Life, PrometheusTelemetry, packed
+from gearshift.telemetry import Life, LimitCollector, PrometheusTelemetry, packed
 
 ANSWER_WITHIN = 2.0
 """Seconds until the loop must have made its statistics; the parent waits a little longer."""
@@ -40,6 +41,8 @@ async def serve_behind(
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
     ProcessCollector(registry=telemetry.registry)
+    usage = within_descriptors(settings)
+    telemetry.registry.register(LimitCollector(usage))
     loop = asyncio.get_running_loop()
     parent.show(
         lambda: telemetry.exposition()[0],
@@ -61,6 +64,7 @@ async def serve_behind(
                 learned,
                 tracing,
                 orders.first_worker,
+                usage=usage,
             )
             if tracing is not None:
                 parent.show_exemplars(lambda: packed(telemetry.exemplars()))

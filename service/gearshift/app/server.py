@@ -8,20 +8,22 @@ from contextlib import AsyncExitStack
 
 from prometheus_client import ProcessCollector
 
+from gearshift.app.descriptors import within_descriptors
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.quotas import check_quotas, keeping_quotas
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.app.tracing import check_tracing, sending_traces
+from gearshift.door import bound, release
 from gearshift.http import HttpServer, create_app
-from gearshift.processes import bound, release
 from gearshift.rpc import Explainer
 from gearshift.rpc import serve as serve_rpc
 from gearshift.telemetry import (
     EnergyCollector,
     FrontierWatch,
     Life,
+    LimitCollector,
     PrometheusTelemetry,
     board,
     domains,
@@ -47,6 +49,7 @@ async def serve(
     telemetry.registry.register(life)
     telemetry.registry.register(EnergyCollector(domains()))
     ProcessCollector(registry=telemetry.registry)
+    usage = within_descriptors(settings)
     watch = FrontierWatch(telemetry.families)
     explainer = Explainer()
     http = HttpServer(
@@ -61,7 +64,9 @@ async def serve(
         ),
         settings.host,
         settings.http_port,
+        settings.http_limits,
     )
+    telemetry.registry.register(LimitCollector(usage, lambda: (http.connections, http.refused)))
     http.start()
     try:
         watch.start()
@@ -71,7 +76,7 @@ async def serve(
             sending_traces(settings) as tracing,
         ):
             engine = await start_engine(
-                settings, catalog, executors, telemetry, on_progress, learned, tracing
+                settings, catalog, executors, telemetry, on_progress, learned, tracing, usage=usage
             )
             # Before anybody is told: whoever starts this may stop it as soon as it says that.
             stop = stop_on_signal()
@@ -83,6 +88,7 @@ async def serve(
                 feedback=learned.feedback,
                 frontier=lambda: asyncio.to_thread(watch.view),
                 connection_age=settings.connection_age,
+                max_regions=settings.max_shared_memory_regions,
             )
             explainer.listening(settings.host, rpc.port)
             await stack.enter_async_context(keeping_quotas(settings, engine, telemetry))

@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gearshift.app.limit_settings import LimitSettings
 from gearshift.errors import ConfigurationInvalid
 from gearshift.processes import usable_workers
 
@@ -31,7 +32,7 @@ def _state_dir() -> Path:
     return Path(base) / "gearshift"
 
 
-class Settings(BaseSettings):
+class Settings(LimitSettings, BaseSettings):
     """What `gearshift serve` can be told."""
 
     model_config = SettingsConfigDict(env_prefix="GEARSHIFT_", extra="forbid")
@@ -198,6 +199,8 @@ def load_settings(config: Path | None = None, **options: Any) -> Settings:
                 known = ", ".join(Settings.model_fields)
                 where = f"{file}: " if file and name not in given else ""
                 lines.append(f"{where}unknown setting {name!r}; there are {known}")
+            elif not problem["loc"]:  # several settings do not go together
+                lines.append(str(problem["ctx"]["error"]))
             else:
                 lines.append(f"setting {name}: {problem['msg']}, got {problem['input']!r}")
         raise ConfigurationInvalid("\n".join(lines)) from None

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from gearshift import telemetry
+from gearshift.app.descriptors import raise_limit
 from gearshift.app.quotas import check_quotas, shared_table
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.app.tracing import check_tracing
 from gearshift.core.frontier import packed
+from gearshift.core.limits import Usage
+from gearshift.door import Door, bound, release
 from gearshift.http import HttpServer, create_app
 from gearshift.processes import (
-    Door,
     Fleet,
     Orders,
     Pages,
     Supervisor,
     Total,
-    bound,
     divide,
-    release,
     usable_cores,
 )
 from gearshift.processes.messages import BESIDE, EXEMPLARS, METRICS, STATISTICS, TRITON
@@ -41,6 +43,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     divided, or a process does not get ready. `announce` gets the gRPC and the HTTP address once
     all processes serve.
     """
+    raise_limit()
     check_tracing(settings)
     check_quotas(settings)
     with shared_table(settings) as quota_table:
@@ -56,9 +59,13 @@ async def _supervise(
             index,
             share.cores,
             share.first_worker,
-            settings.model_copy(update={"workers": share.workers, "processes": 1}).model_dump(
-                mode="json"
-            ),
+            settings.model_copy(
+                update={
+                    "workers": share.workers,
+                    "processes": 1,
+                    **asdict(settings.limits.share(settings.processes)),
+                }
+            ).model_dump(mode="json"),
             quota_table,
         )
         for index, share in enumerate(shares)
@@ -95,7 +102,9 @@ async def _supervise(
             ),
             settings.host,
             settings.http_port,
+            settings.http_limits,
         )
+        metrics.tell(telemetry.LimitCollector(Usage(), lambda: (http.connections, http.refused)))
         http.start()
         await supervisor.start()
         watch.start()
@@ -134,6 +143,10 @@ class _Together:
             # Once, not by each process: it is that of the machine.
             self._own.register(telemetry.EnergyCollector(telemetry.domains()))
         self._merging = threading.Lock()
+
+    def tell(self, collector: Collector) -> None:
+        """Tell this as well, beside what the processes do."""
+        self._own.register(collector)
 
     def families(self) -> list[Metric]:
         # One at a time: what one has learned of those that ended, all must know.

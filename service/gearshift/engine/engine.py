@@ -20,11 +20,12 @@ from gearshift.core.cascade import second_ticket
 from gearshift.core.catalog import Catalog, Standing
 from gearshift.core.decisions import Dispatch, Drop, Refused
 from gearshift.core.explain import Explanation
+from gearshift.core.limits import Usage
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
 from gearshift.core.wanted import worker_seconds
-from gearshift.engine.batch import assemble, check_outputs, failed
+from gearshift.engine.batch import assemble, bytes_of, check_outputs, failed
 from gearshift.engine.cascade import unsure_rows
 from gearshift.engine.clock import Alarm
 from gearshift.engine.doorkeeper import SOMEBODY, Caller, Doorkeeper
@@ -35,7 +36,7 @@ from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
 from gearshift.engine.shadows import Shadows
 from gearshift.engine.traced import TracedBatches
-from gearshift.errors import Cancelled, NotReady, Overloaded, RequestError
+from gearshift.errors import Cancelled, NotReady, Overloaded, RequestError, TooMany
 from gearshift.ports import (
     EXPRESS,
     Array,
@@ -69,6 +70,7 @@ class Engine:
         journal: Journal | None = None,
         shadow_share: float = 0.0,
         tracing: Tracing | None = None,
+        usage: Usage | None = None,
     ) -> None:
         """`shadow_share` of the requests that a lesser variant answers are run again on the best
         one, in spare time, for the journal. `tracing` is told of batches with traced members."""
@@ -76,11 +78,13 @@ class Engine:
         self.clock = clock
         self.telemetry = telemetry
         self.traced = TracedBatches(tracing)
+        self.usage = usage or Usage()
+        """What callers make the server keep, and how much of it they may."""
         self.doorkeeper = Doorkeeper(clock)
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
-        self._settling = Settling(clock, telemetry, journal, self._go_on)
+        self._settling = Settling(clock, telemetry, journal, self._go_on, self.usage)
         self._runs: set[asyncio.Task[None]] = set()
         self._ids = count(1)
         self._accepting = False
@@ -145,9 +149,13 @@ class Engine:
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
             self.doorkeeper.check(caller, ticket)
+            size = bytes_of(inputs)
+            self.usage.check_queue(size)
             verdict = self._scheduler.admit(ticket, self.clock.now())
             if isinstance(verdict, Refused):
                 missed = verdict.wanted
+                if isinstance(verdict.error, TooMany):
+                    self.usage.reach("max_queue")
                 if isinstance(verdict.error, Overloaded):
                     self.doorkeeper.shed(caller, verdict.error)
                 raise verdict.error
@@ -155,7 +163,9 @@ class Engine:
             self.refused(error, arrival, request.model, ticket, missed, trace)
             raise
         assert verdict.wanted is not None
-        flight = Flight(ticket, model, inputs, reply, verdict.wanted, request_id, trace=trace)
+        flight = Flight(
+            ticket, model, inputs, reply, verdict.wanted, request_id, trace=trace, size=size
+        )
         self._settling.add(flight)
         if trace is not None:
             trace.admitted(ticket, self.clock.now())

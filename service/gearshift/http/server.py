@@ -13,7 +13,9 @@ import time
 import uvicorn
 from starlette.types import ASGIApp
 
+from gearshift.core.limits import HttpLimits
 from gearshift.errors import CannotListen, ConfigurationInvalid
+from gearshift.http.guard import Guarded, Guests
 
 STARTED_WITHIN = 10.0
 """Seconds until the thread must serve."""
@@ -25,14 +27,20 @@ STOPPED_WITHIN = 5.0
 class HttpServer:
     """Binds at once, serves between start() and stop(), once."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, limits: HttpLimits | None = None
+    ) -> None:
         """Bind `host` and `port` (0: any free one). ConfigurationInvalid if that fails."""
+        limits = limits or HttpLimits()
+        self._guests = guests = Guests(limits)
         self.host = host
         self._socket = _bound(host, port)
         self.port = int(self._socket.getsockname()[1])
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                http=type("Protocol", (Guarded,), {"guests": guests}),
+                h11_max_incomplete_event_size=limits.head_bytes,
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -44,6 +52,16 @@ class HttpServer:
             )
         )
         self._thread = threading.Thread(target=self._serve, name="gearshift-http", daemon=True)
+
+    @property
+    def connections(self) -> int:
+        """Open ones."""
+        return self._guests.connections
+
+    @property
+    def refused(self) -> int:
+        """Connections for which there was no room."""
+        return self._guests.refused
 
     def start(self) -> None:
         """Serve from now on; returns when requests are answered.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Protocol
@@ -19,6 +20,7 @@ from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec
 from gearshift.rpc.answers import AnswerWriter
 from gearshift.rpc.calls import UnaryCall
+from gearshift.rpc.entries import check_entries
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending, expected
@@ -88,6 +90,16 @@ class Inferences:
         reply = _reply(asker, writer, request_id, named, wanted, NOWHERE, trace)
         return self._submit(request, inputs, arrival, reply, named, trace, caller)
 
+    def refuse(self, message: bytes, arrival: float, error: RequestError, asker: Asker) -> None:
+        """Answer one request with what it is refused for, unread but for its id and model."""
+        name = request_id = ""
+        with suppress(DecodeError, InvalidInput):
+            check_entries(message)
+            parsed = pb.ModelInferRequest.FromString(message)
+            name, request_id = parsed.model_name, parsed.id
+        self._engine.refused(error, arrival, name)
+        asker.failed(error, request_id)
+
     def _parse(
         self,
         message: bytes,
@@ -101,9 +113,12 @@ class Inferences:
         """The same for a request of which nothing is known."""
         engine = self._engine
         try:
+            check_entries(message)
             parsed = pb.ModelInferRequest.FromString(message)
-        except DecodeError:
+        except (DecodeError, InvalidInput) as problem:
             error = InvalidInput("the message is not a ModelInferRequest")
+            if isinstance(problem, InvalidInput):
+                error = problem
             engine.refused(error, arrival, trace=trace)
             asker.failed(error, "")
             return None

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import grpc
 
+from gearshift.core.limits import told
 from gearshift.engine import SOMEBODY, Caller
 from gearshift.http2.header_blocks import write
 
@@ -151,16 +152,19 @@ def decompressed(message: bytes, encoding: bytes, limit: int) -> bytes:
             grpc.StatusCode.INTERNAL, f"a {encoding.decode()} message is damaged: {error}"
         ) from None
     if len(found) > limit:
-        raise too_large(limit)
+        raise TooLarge(limit)
     if not reader.eof:
         raise WireError(grpc.StatusCode.INTERNAL, f"a {encoding.decode()} message is cut short")
     return found
 
 
-def too_large(limit: int) -> WireError:
-    return WireError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message is above the limit of {limit} bytes"
-    )
+class TooLarge(WireError):
+    """A message is above the limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, told("max_message_bytes", limit, "bytes a message")
+        )
 
 
 def trailers(code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> bytes:
