@@ -10,11 +10,9 @@ from typing import NamedTuple
 from gearshift.core.quota import Over, Quotas
 from gearshift.core.request import Ticket
 from gearshift.core.retries import Damper
+from gearshift.core.rights import ANONYMOUS
 from gearshift.errors import Overloaded, QuotaExceeded
 from gearshift.ports import Clock
-
-ANONYMOUS = "anonymous"
-"""The client who has not said who he is."""
 
 
 class Caller(NamedTuple):

@@ -14,17 +14,17 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.request import LONGEST_BUDGET, Request
-from gearshift.engine import ANONYMOUS, SOMEBODY, Answer, Caller, Engine, Flight, Reply, of_request
+from gearshift.core.rights import ANONYMOUS
+from gearshift.engine import SOMEBODY, Answer, Caller, Engine, Flight, Reply, of_request
 from gearshift.errors import InvalidInput, RequestError, ending_of
 from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec
 from gearshift.rpc.answers import AnswerWriter
-from gearshift.rpc.calls import UnaryCall
+from gearshift.rpc.calls import Responder, UnaryCall
 from gearshift.rpc.entries import check_entries
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending, expected
-from gearshift.rpc.wire import Call
 
 
 class Asker(Protocol):
@@ -166,14 +166,17 @@ class Inferences:
             trace.failed(known, ending_of(known), self._engine.clock.now())
         return known
 
-    def caller_of(self, call: Call) -> Caller:
+    def caller_of(self, asks: Responder) -> Caller:
         """Who asks: who has proved it, or who the metadata that the quotas go by says it is."""
-        caller, key = call.caller, self._doorkeeper.identity
-        if key and caller.client == ANONYMOUS:
-            for name, value in call.metadata:
+        client, attempts = asks.rights.client, asks.call.attempts
+        key = self._doorkeeper.identity
+        if key and client == ANONYMOUS:
+            for name, value in asks.call.metadata:
                 if name == key and isinstance(value, str):
-                    return caller._replace(client=value)
-        return caller
+                    client = value
+        if client == ANONYMOUS and not attempts:
+            return SOMEBODY
+        return Caller(client, attempts)
 
     def _new_id(self) -> bytes:
         return b"%s-%x" % (self._prefix, next(self._numbers))
@@ -196,7 +199,7 @@ class Inferences:
             call.shapes,
             asker,
             trace,
-            self.caller_of(call.call),
+            self.caller_of(call),
         )
         return None if flight is None else partial(self._engine.abandon, flight)
 

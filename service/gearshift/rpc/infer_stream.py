@@ -63,7 +63,7 @@ class InferStream(Responder):
         super().__init__(stream, call, rights)
         self._shapes = shapes
         self._inferences = inferences
-        self._caller = inferences.caller_of(call)
+        self._caller = inferences.caller_of(self)
         self._rest = bytearray()
         self._since = math.inf
         """Since when the message has been under way that is in `_rest`."""
@@ -76,7 +76,6 @@ class InferStream(Responder):
 
     def data(self, payload: bytes, *, ended: bool) -> None:
         self._owed += len(payload)
-        self._ended = ended
         if self._rest:
             self._rest += payload
             payload = b""
@@ -95,6 +94,8 @@ class InferStream(Responder):
                 self._usage.reach("max_message_bytes")
             self._end(error.code, str(error))
             return
+        # Only now: a request that fails at once must not end the stream before the next is read.
+        self._ended = ended
         self._go_on()
 
     def _read(self, data: bytes) -> int:

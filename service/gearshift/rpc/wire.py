@@ -16,7 +16,6 @@ from urllib.parse import quote
 import grpc
 
 from gearshift.core.limits import told
-from gearshift.engine import SOMEBODY, Caller
 from gearshift.http2.header_blocks import write
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -57,7 +56,8 @@ class WireError(Exception):
 @dataclass(frozen=True, slots=True)
 class Call:
     """What the headers of a call say. `timeout` in seconds, infinite without one; `encoding`
-    of compressed messages, empty for none; `fault` if it cannot be answered; `caller` who asks."""
+    of compressed messages, empty for none; `fault` if it cannot be answered; `attempts` is
+    how often gRPC's retries have sent it before."""
 
     path: str
     timeout: float
@@ -65,7 +65,7 @@ class Call:
     metadata: tuple[tuple[str, str | bytes], ...]
     grpc: bool
     fault: WireError | None = None
-    caller: Caller = SOMEBODY
+    attempts: int = 0
 
 
 def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
@@ -73,7 +73,7 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
     path, timeout, encoding, grpc_call = "", math.inf, b"", False
     metadata: list[tuple[str, str | bytes]] = []
     fault: WireError | None = None
-    caller = SOMEBODY
+    attempts = 0
     for name, value in fields:
         if name == b":path":
             path = value.decode("latin-1")
@@ -94,10 +94,10 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
                     f" identity, deflate and gzip",
                 )
         elif name == ATTEMPTS:
-            caller = Caller(attempts=_attempts(value))
+            attempts = _attempts(value)
         elif not name.startswith(b":"):
             metadata.append(_metadata(name, value))
-    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault, caller)
+    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault, attempts)
 
 
 def read_timeout(value: bytes) -> float:
