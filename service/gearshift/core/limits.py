@@ -17,7 +17,7 @@ MIB = 1024 * KIB
 RETRY_AFTER = 1.0
 """Seconds until what is full now may have room again."""
 
-REASONS = ("max_connections", "max_connections_per_peer", "draining")
+REASONS = ("max_connections", "max_connections_per_peer")
 """Why a connection is closed before a byte of it is read."""
 
 
@@ -42,7 +42,7 @@ class Limits:
     """Of answers that their callers do not read, in all; one connection may have half of them."""
     max_message_bytes: int = 64 * MIB
     max_metadata_bytes: int = 64 * KIB
-    max_cancels_per_second: int = 2_048
+    max_cancels_per_second: int = 1_024
     """Of one connection, beyond as many as the half of the calls that it begins."""
     max_idle_frames_per_second: int = 10_000
     """Of one connection: frames that cost work and say nothing."""

@@ -30,13 +30,13 @@ class Patience:
 
     def broken(self, now: float, most: int, begun: int) -> bool:
         """A stream that the peer has cancelled or broken, of `begun` in the connection's life;
-        False if that are more than `most` in this second, and more than half of those begun since
-        the first of them: of callers in an overload some are answered."""
+        False if that are more than `most` in this second, beyond as many as half of those begun
+        since the first of them: of callers in an overload some are answered."""
         self._look(now)
         if not self._broken:
             self._began = begun
         self._broken += 1
-        return self._broken <= most or 2 * self._broken <= begun - self._began
+        return 2 * (self._broken - most) <= begun - self._began
 
     def _look(self, now: float) -> None:
         if now - self._since >= SPAN:
