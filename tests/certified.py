@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -48,6 +51,11 @@ class Certified:
         return certificate, key
 
 
+def part(told: object) -> str:
+    """Of a JSON Web Token."""
+    return base64.urlsafe_b64encode(json.dumps(told).encode()).rstrip(b"=").decode()
+
+
 @lru_cache
 def _key(kid: str) -> rsa.RSAPrivateKey:
     """The same whenever it is asked for by the same name: making one takes long."""
@@ -79,3 +87,49 @@ class Issuer:
     def sign(self, **changes: Any) -> str:
         headers = {"kid": self.kid}
         return jwt.encode(self.claims(**changes), self.key, algorithm="RS256", headers=headers)
+
+    def wrong(self, other: Issuer) -> dict[str, str]:
+        """JSON Web Tokens that must not be believed, by what is wrong with them."""
+        sound = self.sign()
+        head, body, signature = sound.split(".")
+        hmac_key = self.public_pem
+        # By hand, because PyJWT refuses to sign with a public key.
+        confused = f"{part({'alg': 'HS256', 'kid': KID, 'typ': 'JWT'})}.{body}"
+        mac = hmac.new(hmac_key, confused.encode(), hashlib.sha256).digest()
+        return {
+            "expired": self.sign(exp=time.time() - 60),
+            "not yet": self.sign(nbf=time.time() + 600),
+            "no expiry": self.sign(exp=None),
+            "wrong issuer": self.sign(iss="https://other.example"),
+            "no issuer": self.sign(iss=None),
+            "wrong audience": self.sign(aud="other"),
+            "no audience": self.sign(aud=None),
+            "no subject": self.sign(sub=None),
+            "unknown subject": self.sign(sub="somebody"),
+            "subject of another kind": self.sign(sub="ops"),
+            "alg none": jwt.encode(self.claims(), None, algorithm="none"),
+            "alg none with kid": f"{part({'alg': 'none', 'kid': KID})}.{body}.",
+            "signed with the public key": (
+                f"{confused}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+            ),
+            "another key": other.sign(),
+            "another key by the same name": jwt.encode(
+                self.claims(), other.key, algorithm="RS256", headers={"kid": KID}
+            ),
+            "its own key": jwt.encode(
+                self.claims(), other.key, algorithm="RS256", headers={"jwk": other.jwk, "kid": KID}
+            ),
+            "an algorithm that is not allowed": jwt.encode(
+                self.claims(), self.key, algorithm="RS512", headers={"kid": KID}
+            ),
+            "no signature": f"{head}.{body}.",
+            "changed": f"{head}.{part(self.claims(sub='batch', exp=9e9))}.{signature}",
+            "a strange expiry": self.sign(exp="soon"),
+            "kid of a wrong kind": f"{part({'alg': 'RS256', 'kid': [1]})}.{body}.{signature}",
+            "unknown critical extension": jwt.encode(
+                self.claims(),
+                self.key,
+                algorithm="RS256",
+                headers={"kid": KID, "crit": ["x"], "x": 1},
+            ),
+        }

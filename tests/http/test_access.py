@@ -16,8 +16,8 @@ from gearshift.access import Guard, Tls, names_of
 from gearshift.access.tls import HTTP
 from gearshift.errors import RequestError
 from gearshift.http import HttpServer, create_app
+from gearshift.http.admission import host_of
 from gearshift.http.app import PATHS
-from gearshift.http.guarded import host_of
 
 OPEN = ("/healthz", "/readyz")
 
@@ -47,7 +47,7 @@ class Site:
             **options,
         )
         context = None if tls is None else tls.context(HTTP)
-        self.server = HttpServer(app, "127.0.0.1", 0, context, names_of)
+        self.server = HttpServer(app, "127.0.0.1", 0, tls=context, names=names_of)
         self.server.start()
 
     def ask(

@@ -6,20 +6,24 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 
 from prometheus_client import ProcessCollector
 
 from gearshift.access import names_of
+from gearshift.app.descriptors import within_descriptors
 from gearshift.app.entrance import make_entrance
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
+from gearshift.app.quotas import keeping_quotas
 from gearshift.app.settings import Settings
 from gearshift.app.tracing import sending_traces
 from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
+from gearshift.quotas import Table
 from gearshift.rpc import RpcServer, make_server, statistics
-from gearshift.telemetry import Life, PrometheusTelemetry, packed
+from gearshift.telemetry import Life, LimitCollector, PrometheusTelemetry, packed
 
 ANSWER_WITHIN = 2.0
 """Seconds until the loop must have made its statistics; the parent waits a little longer."""
@@ -42,6 +46,8 @@ async def serve_behind(
     telemetry.registry.register(life)
     telemetry.registry.register(way_in.metrics)
     ProcessCollector(registry=telemetry.registry)
+    usage = within_descriptors(settings)
+    telemetry.registry.register(LimitCollector(usage))
     loop = asyncio.get_running_loop()
     parent.show(
         lambda: telemetry.exposition()[0],
@@ -51,6 +57,7 @@ async def serve_behind(
     try:
         async with (
             way_in.watching(),
+            AsyncExitStack() as stack,
             learning(settings, catalog, telemetry, among_others=True) as learned,
             sending_traces(settings, orders.index) as tracing,
         ):
@@ -63,6 +70,7 @@ async def serve_behind(
                 learned,
                 tracing,
                 orders.first_worker,
+                usage=usage,
             )
             if tracing is not None:
                 parent.show_exemplars(lambda: packed(telemetry.exemplars()))
@@ -79,6 +87,8 @@ async def serve_behind(
                 audit=way_in.audit,
                 names=names_of,
             )
+            table = Table.opened(orders.quota_table) if orders.quota_table else None
+            await stack.enter_async_context(keeping_quotas(settings, engine, telemetry, table))
             stop = asyncio.Event()
             # The parent may say it, and whoever ends a whole group of processes says it to each: a
             # second word changes nothing here, it is the parent whose end ends all at once.

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from gearshift.app.access_settings import AccessSettings, only_this_machine
+from gearshift.app.limit_settings import LimitSettings
 from gearshift.errors import ConfigurationInvalid
 from gearshift.processes import usable_workers
 
@@ -31,7 +32,7 @@ def _state_dir() -> Path:
     return Path(base) / "gearshift"
 
 
-class Settings(AccessSettings, BaseSettings):
+class Settings(AccessSettings, LimitSettings, BaseSettings):
     """What `gearshift serve` can be told."""
 
     model_config = SettingsConfigDict(env_prefix="GEARSHIFT_", extra="forbid")
@@ -119,6 +120,11 @@ class Settings(AccessSettings, BaseSettings):
     feedback_days: float = Field(
         30.0, gt=0, le=3_650, description="Days that answers and labels are kept."
     )
+    quotas: Path | None = Field(
+        None,
+        description="TOML file with how many rows a second each client and service class may send;"
+        " read again when it changes.",
+    )
     otel_endpoint: str = Field(
         "",
         description="Where traces are sent by OTLP over gRPC, as in http://localhost:4317; empty is"
@@ -196,6 +202,8 @@ def load_settings(config: Path | None = None, **options: Any) -> Settings:
                 known = ", ".join(Settings.model_fields)
                 where = f"{file}: " if file and name not in given else ""
                 lines.append(f"{where}unknown setting {name!r}; there are {known}")
+            elif not problem["loc"]:  # several settings do not go together
+                lines.append(str(problem["ctx"]["error"]))
             else:
                 lines.append(f"setting {name}: {problem['msg']}, got {problem['input']!r}")
         raise ConfigurationInvalid("\n".join(lines)) from None

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from functools import partial
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -15,23 +16,24 @@ from prometheus_client.registry import Collector
 
 from gearshift import telemetry
 from gearshift.access import names_of
-from gearshift.app.entrance import make_entrance
+from gearshift.app.descriptors import raise_limit
+from gearshift.app.entrance import Entrance, make_entrance
 from gearshift.app.inside import dialling
+from gearshift.app.quotas import check_quotas, shared_table
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.app.tracing import check_tracing
 from gearshift.core.frontier import packed
+from gearshift.core.limits import Usage
+from gearshift.door import Door, bound, release
 from gearshift.http import HttpServer, create_app
 from gearshift.processes import (
-    Door,
     Fleet,
     Orders,
     Pages,
     Supervisor,
     Total,
-    bound,
     divide,
-    release,
     usable_cores,
 )
 from gearshift.processes.messages import BESIDE, EXEMPLARS, METRICS, STATISTICS, TRITON
@@ -48,17 +50,34 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     divided, or a process does not get ready. `announce` gets the gRPC and the HTTP address once
     all processes serve.
     """
+    raise_limit()
     check_tracing(settings)
+    check_quotas(settings)
     way_in = make_entrance(settings)
+    with shared_table(settings) as quota_table:
+        await _supervise(settings, announce, quota_table, way_in)
+
+
+async def _supervise(
+    settings: Settings,
+    announce: Callable[[str, str], None],
+    quota_table: str,
+    way_in: Entrance,
+) -> None:
     shares = divide(usable_cores(), settings.workers, settings.processes)
     orders = [
         Orders(
             index,
             share.cores,
             share.first_worker,
-            settings.model_copy(update={"workers": share.workers, "processes": 1}).model_dump(
-                mode="json"
-            ),
+            settings.model_copy(
+                update={
+                    "workers": share.workers,
+                    "processes": 1,
+                    **asdict(settings.limits.share(settings.processes)),
+                }
+            ).model_dump(mode="json"),
+            quota_table,
         )
         for index, share in enumerate(shares)
     ]
@@ -99,9 +118,11 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
             ),
             settings.listens_http,
             settings.http_port,
+            settings.http_limits,
             way_in.http,
             names_of,
         )
+        metrics.tell(telemetry.LimitCollector(Usage(), lambda: (http.connections, http.refused)))
         http.start()
         await closing.enter_async_context(way_in.watching())
         await supervisor.start()
@@ -156,6 +177,10 @@ class _Together:
             # Once, not by each process: it is that of the machine.
             self._own.register(telemetry.EnergyCollector(telemetry.domains()))
         self._merging = threading.Lock()
+
+    def tell(self, collector: Collector) -> None:
+        """Tell this as well, beside what the processes do."""
+        self._own.register(collector)
 
     def families(self) -> list[Metric]:
         # One at a time: what one has learned of those that ended, all must know.

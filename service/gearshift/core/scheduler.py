@@ -35,7 +35,7 @@ from gearshift.core.spare import PATIENCE as SPARE_PATIENCE
 from gearshift.core.spare import Spare, lendable
 from gearshift.core.strand import Key, Strand
 from gearshift.core.workers import Workers
-from gearshift.errors import Overloaded, RequestError
+from gearshift.errors import Overloaded, RequestError, TooMany
 
 MAX_WAITING = 8192
 """Tickets per lane: bounds memory where budgets are unlimited and nothing ever expires."""
@@ -60,10 +60,12 @@ class Scheduler:
         workers: Mapping[int, str],
         *,
         on_time_bonus: float = 0.0,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         """`workers` maps each worker's id to its device. `on_time_bonus` is what an answer in
         time is worth beside its accuracy, as a share of the best accuracy: more of it trades
-        accuracy for answers in time."""
+        accuracy for answers in time. `max_waiting`: tickets per lane."""
+        self._max_waiting = max_waiting
         self._workers = Workers(workers)
         self._lanes: dict[str, Lane] = {}
         for name, model in catalog.models.items():
@@ -251,9 +253,10 @@ class Scheduler:
 
     def _check_room(self, ticket: Ticket, lane: Lane, strand: Strand, now: float) -> None:
         """Overloaded if what is queued ahead leaves no way to be in time."""
-        if lane.count >= MAX_WAITING:
-            raise Overloaded(
-                f"model {ticket.model!r} has {MAX_WAITING} requests waiting; try again later",
+        if lane.count >= self._max_waiting:
+            raise TooMany(
+                f"model {ticket.model!r} has {self._max_waiting} requests waiting, as many as may"
+                f" (setting max_queue); try again later",
                 retry_after=1.0,
             )
         if strand.lenient:

@@ -20,13 +20,15 @@ from gearshift.core.cascade import second_ticket
 from gearshift.core.catalog import Catalog, Standing
 from gearshift.core.decisions import Dispatch, Drop, Refused
 from gearshift.core.explain import Explanation
+from gearshift.core.limits import Usage
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
 from gearshift.core.wanted import worker_seconds
-from gearshift.engine.batch import assemble, check_outputs, failed
+from gearshift.engine.batch import assemble, bytes_of, check_outputs, failed
 from gearshift.engine.cascade import unsure_rows
 from gearshift.engine.clock import Alarm
+from gearshift.engine.doorkeeper import SOMEBODY, Caller, Doorkeeper
 from gearshift.engine.explaining import explained
 from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run, to_nobody
 from gearshift.engine.log_keys import of_requests
@@ -34,7 +36,7 @@ from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
 from gearshift.engine.shadows import Shadows
 from gearshift.engine.traced import TracedBatches
-from gearshift.errors import Cancelled, NotReady, RequestError
+from gearshift.errors import Cancelled, NotReady, Overloaded, RequestError, TooMany
 from gearshift.ports import (
     EXPRESS,
     Array,
@@ -68,6 +70,7 @@ class Engine:
         journal: Journal | None = None,
         shadow_share: float = 0.0,
         tracing: Tracing | None = None,
+        usage: Usage | None = None,
     ) -> None:
         """`shadow_share` of the requests that a lesser variant answers are run again on the best
         one, in spare time, for the journal. `tracing` is told of batches with traced members."""
@@ -75,10 +78,13 @@ class Engine:
         self.clock = clock
         self.telemetry = telemetry
         self.traced = TracedBatches(tracing)
+        self.usage = usage or Usage()
+        """What callers make the server keep, and how much of it they may."""
+        self.doorkeeper = Doorkeeper(clock)
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
-        self._settling = Settling(clock, telemetry, journal, self._go_on)
+        self._settling = Settling(clock, telemetry, journal, self._go_on, self.usage)
         self._runs: set[asyncio.Task[None]] = set()
         self._ids = count(1)
         self._accepting = False
@@ -125,13 +131,15 @@ class Engine:
         reply: Reply,
         request_id: bytes = b"",
         trace: Trace | None = None,
+        caller: Caller = SOMEBODY,
     ) -> Flight:
         """Take one request in: `reply` is called once, with its answer or the RequestError that
         it ends with, unless it is abandoned before. Raises, and counts, what is refused.
 
         `inputs` are checked against the model's signature already; `arrival` is on the
         engine's clock. `reply` must not raise: a whole batch waits behind it. `request_id` is
-        that of the answer; `trace` is told how the request fares.
+        that of the answer; `trace` is told how the request fares. `caller` has passed
+        `doorkeeper.turn_away`.
         """
         ticket: Ticket | None = None
         missed = 0.0
@@ -140,15 +148,24 @@ class Engine:
                 raise NotReady(NOT_READY)
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
+            self.doorkeeper.check(caller, ticket)
+            size = bytes_of(inputs)
+            self.usage.check_queue(size)
             verdict = self._scheduler.admit(ticket, self.clock.now())
             if isinstance(verdict, Refused):
                 missed = verdict.wanted
+                if isinstance(verdict.error, TooMany):
+                    self.usage.reach("max_queue")
+                if isinstance(verdict.error, Overloaded):
+                    self.doorkeeper.shed(caller, verdict.error)
                 raise verdict.error
         except RequestError as error:
             self.refused(error, arrival, request.model, ticket, missed, trace)
             raise
         assert verdict.wanted is not None
-        flight = Flight(ticket, model, inputs, reply, verdict.wanted, request_id, trace=trace)
+        flight = Flight(
+            ticket, model, inputs, reply, verdict.wanted, request_id, trace=trace, size=size
+        )
         self._settling.add(flight)
         if trace is not None:
             trace.admitted(ticket, self.clock.now())

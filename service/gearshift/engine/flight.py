@@ -95,6 +95,8 @@ class Flight:
     dispatched_at: float | None = None
     first: First | None = None
     trace: Trace | None = None
+    size: int = 0
+    """Bytes of the inputs that it came with."""
 
     @property
     def own(self) -> Ticket:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gearshift.core.catalog import Catalog, Late, Model, Variant
 from gearshift.core.decisions import Dispatch
+from gearshift.core.limits import Usage
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
 from gearshift.engine.cascade import completed
@@ -44,12 +45,18 @@ class Settling:
     """Holds who waits for an answer. `go_on` is asked where a cascade is not sure."""
 
     def __init__(
-        self, clock: Clock, telemetry: Telemetry, journal: Journal | None, go_on: GoOn
+        self,
+        clock: Clock,
+        telemetry: Telemetry,
+        journal: Journal | None,
+        go_on: GoOn,
+        usage: Usage,
     ) -> None:
         self._clock = clock
         self._telemetry = telemetry
         self._journal = journal
         self._go_on = go_on
+        self._usage = usage
         self._flights: dict[int, Flight] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -77,6 +84,7 @@ class Settling:
         if not self._flights:
             self._empty.clear()
         self._flights[flight.ticket.id] = flight
+        self._usage.queued += flight.size
 
     def renamed(self, flight: Flight, ticket: Ticket) -> None:
         """It waits under another ticket from now on."""
@@ -266,6 +274,7 @@ class Settling:
 
     def _forget(self, flight: Flight) -> None:
         del self._flights[flight.ticket.id]
+        self._usage.queued -= flight.size
         if not self._flights:
             self._empty.set()
 

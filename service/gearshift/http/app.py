@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gearshift import __version__
-from gearshift.http.guarded import Guarded, Named
+from gearshift.http.admission import Admission, Named
 from gearshift.ports import Access, Audit
 
 Exposition = Callable[[], tuple[bytes, str]]
@@ -114,7 +114,7 @@ def create_app(
     if names is not None:
         middleware.append(Middleware(Named, names=names))
     if access is not None:
-        middleware.append(Middleware(Guarded, access=access, audit=audit))
+        middleware.append(Middleware(Admission, access=access, audit=audit))
     app = Starlette(
         routes=[Route(path, endpoint) for path, endpoint in endpoints.items()],
         middleware=middleware,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gearshift.http.guard import Guarded, Guests
 
 NAMES = "gearshift.certificate"
 """Under it the scope has the names of the client's certificate, which ASGI has no place for yet."""
@@ -16,10 +17,11 @@ Names = Callable[[Mapping[str, Any] | None], tuple[str, ...]]
 """The names in a verified certificate, as `ssl.SSLSocket.getpeercert` describes it."""
 
 
-def speaking(names: Names) -> type[asyncio.Protocol]:
-    """A protocol that tells the application the `names` of each client's certificate."""
+def speaking(names: Names, guests: Guests) -> type[asyncio.Protocol]:
+    """A protocol that tells the application the `names` of each client's certificate; its
+    connections are `guests`."""
 
-    class Protocol(H11Protocol):
+    class Protocol(Guarded):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             app = self.app
@@ -33,4 +35,5 @@ def speaking(names: Names) -> type[asyncio.Protocol]:
             told: ASGIApp = app
             self.app = with_names
 
+    Protocol.guests = guests
     return Protocol

@@ -16,7 +16,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from gearshift.core.limits import HttpLimits
 from gearshift.errors import CannotListen, ConfigurationInvalid
+from gearshift.http.guard import Guests
 from gearshift.http.protocol import Names, speaking
 
 STARTED_WITHIN = 10.0
@@ -39,11 +41,14 @@ class HttpServer:
         app: ASGIApp,
         host: str,
         port: int,
+        limits: HttpLimits | None = None,
         tls: ssl.SSLContext | None = None,
         names: Names = _no_names,
     ) -> None:
         """Bind `host` and `port` (0: any free one). ConfigurationInvalid if that fails. `names`
         reads those of a client's certificate."""
+        limits = limits or HttpLimits()
+        self._guests = guests = Guests(limits)
         self.host = host
         scheme = "http" if tls is None else "https"
         self._socket = _bound(host, port)
@@ -53,7 +58,8 @@ class HttpServer:
         )
         config = uvicorn.Config(
             app,
-            http=speaking(names),
+            http=speaking(names, guests),
+            h11_max_incomplete_event_size=limits.head_bytes,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -68,6 +74,16 @@ class HttpServer:
         config.ssl = tls
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="gearshift-http", daemon=True)
+
+    @property
+    def connections(self) -> int:
+        """Open ones."""
+        return self._guests.connections
+
+    @property
+    def refused(self) -> int:
+        """Connections for which there was no room."""
+        return self._guests.refused
 
     def start(self) -> None:
         """Serve from now on; returns when requests are answered.

@@ -17,6 +17,16 @@ Names = Callable[[Mapping[str, Any] | None], tuple[str, ...]]
 """The names in a verified certificate, as `ssl.SSLSocket.getpeercert` describes it."""
 
 
+def no_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Where nobody is asked for a certificate."""
+    return ()
+
+
+def address_of(peer: Any) -> str:
+    """Where a connection comes from, without the port; "" for callers that have no address."""
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
 class Caller:
     """What is known of one connection's other end: address, verified names, shapes of requests.
     One that is `inside` is this very program."""
@@ -38,8 +48,7 @@ class Caller:
 
     def connected(self, connection: Connection[Any], names: Names) -> None:
         """The connection is there; `names` reads those of a certificate."""
-        address = connection.about("peername")
-        self.peer = str(address[0]) if isinstance(address, tuple) else ""
+        self.peer = address_of(connection.about("peername"))
         certificate = connection.about("peercert")
         if certificate:
             self._read = partial(names, certificate)

@@ -22,6 +22,9 @@ from gearshift.rpc.wire import Call
 if TYPE_CHECKING:
     from gearshift.rpc.calls import UnaryCall
 
+LARGEST_QUESTION = 4 * 1024 * 1024
+"""Bytes of a message that is no inference request: what stock gRPC servers take."""
+
 Direct = Callable[["UnaryCall", bytes], Callable[[], None] | None]
 """Begins to answer a call, given its message; returns what to do if the caller leaves."""
 
@@ -37,6 +40,8 @@ class Method:
     handler: Any = None
     direct: Direct | None = None
     stream: StreamMaker | None = None
+    most: int = LARGEST_QUESTION
+    """Bytes of one message."""
 
     @property
     def streams_in(self) -> bool:
@@ -67,8 +72,9 @@ class Methods:
             path = f"/{service}/{name}"
             self._known[path] = Method(group_of(path), handler)
 
-    def add_direct(self, path: str, direct: Direct) -> None:
-        self._known[path] = Method(group_of(path), direct=direct)
+    def add_direct(self, path: str, direct: Direct, most: int) -> None:
+        """`most`: bytes of a message."""
+        self._known[path] = Method(group_of(path), direct=direct, most=most)
 
     def add_stream(self, path: str, stream: StreamMaker) -> None:
         self._known[path] = Method(group_of(path), stream=stream)

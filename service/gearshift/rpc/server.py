@@ -8,7 +8,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -18,7 +18,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from gearshift.core.limits import Usage
 from gearshift.core.rights import Group
+from gearshift.door import Door, bound, release
 from gearshift.engine import Engine
 from gearshift.errors import CannotListen, RequestError
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
@@ -28,40 +30,39 @@ from gearshift.rpc.audited import AuditedCall
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.control import GearshiftServicer
 from gearshift.rpc.frontier import Frontier
-from gearshift.rpc.gate import Caller, Gate, Names
+from gearshift.rpc.gate import Caller, Gate, Names, address_of, no_names
 from gearshift.rpc.infer import SERVICE, STREAM, UNARY, Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
 from gearshift.rpc.methods import Methods
-from gearshift.rpc.shared_memory import SharedMemory
+from gearshift.rpc.shared_memory import MOST_REGIONS, SharedMemory
 from gearshift.rpc.status import ending
+from gearshift.rpc.sweeping import Sweeper
 from gearshift.rpc.wire import Call, read_call
 from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 
 CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
+CHECK = f"/{health.SERVICE_NAME}/Check"
+"""What probes ask must be answered however many requests there are: a server that is killed for
+being busy serves nobody."""
+
+ASIDE = 1_024
+"""Calls of CHECK that there may be beyond `max_requests`."""
+
 LIVE = "live"
 """Health service that serves as long as the process runs: for liveness probes, which must
 not kill a server for draining."""
 
 SWEEP_EVERY = 5.0
-UNFINISHED = 60.0
-"""Seconds. So often it is looked who has begun something and not gone on: a connection that has
-said nothing in that time is closed, a request that is not complete after UNFINISHED is ended."""
+"""Seconds. So often it is looked who has begun something and not gone on with it; a connection that
+has said nothing in that time is closed."""
 
 HEARD_WITHIN = 1.0
 """Seconds that callers get to hear that they should go elsewhere: a round trip, and a busy loop."""
 
-BACKLOG = 4_096
-"""Connections that may wait to be taken; a fleet may come back all at once."""
-
 
 HANDSHAKE_WITHIN = 10.0
 """Seconds for a TLS handshake; who takes longer is disconnected."""
-
-
-def _no_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Without TLS nobody has shown any."""
-    return ()
 
 
 class RpcServer:
@@ -74,10 +75,15 @@ class RpcServer:
         health_: Any,
         services: list[str],
         connection_age: float = math.inf,
+        *,
+        usage: Usage,
+        count: Callable[[RequestError, float], None],
         gate: Gate | None = None,
-        names: Names = _no_names,
+        names: Names = no_names,
     ) -> None:
-        """`names` reads those of a client's certificate."""
+        """`usage` is what all connections make the server keep; `count` is told of inference
+        requests that are refused before they are read, with their arrival. `names` reads those of
+        a client's certificate."""
         self._methods = methods
         self._gate = gate or Gate(None, None)
         self._names = names
@@ -87,30 +93,40 @@ class RpcServer:
         self._health = health_
         self._services = services
         self._connections: set[Connection[Call]] = set()
-        self._silent: set[Connection[Call]] = set()
+        self._usage = usage
+        self._count = count
+        self._sweeping = Sweeper(usage)
+        self._opening: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._elsewhere = False
-        self._listener: asyncio.Server | None = None
+        self._door: Door | None = None
+        self._listeners: list[socket.socket] = []
         self.port = 0
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """CannotListen if the port is taken."""
+        self._listeners = await asyncio.to_thread(bound, host, port)
+        self._door = Door(self._listeners, partial(self._give, tls=tls))
         try:
-            # Two servers on one port would each see half of the load, and neither know.
-            self._listener = await asyncio.get_running_loop().create_server(
-                self._connect,
-                host,
-                port,
-                reuse_port=False,
-                backlog=BACKLOG,
-                ssl=tls,
-                ssl_handshake_timeout=None if tls is None else HANDSHAKE_WITHIN,
-            )
-        except OSError as error:
-            raise CannotListen(host, port, "gRPC", error) from None
-        self.port = self._listener.sockets[0].getsockname()[1]
+            self._door.open()
+        except CannotListen:
+            self._shut()
+            raise
+        self.port = self._listeners[0].getsockname()[1]
+
+    def _give(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> bool:
+        task = asyncio.ensure_future(self._open(accepted, tls))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return True
+
+    async def _open(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        try:
+            await self.adopt(accepted, _nobody_waits, tls)
+        except OSError:
+            accepted.close()
 
     async def adopt(
         self,
@@ -119,7 +135,8 @@ class RpcServer:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Serve a connection that somebody else has accepted; `gone` is called when it is over.
-        OSError if it is over already or its handshake fails, and then `gone` is not called."""
+        OSError if it is over already, or one too many, or its handshake fails, and then `gone` is
+        not called."""
         await self._adopt(accepted, gone, tls, inside=False)
 
     async def _adopt(
@@ -130,12 +147,31 @@ class RpcServer:
         *,
         inside: bool,
     ) -> None:
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: self._connect(gone, inside=inside),
-            accepted,
-            ssl=tls,
-            ssl_handshake_timeout=None if tls is None else HANDSHAKE_WITHIN,
-        )
+        peer = address_of(accepted.getpeername())
+        if not self._usage.enter(peer):
+            raise ConnectionRefusedError("as many connections as there may be")
+        made: list[Connection[Call]] = []
+
+        def over() -> None:
+            self._usage.leave(peer)
+            gone()
+
+        def connect() -> Connection[Call]:
+            made.append(self._connect(over, inside=inside))
+            return made[0]
+
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                connect,
+                accepted,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HANDSHAKE_WITHIN,
+            )
+        except BaseException:
+            # It never became a connection, so that nobody else says that it is over.
+            if not made or self._forget(made[0]):
+                self._usage.leave(peer)
+            raise
 
     async def adopt_inside(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
         """The same for a connection of this very program, which may do everything."""
@@ -151,9 +187,8 @@ class RpcServer:
         refuses connections from now on. What callers send until they have heard of it must still
         be taken; returns when all have heard, or HEARD_WITHIN is over. What is open is answered."""
         self._elsewhere = True
-        if self._listener is not None:
-            # A caller who came back here would be refused until the end, and not look elsewhere.
-            self._listener.close()
+        # A caller who came back here would be refused until the end, and not look elsewhere.
+        self._shut()
         unheard = set(self._connections)
         all_heard = asyncio.Event()
 
@@ -173,8 +208,7 @@ class RpcServer:
 
     async def stop(self, grace: float) -> None:
         """Close the port; calls still open get `grace` seconds."""
-        if self._listener is not None:
-            self._listener.close()
+        self._shut()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._connections):
@@ -185,20 +219,15 @@ class RpcServer:
         for connection in list(self._connections):
             connection.abort()
 
+    def _shut(self) -> None:
+        door, self._door = self._door, None
+        if door is not None:
+            door.shut()
+            release(self._listeners)
+
     def sweep(self) -> None:
         """End what was begun and not gone on with."""
-        for connection in self._silent & self._connections:
-            connection.abort()
-        self._silent = {each for each in self._connections if not each.greeted}
-        before = time.monotonic() - UNFINISHED
-        for connection in self._connections:
-            for stream in tuple(connection.streams.values()):
-                call = stream.receiver
-                if not stream.ended and isinstance(call, UnaryCall) and call.arrival < before:
-                    call.fail(
-                        grpc.StatusCode.DEADLINE_EXCEEDED,
-                        f"the request was not complete after {UNFINISHED:g} s",
-                    )
+        self._sweeping.sweep(self._connections)
         self._send_on()
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(SWEEP_EVERY, self.sweep)
@@ -212,23 +241,20 @@ class RpcServer:
             connection.bid_farewell(_nobody_waits)
             loop.call_later(HEARD_WITHIN, connection.leave)
 
-    def _connect(
-        self, gone: Callable[[], None] | None = None, *, inside: bool = False
-    ) -> Connection[Call]:
+    def _connect(self, gone: Callable[[], None], *, inside: bool = False) -> Connection[Call]:
         caller = Caller(inside=inside)
 
         def over(connection: Connection[Call]) -> None:
-            self._gone(connection)
-            if gone is not None:
+            if self._forget(connection):
                 gone()
 
-        # A handshake that fails never gets as far as `made`, and of it nobody hears the end.
-        return Connection(
-            read_call, partial(self._accept, caller), over, made=partial(self._made, caller)
+        connection = Connection(
+            read_call,
+            partial(self._accept, caller),
+            over,
+            usage=self._usage,
+            made=lambda connection: caller.connected(connection, self._names),
         )
-
-    def _made(self, caller: Caller, connection: Connection[Call]) -> None:
-        caller.connected(connection, self._names)
         self._connections.add(connection)
         if self._connection_age < math.inf:
             # Not all at once: they came together when a server started.
@@ -238,31 +264,39 @@ class RpcServer:
         self._empty.clear()
         if self._elsewhere:  # it was accepted before that
             connection.leave()
+        return connection
 
-    def _gone(self, connection: Connection[Call]) -> None:
-        self._connections.discard(connection)
+    def _forget(self, connection: Connection[Call]) -> bool:
+        """It is over; False if that was known."""
+        if connection not in self._connections:
+            return False
+        self._connections.remove(connection)
         self._ages.pop(connection, None)
         if not self._connections:
             self._empty.set()
+        return True
 
     def _accept(self, caller: Caller, stream: Stream, call: Call) -> Receiver:
         if not call.grpc:
             stream.finish(wire.NOT_GRPC)
             return NOBODY
         if call.fault is not None:
-            stream.finish(wire.trailers_only(call.fault.code, str(call.fault)))
-            return NOBODY
+            return _refused(stream, call.fault.code, str(call.fault))
+        usage = self._usage
+        if usage.requests > usage.limits.max_requests and not (
+            call.path == CHECK and usage.requests <= usage.limits.max_requests + ASIDE
+        ):
+            error = usage.too_many("max_requests", "requests under way")
+            if call.path == f"/{UNARY}":
+                self._count(error, time.monotonic())
+            return _refused(stream, *ending(error))
         method = self._methods.find(call.path)
         if method is None:
-            stream.finish(
-                wire.trailers_only(grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
-            )
-            return NOBODY
+            return _refused(stream, grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
         try:
             rights = self._gate.rights(caller, call, method.group)
         except RequestError as error:
-            stream.finish(wire.trailers_only(*ending(error)))
-            return NOBODY
+            return _refused(stream, *ending(error))
         if method.stream is not None:
             return method.stream(stream, call, rights, caller.shapes)
         if method.streams_in:
@@ -270,6 +304,14 @@ class RpcServer:
         if method.group is Group.CONTROL:
             return AuditedCall(stream, call, rights, method, caller, self._gate)
         return UnaryCall(stream, call, rights, method, caller.shapes)
+
+
+def _refused(
+    stream: Stream, code: grpc.StatusCode, text: str, metadata: wire.Metadata = ()
+) -> Receiver:
+    """The call ends before anything of it is read."""
+    stream.finish(wire.trailers_only(code, text, metadata))
+    return NOBODY
 
 
 def _nobody_waits() -> None:
@@ -286,7 +328,8 @@ async def make_server(
     connection_age: float = math.inf,
     access: Access | None = None,
     audit: Audit | None = None,
-    names: Names = _no_names,
+    names: Names = no_names,
+    max_regions: int = MOST_REGIONS,
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
     register it; `everyone` tells the statistics of all, where other processes serve as well;
@@ -294,7 +337,7 @@ async def make_server(
     `names` as in RpcServer. With `access` it is asked who calls; `audit` takes down what was
     done."""
     methods: Any = Methods()
-    memory = SharedMemory(allowed=shared_memory)
+    memory = SharedMemory(allowed=shared_memory, most=max_regions)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
         InferenceServicer(engine, memory, everyone), methods
     )
@@ -302,7 +345,7 @@ async def make_server(
         GearshiftServicer(engine, feedback, frontier), methods
     )
     inferences = Inferences(engine, memory)
-    methods.add_direct(f"/{UNARY}", inferences.unary)
+    methods.add_direct(f"/{UNARY}", inferences.unary, engine.usage.limits.max_message_bytes)
     methods.add_stream(
         f"/{STREAM}",
         lambda stream, call, rights, shapes: InferStream(stream, call, rights, shapes, inferences),
@@ -318,7 +361,16 @@ async def make_server(
         ),
         methods,
     )
-    server = RpcServer(methods, checked, services, connection_age, Gate(access, audit), names)
+    server = RpcServer(
+        methods,
+        checked,
+        services,
+        connection_age,
+        usage=engine.usage,
+        count=engine.refused,
+        gate=Gate(access, audit),
+        names=names,
+    )
     # Here and not where it listens: connections that are adopted need it as well.
     server.sweep()
     return server
@@ -336,7 +388,8 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     access: Access | None = None,
     audit: Audit | None = None,
-    names: Names = _no_names,
+    names: Names = no_names,
+    max_regions: int = MOST_REGIONS,
 ) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
     server = await make_server(
@@ -348,6 +401,7 @@ async def serve(
         access=access,
         audit=audit,
         names=names,
+        max_regions=max_regions,
     )
     await server.listen(host, port, tls)
     return server

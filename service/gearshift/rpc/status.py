@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from gearshift.errors import ExecutorFailed, Overloaded, RequestError, ending_of
-from gearshift.rpc.wire import Metadata
+from gearshift.rpc.wire import LONGEST_TEXT, Metadata
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,8 @@ def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
     known = expected(error)
     if isinstance(known, ExecutorFailed):
         return grpc.StatusCode.INTERNAL, f"internal error, reference {known.reference}"
-    return grpc.StatusCode[ending_of(known).status], str(known)
+    # A name in it may be as long as a message.
+    return grpc.StatusCode[ending_of(known).status], str(known)[:LONGEST_TEXT]
 
 
 def ending(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import grpc
 
+from gearshift.core.limits import told
 from gearshift.http2.header_blocks import write
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -27,6 +28,9 @@ UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 LONGEST_TEXT = 4_096
 """Characters of a status message; more would not fit into what clients accept as trailers."""
+
+ATTEMPTS = b"grpc-previous-rpc-attempts"
+"""What gRPC's retries send along (gRPC proposal A6)."""
 
 ENCODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
@@ -52,8 +56,9 @@ class WireError(Exception):
 @dataclass(frozen=True, slots=True)
 class Call:
     """What the headers of a call say. `timeout` in seconds, infinite without one; `encoding`
-    of compressed messages, empty for none; `fault` if it cannot be answered. `authorization` is
-    a secret: it is not among the `metadata`, which logs and traces may show."""
+    of compressed messages, empty for none; `fault` if it cannot be answered; `attempts` is
+    how often gRPC's retries have sent it before. `authorization` is a secret: it is not among the
+    `metadata`, which logs and traces may show."""
 
     path: str
     timeout: float
@@ -61,6 +66,7 @@ class Call:
     metadata: tuple[tuple[str, str | bytes], ...]
     grpc: bool
     fault: WireError | None = None
+    attempts: int = 0
     authorization: str = field(default="", repr=False)
 
 
@@ -69,6 +75,7 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
     path, timeout, encoding, grpc_call = "", math.inf, b"", False
     metadata: list[tuple[str, str | bytes]] = []
     fault: WireError | None = None
+    attempts = 0
     shown: list[str] = []
     for name, value in fields:
         if name == b":path":
@@ -89,13 +96,15 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
                     f"grpc-encoding {value.decode('latin-1')!r} is not known here; there are"
                     f" identity, deflate and gzip",
                 )
+        elif name == ATTEMPTS:
+            attempts = _attempts(value)
         elif name == b"authorization":
             shown.append(value.decode("latin-1"))
         elif not name.startswith(b":"):
             metadata.append(_metadata(name, value))
     # Of two, whose would it be? Together they are nobody's.
     authorization = ", ".join(shown)
-    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault, authorization)
+    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault, attempts, authorization)
 
 
 def read_timeout(value: bytes) -> float:
@@ -108,6 +117,11 @@ def read_timeout(value: bytes) -> float:
             f"grpc-timeout {text!r} is not up to eight digits and one of {', '.join(UNITS)}",
         )
     return int(digits) * unit
+
+
+def _attempts(value: bytes) -> int:
+    """How often gRPC's own retries have sent this call before; 0 where that is no number."""
+    return int(value) if value.isdigit() and len(value) <= 9 else 0
 
 
 def _metadata(name: bytes, value: bytes) -> tuple[str, str | bytes]:
@@ -145,16 +159,19 @@ def decompressed(message: bytes, encoding: bytes, limit: int) -> bytes:
             grpc.StatusCode.INTERNAL, f"a {encoding.decode()} message is damaged: {error}"
         ) from None
     if len(found) > limit:
-        raise too_large(limit)
+        raise TooLarge(limit)
     if not reader.eof:
         raise WireError(grpc.StatusCode.INTERNAL, f"a {encoding.decode()} message is cut short")
     return found
 
 
-def too_large(limit: int) -> WireError:
-    return WireError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message is above the limit of {limit} bytes"
-    )
+class TooLarge(WireError):
+    """A message is above the limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, told("max_message_bytes", limit, "bytes a message")
+        )
 
 
 def trailers(code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> bytes:

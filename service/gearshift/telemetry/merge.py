@@ -25,6 +25,8 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 SUMMED = frozenset(
     {
+        "gearshift_bytes_held",
+        "gearshift_connections",
         "gearshift_queue_depth",
         "gearshift_workers",
         "gearshift_input_drift_rows",

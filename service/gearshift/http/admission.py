@@ -21,7 +21,7 @@ CHALLENGE = 'Basic realm="gearshift", charset="UTF-8", Bearer'
 """Browsers ask people for a name and a password: the client's name and its token."""
 
 
-class Guarded:
+class Admission:
     """Lets through to the paths that are not OPEN who may observe all models: the page and the
     metrics show them all."""
 
