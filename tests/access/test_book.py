@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from gearshift.access import digest_of, new_token
 from gearshift.access.book import read_book
 from gearshift.errors import ConfigurationInvalid
+from serving import ROOT
 
 DIGEST = digest_of("x")
 CLIENT = f'[[clients]]\nname = "a"\ntokens_sha256 = ["{DIGEST}"]\nmay = ["infer"]\nmodels = ["*"]\n'
@@ -88,3 +90,11 @@ def test_tokens_are_random_and_known_by_their_hash():
     assert len(one) >= 43 + len("gs_")
     assert len(digest_of(one)) == 64
     assert one not in digest_of(one)
+
+
+def test_what_the_guide_shows_is_what_is_read(tmp_path):
+    (shown,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "security.md").read_text(), re.S)
+    (tmp_path / "access.toml").write_text(shown)
+    book = read_book(tmp_path / "access.toml")
+    assert set(book.certificates) == {"spiffe://example/prometheus"}
+    assert set(book.subjects) == {"nightly@jobs.example"}
