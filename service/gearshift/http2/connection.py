@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -443,6 +444,14 @@ class Connection(FrameReader, Generic[Meaning]):
     def abort(self) -> None:
         """Close at once."""
         if self._transport is not None:
+            self._transport.abort()
+
+    def reset(self) -> None:
+        """Close at once, and with it what the system keeps for a peer that does not read."""
+        if self._transport is not None:
+            opened = self._transport.get_extra_info("socket")
+            if opened is not None:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
 
     def _close_if_done(self) -> None:
