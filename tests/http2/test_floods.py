@@ -285,17 +285,26 @@ async def test_a_large_message_byte_by_byte_comes_in_good_pieces():
 
 async def test_incomplete_requests_of_all_connections_have_one_bound():
     usage = Usage(Limits(max_held_bytes=40_000))
+    usage.connections = 1_000
     servers = [Server(usage=usage) for _ in range(4)]
     for server in servers:
         server.answering = False
-        server.connection.data_received(GREETING + REQUEST + raw(frames.DATA, 0, 1, bytes(15_000)))
+        server.connection.data_received(GREETING + REQUEST + raw(frames.DATA, 0, 1, bytes(19_000)))
     assert [server.calls[0].refusals for server in servers] == [
         [],
         [],
         ["max_held_bytes"],
         ["max_held_bytes"],
     ]
-    assert usage.held <= 40_000
+    # Who has little of it is served all the same.
+    usage.connections = 4
+    other = Server(usage=usage)
+    other.answering = False
+    other.connection.data_received(GREETING + REQUEST + raw(frames.DATA, 0, 1, bytes(4_900)))
+    assert other.calls[0].refusals == []
+    other.connection.data_received(raw(frames.DATA, 0, 1, bytes(200)))
+    assert other.calls[0].refusals == ["max_held_bytes"]
+    servers.append(other)
     for server in servers:
         server.connection.connection_lost(None)
     assert usage.held == usage.requests == 0

@@ -130,6 +130,29 @@ def test_requests_of_one_connection_have_a_bound_however_few_streams_they_are_in
     assert bench.usage.requests == 0
 
 
+async def test_few_that_open_calls_without_end_do_not_keep_the_others_out(make_bench):
+    bench = make_bench(limits=Limits(max_requests=100))
+    host, port = bench.address.split(":")
+    _, writer = await asyncio.open_connection(host, port)
+    writer.write(GREETING + b"".join(wire_head(2 * n + 1) for n in range(150)))
+    async with asyncio.timeout(10):
+        while not bench.usage.reached["max_requests"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await Raw(bench).ask(FRAMED))["grpc-status"] == "0"
+    assert bench.usage.requests >= 100
+    writer.close()
+
+
+def test_who_sends_bomb_after_bomb_is_sent_away(make_bench):
+    bench = make_bench(limits=Limits(max_message_bytes=MIB, max_cancels_per_second=400))
+    bomb = request()
+    bomb.raw_input_contents[0] = bytes(MIB)
+    with grpc.insecure_channel(bench.address, compression=grpc.Compression.Gzip) as channel:
+        asked = [stub(channel).ModelInfer.future(bomb) for _ in range(20)]
+        assert EXHAUSTED in {each.code() for each in asked}
+    assert bench.usage.reached["max_cancels_per_second"] >= 1
+
+
 async def test_connections_have_a_bound_and_who_is_in_is_served(make_bench):
     bench = make_bench(limits=Limits(max_connections=3))
     host, port = bench.address.split(":")
@@ -293,7 +316,7 @@ async def test_a_message_in_tiny_frames_takes_no_more_than_it_holds(make_bench):
     assert max(sizes) < 10
 
 
-def wire_head() -> bytes:
+def wire_head(number: int = 1) -> bytes:
     block = b"".join(
         b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
         for name, value in (
@@ -303,7 +326,7 @@ def wire_head() -> bytes:
             (b"content-type", b"application/grpc"),
         )
     )
-    return raw(frames.HEADERS, frames.END_HEADERS, 1, block)
+    return raw(frames.HEADERS, frames.END_HEADERS, number, block)
 
 
 # --- slow ones, as a whole -------------------------------------------------------------------

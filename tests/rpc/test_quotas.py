@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from gearshift.core.quota import Limits, Quotas, Rate
+from gearshift.core.rights import EVERYTHING
 from gearshift.engine import Caller
 from gearshift.errors import InvalidInput, Overloaded
 from gearshift.quotas import Table
@@ -132,7 +133,7 @@ def test_while_much_is_shed_retries_are_refused_unread(make_bench):
         for attempts, each in enumerate(asked):
             # Nobody reads it: it is no request.
             caller = Caller(attempts=attempts)
-            inferences.begin(b"\xff", now, math.inf, Shapes(), each, caller=caller)
+            inferences.begin(b"\xff", now, math.inf, EVERYTHING, Shapes(), each, caller=caller)
         return asked
 
     first, again = bench.run(storm())

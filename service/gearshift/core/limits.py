@@ -156,6 +156,11 @@ class Usage:
         if not self._peers[peer]:
             del self._peers[peer]
 
+    def share(self, most: int) -> int:
+        """What a connection may have of something of which all together have `most` already: few
+        that have taken it all must not keep the others out. All shares are half of `most`."""
+        return most // (2 * max(1, self.connections))
+
     def check_queue(self, size: int) -> None:
         """TooMany if there is no room for inputs of `size` bytes."""
         if self.queued + size > self.limits.max_queue_bytes:

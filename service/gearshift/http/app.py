@@ -53,6 +53,9 @@ ONLY_TLS = {"Strict-Transport-Security": "max-age=31536000"}
 FRESH = 0.5
 """Seconds that one board serves for all who look."""
 
+PAUSE = 3
+"""Times as long as a page of metrics took to make until the next is begun."""
+
 PAGE = "/page/"
 """Where the files of the page are, as named in its own folder."""
 
@@ -102,8 +105,8 @@ def create_app(
     endpoints: dict[str, _Endpoint] = {
         "/frontier.json": _Shared(board).answer,
         "/explain": explained,
-        "/metrics": _metrics(exposition),
-        "/metrics/triton": _metrics(lambda _: triton()),
+        "/metrics": _Metrics(exposition).answer,
+        "/metrics/triton": _Metrics(lambda _: triton()).answer,
         "/healthz": _healthz,
         "/readyz": readyz,
     }
@@ -161,13 +164,36 @@ def _file(body: bytes, media_type: str) -> _Endpoint:
     return file
 
 
-def _metrics(exposition: Negotiated) -> _Endpoint:
-    async def metrics(request: Request) -> Response:
-        # Rendered right here: this loop has nothing else to do, and serving has its own.
-        body, content_type = exposition(",".join(request.headers.getlist("accept")))
+class _Metrics:
+    """A page of metrics, made once for all who have asked for it before it is begun, and in no more
+    than a part of the time: it is made on a processor that serves, too."""
+
+    def __init__(self, exposition: Negotiated) -> None:
+        self._exposition = exposition
+        self._making = asyncio.Lock()
+        self._next: dict[str, asyncio.Task[tuple[bytes, str]]] = {}
+        self._not_before = 0.0
+
+    async def answer(self, request: Request) -> Response:
+        accept = ",".join(request.headers.getlist("accept"))
+        made = self._next.get(accept)
+        if made is None:
+            made = self._next[accept] = asyncio.create_task(self._make(accept))
+        body, content_type = await asyncio.shield(made)
         return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
-    return metrics
+    async def _make(self, accept: str) -> tuple[bytes, str]:
+        async with self._making:
+            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            # Who asks from now on wants to know what happens from now on.
+            del self._next[accept]
+            begun = time.monotonic()
+            try:
+                # Right here: this loop has nothing else to do, and serving has its own.
+                return self._exposition(accept)
+            finally:
+                now = time.monotonic()
+                self._not_before = now + PAUSE * (now - begun)
 
 
 async def _healthz(_: Request) -> Response:

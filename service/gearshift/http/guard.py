@@ -6,6 +6,8 @@ uvicorn waits for ever for a request's head, and for whoever does not read an an
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 import h11
@@ -15,40 +17,50 @@ from gearshift.core.limits import HttpLimits
 
 
 class Guests:
-    """How many are there, and how many found no room. Written on the HTTP thread."""
+    """Who is there, and how many had to go. Written on the HTTP thread."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
-        self.connections = 0
+        self.there: dict[Guarded, None] = {}
+        """Who asked longest ago comes first."""
         self.refused = 0
+
+    def make_room(self) -> None:
+        """Let who asked longest ago go if there are as many as may be: those who only hold a
+        connection must not keep probes and scrapers out."""
+        while len(self.there) >= self.limits.connections:
+            self.refused += 1
+            drop(self.leave(next(iter(self.there))).transport)
+
+    def asks(self, guest: Guarded) -> None:
+        """It is there, and has just asked something."""
+        self.there.pop(guest, None)
+        self.there[guest] = None
+
+    def leave(self, guest: Guarded) -> Guarded:
+        """It is there no longer."""
+        self.there.pop(guest, None)
+        return guest
 
 
 class Guarded(H11Protocol):
     """One connection. From the first byte of a request, or from the beginning, until its answer has
-    been read there are `limits.seconds`; one connection too many is closed at once."""
+    been read there are `limits.seconds`; for one connection too many the one that asked longest ago
+    is closed."""
 
     guests: Guests
     """Of all connections; set by whoever makes a class of it."""
 
     _begun: float | None = None
     _timer: asyncio.TimerHandle | None = None
-    _counted = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        guests = self.guests
-        if guests.connections >= guests.limits.connections:
-            guests.refused += 1
-            transport.abort()
-            return
-        self._counted = True
-        guests.connections += 1
+        self.guests.make_room()
         self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._counted:
-            self._counted = False
-            self.guests.connections -= 1
+        self.guests.leave(self)
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
@@ -65,6 +77,7 @@ class Guarded(H11Protocol):
 
     def _begin(self) -> None:
         self._begun = self.loop.time()
+        self.guests.asks(self)
         if self._timer is None:
             self._timer = self.loop.call_later(self.guests.limits.seconds, self._look)
 
@@ -79,7 +92,7 @@ class Guarded(H11Protocol):
         elif self._over():
             self._begun = None
         else:
-            self.transport.abort()
+            drop(self.transport)
 
     def _over(self) -> bool:
         """Nothing of a request is there that is not answered, and no answer that is not read."""
@@ -90,3 +103,12 @@ class Guarded(H11Protocol):
             and not self.conn.trailing_data[0]
             and not self.transport.get_write_buffer_size()
         )
+
+
+def drop(transport: Any) -> None:
+    """Close a connection at once, and with it what the system keeps for a peer that does not
+    read."""
+    opened = transport.get_extra_info("socket")
+    if opened is not None:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

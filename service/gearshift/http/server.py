@@ -78,11 +78,11 @@ class HttpServer:
     @property
     def connections(self) -> int:
         """Open ones."""
-        return self._guests.connections
+        return len(self._guests.there)
 
     @property
     def refused(self) -> int:
-        """Connections for which there was no room."""
+        """Connections that were closed to make room for others."""
         return self._guests.refused
 
     def start(self) -> None:

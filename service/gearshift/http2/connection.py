@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -156,7 +157,8 @@ class Connection(FrameReader, Generic[Meaning]):
             return
         if moved or SENDING not in self._stuck:
             self._stuck[SENDING] = self._loop.time()
-        if self.usage.held > self._limits.max_held_bytes:
+        most = self._limits.max_held_bytes
+        if self.usage.held > most and size > self.usage.share(most):
             self._too_much("max_held_bytes", "bytes of requests that are not complete")
 
     def stalled(self, before: float) -> bool:
@@ -239,7 +241,7 @@ class Connection(FrameReader, Generic[Meaning]):
         self.held += length
         usage.held += length
         most = self._limits.max_held_bytes
-        if usage.held > most or 2 * self.held > most:
+        if 2 * self.held > most or (usage.held > most and self.held > usage.share(most)):
             stream.receiver.refused("max_held_bytes", "bytes of requests that are not complete")
             if stream.open:
                 raise StreamFault(number, frames.ENHANCE_YOUR_CALM, "requests above max_held_bytes")
@@ -396,9 +398,9 @@ class Connection(FrameReader, Generic[Meaning]):
     def has_room(self, size: int) -> bool:
         """Whether an answer of `size` bytes may wait until the peer reads it. If nothing waits,
         any may."""
-        most = self._limits.max_unread_bytes
-        if (self.unread and 2 * (self.unread + size) > most) or (
-            self.usage.unread and self.usage.unread + size > most
+        most, mine = self._limits.max_unread_bytes, self.unread + size
+        if (self.unread and 2 * mine > most) or (
+            self.usage.unread and self.usage.unread + size > most and mine > self.usage.share(most)
         ):
             self.usage.reach("max_unread_bytes")
             return False
@@ -454,6 +456,14 @@ class Connection(FrameReader, Generic[Meaning]):
         if self._transport is not None:
             self._transport.abort()
 
+    def reset(self) -> None:
+        """Close at once, and with it what the system keeps for a peer that does not read."""
+        if self._transport is not None:
+            opened = self._transport.get_extra_info("socket")
+            if opened is not None:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+
     def _close_if_done(self) -> None:
         if not self.streams:
             self._loop.call_soon(self._close)
@@ -490,6 +500,11 @@ class Connection(FrameReader, Generic[Meaning]):
         most = self._limits.max_idle_frames_per_second
         if not self._patience.idle(self._loop.time(), most, cost):
             self._too_much("max_idle_frames_per_second", "frames in a second that say nothing")
+
+    def bomb(self) -> None:
+        """Count a message that was found too large only after it had cost much to unpack."""
+        for _ in range(limits.BOMB):
+            self._broke()
 
     def _broke(self) -> None:
         """Count a stream that the peer cancelled or broke."""

@@ -20,6 +20,9 @@ is not written more."""
 PROGRESS = 16 * 1024
 """Bytes that a caller has to read of a waiting answer for its time to begin anew."""
 
+BOMB = 128
+"""As many cancelled calls as this costs a message that has to be unpacked to be found too large."""
+
 TINY = 4
 """Bytes of DATA or of a WINDOW_UPDATE up to which it counts as saying nothing: less than the
 prefix of a message."""

@@ -200,9 +200,12 @@ class UnaryCall(Responder):
             self._task = asyncio.get_running_loop().create_task(self._run(message))
 
     def _end(self, error: WireError) -> None:
+        connection = self._stream.connection
+        self.fail(error.code, str(error))
         if isinstance(error, TooLarge):
             self._usage.reach("max_message_bytes")
-        self.fail(error.code, str(error))
+            if error.unpacked:
+                connection.bomb()
 
     async def _run(self, message: bytes) -> None:
         handler = self._method.handler

@@ -90,9 +90,12 @@ class InferStream(Responder):
             if ended and self._rest:
                 raise WireError(grpc.StatusCode.INTERNAL, "the last message is cut short")
         except WireError as error:
+            connection = self._stream.connection
+            self._end(error.code, str(error))
             if isinstance(error, TooLarge):
                 self._usage.reach("max_message_bytes")
-            self._end(error.code, str(error))
+                if error.unpacked:
+                    connection.bomb()
             return
         # Only now: a request that fails at once must not end the stream before the next is read.
         self._ended = ended
@@ -152,9 +155,11 @@ class InferStream(Responder):
         """What the next request hears if as many are under way as may be."""
         usage, connection = self._usage, self._stream.connection
         limits = usage.limits
-        if len(connection.streams) + connection.requests >= limits.max_requests_per_connection:
+        under_way = len(connection.streams) + connection.requests
+        if under_way >= limits.max_requests_per_connection:
             return usage.too_many("max_requests_per_connection", "requests of a connection")
-        if usage.requests >= limits.max_requests:
+        most = limits.max_requests
+        if usage.requests >= most and under_way > usage.share(most):
             return usage.too_many("max_requests", "requests under way")
         return None
 

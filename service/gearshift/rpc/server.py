@@ -283,8 +283,11 @@ class RpcServer:
         if call.fault is not None:
             return _refused(stream, call.fault.code, str(call.fault))
         usage = self._usage
-        if usage.requests > usage.limits.max_requests and not (
-            call.path == CHECK and usage.requests <= usage.limits.max_requests + ASIDE
+        most, connection = usage.limits.max_requests, stream.connection
+        if (
+            usage.requests > most
+            and len(connection.streams) + connection.requests > usage.share(most)
+            and not (call.path == CHECK and usage.requests <= most + ASIDE)
         ):
             error = usage.too_many("max_requests", "requests under way")
             if call.path == f"/{UNARY}":

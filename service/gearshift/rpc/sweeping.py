@@ -38,7 +38,7 @@ class Sweeper:
         for connection in tuple(connections):
             if connection.stalled(before):
                 self._usage.reach("stall_seconds")
-                connection.abort()
+                connection.reset()
             else:
                 self._look_at(connection, before, time.monotonic() - patience)
 

@@ -159,19 +159,20 @@ def decompressed(message: bytes, encoding: bytes, limit: int) -> bytes:
             grpc.StatusCode.INTERNAL, f"a {encoding.decode()} message is damaged: {error}"
         ) from None
     if len(found) > limit:
-        raise TooLarge(limit)
+        raise TooLarge(limit, unpacked=True)
     if not reader.eof:
         raise WireError(grpc.StatusCode.INTERNAL, f"a {encoding.decode()} message is cut short")
     return found
 
 
 class TooLarge(WireError):
-    """A message is above the limit."""
+    """A message is above the limit; `unpacked`: which showed only when it was unpacked."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, unpacked: bool = False) -> None:
         super().__init__(
             grpc.StatusCode.RESOURCE_EXHAUSTED, told("max_message_bytes", limit, "bytes a message")
         )
+        self.unpacked = unpacked
 
 
 def trailers(code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> bytes:
