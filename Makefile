@@ -10,7 +10,8 @@ include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
-.PHONY: bench-overload bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
+.PHONY: bench-credentials bench-hostile bench-overload
+.PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -65,6 +66,12 @@ bench-oncall: setup tools ## faults put into real servers, real Prometheus and A
 	$(BIN)/python -m loadtests.oncall --out docs/results
 bench-fleet: setup $(DEPLOY_TOOLS) ## a fleet behind Envoy while its pods come and go, by the chart's probes and hooks (3 minutes)
 	$(BIN)/python -m loadtests.fleet --out docs/results
+
+bench-credentials: setup $(TOOLS)/sslscan ## every call with wrong credentials, and a scan of the TLS: none in, nothing weak (3 minutes)
+	PYTHONPATH=tests $(BIN)/python -m loadtests.reliability.credentials
+
+bench-hostile: setup ## hostile peers against a real server: what they see, what others lose, memory beside its bound (10 minutes)
+	$(BIN)/python -m loadtests.reliability.hostile
 
 bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, latency, cost (12 minutes)
 	$(BIN)/python -m loadtests.peers.throughput

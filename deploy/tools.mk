@@ -52,6 +52,9 @@ endef
 $(TOOLS)/prometheus:
 	@$(call unpacked,prometheus,usr/bin/prometheus)
 
+$(TOOLS)/sslscan:
+	@$(call unpacked,sslscan,usr/bin/sslscan)
+
 # Debian's reads the texts of its messages from this place and no other, and does not start without.
 ALERTMANAGER_TEXTS := /usr/share/prometheus/alertmanager
 

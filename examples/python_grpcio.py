@@ -5,6 +5,7 @@ Service. pip install grpcio grpcio-status "tritonclient[grpc]" (which brings the
 """
 
 import json
+import os
 import sys
 
 import grpc
@@ -69,8 +70,27 @@ def retry_after(error: grpc.RpcError) -> float | None:
     return None
 
 
+def credentials() -> grpc.ChannelCredentials | None:
+    """TLS where GEARSHIFT_TLS_CA names the file of its authority, and the token in GEARSHIFT_TOKEN
+    with each call, which gRPC sends over TLS only."""
+    authority = os.environ.get("GEARSHIFT_TLS_CA")
+    if not authority:
+        return None
+    with open(authority, "rb") as file:
+        secure = grpc.ssl_channel_credentials(file.read())
+    token = os.environ.get("GEARSHIFT_TOKEN")
+    if not token:
+        return secure
+    return grpc.composite_channel_credentials(secure, grpc.access_token_call_credentials(token))
+
+
 def main(target: str) -> None:
-    with grpc.insecure_channel(target, OPTIONS) as channel:
+    secure = credentials()
+    with (
+        grpc.insecure_channel(target, OPTIONS)
+        if secure is None
+        else grpc.secure_channel(target, secure, OPTIONS)
+    ) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         for asked in (("batch", 900, 0.0), ("batch", 900, 2.0), ("realtime", 0.001, 0.0)):
             try:

@@ -4,8 +4,10 @@ pip install "tritonclient[grpc]"
 """
 
 import json
+import os
 import sys
 
+import grpc
 import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
@@ -42,8 +44,23 @@ OPTIONS = [
 ]
 
 
+def credentials() -> grpc.ChannelCredentials | None:
+    """TLS where GEARSHIFT_TLS_CA names the file of its authority, and the token in GEARSHIFT_TOKEN
+    with each call, which gRPC sends over TLS only."""
+    authority = os.environ.get("GEARSHIFT_TLS_CA")
+    if not authority:
+        return None
+    with open(authority, "rb") as file:
+        secure = grpc.ssl_channel_credentials(file.read())
+    token = os.environ.get("GEARSHIFT_TOKEN")
+    if not token:
+        return secure
+    return grpc.composite_channel_credentials(secure, grpc.access_token_call_credentials(token))
+
+
 def main(address: str) -> None:
-    with triton.InferenceServerClient(address, channel_args=OPTIONS) as client:
+    secure = credentials()
+    with triton.InferenceServerClient(address, creds=secure, channel_args=OPTIONS) as client:
         payments = triton.InferInput("features", [2, 30], "FP32")
         payments.set_data_from_numpy(np.zeros((2, 30), np.float32))
         for floor in (0.0, 2.0):

@@ -21,7 +21,6 @@ from heapq import heappop, heappush
 from pathlib import Path
 from time import perf_counter_ns
 
-from gearshift.core import room
 from gearshift.core.catalog import Catalog, Model, ServiceClass, Signature, TensorSpec, Variant
 from gearshift.core.decisions import Dispatch, Refused
 from gearshift.core.prices import PLAN_EVERY, Planner
@@ -93,10 +92,10 @@ def catalog_of(variants: int) -> tuple[Catalog, Profiles]:
 
 
 def measure(tickets: int, variants: int, workers: int, decisions: int) -> Cost:
-    room.MAX_WAITING = 10**9  # the queue's length is what is asked about
     catalog, profiles = catalog_of(variants)
     scheduler, planner = (
-        Scheduler(catalog, profiles, dict.fromkeys(range(workers), "cpu")),
+        # The queue's length is what is asked about.
+        Scheduler(catalog, profiles, dict.fromkeys(range(workers), "cpu"), max_waiting=10**9),
         Planner(),
     )
     rng, names = random.Random(0), list(catalog.models)

@@ -39,7 +39,7 @@ class FakeMember:
     def signs(self) -> bytes:
         return self._here.recv(1000)
 
-    def hand(self, accepted: socket.socket) -> None:
+    def hand(self, accepted: socket.socket, *, inside: bool = False) -> None:
         if self.code is not None:
             raise BrokenPipeError
         if self.full:

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable
 
 from builders import ONE_VECTOR, make_catalog, make_model, make_profiles
+from gearshift.access import names_of
 from gearshift.core.catalog import Late, ServiceClass
+from gearshift.core.limits import Limits, Usage
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
 from gearshift.executors.fake import FakeExecutor
@@ -36,7 +38,13 @@ class GrpcBench:
         frontier=None,
         tracing=None,
         connection_age: float = math.inf,
+        tls=None,
+        access=None,
+        audit=None,
+        limits: Limits | None = None,
+        max_regions: int = 256,
     ) -> None:
+        self.usage = Usage(limits)
         model = make_model(classes=CLASSES, max_batch_size=max_batch_size)
         self.catalog = make_catalog(model, make_model("other", classes=CLASSES))
         profiles = make_profiles(
@@ -53,12 +61,18 @@ class GrpcBench:
         async def live() -> None:
             self.engine = Engine(
                 self.catalog,
-                Scheduler(self.catalog, profiles, {w.id: w.device for w in places}),
+                Scheduler(
+                    self.catalog,
+                    profiles,
+                    {w.id: w.device for w in places},
+                    max_waiting=self.usage.limits.max_queue,
+                ),
                 places,
                 {"fake": self.executor},
                 LoopClock(asyncio.get_running_loop()),
                 self.telemetry,
                 tracing=tracing,
+                usage=self.usage,
             )
             self.engine.start()
             self.loop = asyncio.get_running_loop()
@@ -69,8 +83,12 @@ class GrpcBench:
                 everyone=everyone,
                 frontier=frontier,
                 connection_age=connection_age,
+                access=access,
+                audit=audit,
+                names=names_of,
+                max_regions=max_regions,
             )
-            await self.server.listen("127.0.0.1", 0)
+            await self.server.listen("127.0.0.1", 0, tls)
             self._ready.set()
             await self._end.wait()
             await self.engine.drain(1.0)

@@ -10,6 +10,7 @@ import h2.connection
 import h2.events
 import hpack
 
+from gearshift.core.limits import Usage
 from gearshift.http2 import Connection, Stream, frames
 from gearshift.http2.header_blocks import write
 
@@ -47,6 +48,9 @@ class Wire:
     def abort(self) -> None:
         self.aborted = True
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.sent)
+
     def pause_reading(self) -> None:
         self.reading = False
 
@@ -64,6 +68,7 @@ class Echo:
         self.body = bytearray()
         self.times = 0
         self.left = False
+        self.refusals: list[str] = []
 
     def data(self, payload: bytes, *, ended: bool) -> None:
         self.times += 1
@@ -75,6 +80,9 @@ class Echo:
         else:
             self.stream.more(len(payload))
 
+    def refused(self, limit: str, why: str) -> None:
+        self.refusals.append(limit)
+
     def cancelled(self) -> None:
         assert not self.left
         self.left = True
@@ -83,7 +91,8 @@ class Echo:
 class Server:
     """A connection and what it made of its streams."""
 
-    def __init__(self, connected: bool = True, **options) -> None:
+    def __init__(self, connected: bool = True, usage: Usage | None = None, **options) -> None:
+        self.usage = usage or Usage()
         self.answering = True
         self.calls: list[Echo] = []
         self.gone = 0
@@ -92,6 +101,7 @@ class Server:
             lambda fields: dict(fields).get(b":path", b"").decode(),
             self._accept,
             self._end,
+            usage=self.usage,
             **options,
         )
         if connected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from itertools import chain
 from typing import Any
 
@@ -75,7 +76,9 @@ class PageBench:
         self.watch.view()
         self.fake = fake
         self.explainer = Explainer()
-        self.explainer.listening("127.0.0.1", fake.port)
+        self.explainer.listening(
+            fake.port, lambda: socket.create_connection(("127.0.0.1", fake.port), 5)
+        )
         self.server = self.serve(0)
         self.url = f"http://127.0.0.1:{self.server.port}/"
 

@@ -3,6 +3,8 @@
 // The protocol comes from the server itself (reflection): no .proto file is needed.
 'use strict';
 
+const fs = require('node:fs');
+
 const grpc = require('@grpc/grpc-js');
 const { GrpcReflection } = require('grpc-js-reflection-client');
 
@@ -25,12 +27,25 @@ const OPTIONS = {
   'grpc.keepalive_permit_without_calls': 1,
 };
 
+// TLS where GEARSHIFT_TLS_CA names the file of its authority, and the token in GEARSHIFT_TOKEN with
+// each call.
+function credentials() {
+  const { GEARSHIFT_TLS_CA: authority, GEARSHIFT_TOKEN: token } = process.env;
+  if (!authority) return grpc.credentials.createInsecure();
+  const secure = grpc.credentials.createSsl(fs.readFileSync(authority));
+  if (!token) return secure;
+  const shown = new grpc.Metadata();
+  shown.set('authorization', `Bearer ${token}`);
+  const each = grpc.credentials.createFromMetadataGenerator((_, done) => done(null, shown));
+  return grpc.credentials.combineChannelCredentials(secure, each);
+}
+
 async function clientOf(target) {
-  const plain = grpc.credentials.createInsecure();
-  const reflection = new GrpcReflection(target, plain);
+  const secure = credentials();
+  const reflection = new GrpcReflection(target, secure);
   const descriptor = await reflection.getDescriptorBySymbol('inference.GRPCInferenceService');
   const loaded = descriptor.getPackageObject({ keepCase: true, longs: Number });
-  return new loaded.inference.GRPCInferenceService(target, plain, OPTIONS);
+  return new loaded.inference.GRPCInferenceService(target, secure, OPTIONS);
 }
 
 // As reflection describes it, a map is what it is on the wire: a list of keys and values.

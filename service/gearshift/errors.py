@@ -83,6 +83,10 @@ class QuotaExceeded(Overloaded):
     """Over what this client, or all of a service class, may send."""
 
 
+class TooMany(Overloaded):
+    """A limit on requests, streams or bytes is reached; the message names the setting."""
+
+
 class DeadlineExpired(RequestError):
     """Admitted, but its latest start (or its deadline) passed before an answer was there."""
 
@@ -160,6 +164,7 @@ ENDINGS: Mapping[type[RequestError], Ending] = {
     BudgetInfeasible: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
     Overloaded: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
     QuotaExceeded: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
+    TooMany: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
     DeadlineExpired: Ending("DEADLINE_EXCEEDED", Outcome.EXPIRED),
     NotReady: Ending("UNAVAILABLE", Outcome.SHED),
     ExecutorUnavailable: Ending("UNAVAILABLE", Outcome.FAILED),

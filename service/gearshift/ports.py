@@ -19,7 +19,8 @@ from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.core.decisions import Dispatch
 from gearshift.core.reports import Report, Result
 from gearshift.core.request import Ticket
-from gearshift.errors import Ending, Outcome
+from gearshift.core.rights import ANONYMOUS, Rights
+from gearshift.errors import Ending, Outcome, RequestError
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -384,6 +385,28 @@ class Trace(Protocol):
         and that is known."""
 
 
+class Access(Protocol):
+    """Says who a caller is and what it may do. From any thread; never waits for anything."""
+
+    def admit(self, authorization: str, certificate: Sequence[str]) -> Rights:
+        """The rights of whoever shows this `authorization` (the header, empty for none), or else
+        the names of a client certificate that was verified. Unauthenticated for who is nobody
+        here, NotReady while that cannot be known."""
+        ...
+
+
+class Audit(Protocol):
+    """Takes down who did what. From any thread; a line that cannot be written is no error."""
+
+    def acted(self, client: str, peer: str, action: str, target: str, result: str) -> None:
+        """A control action and how it ended (`OK` or the name of a status)."""
+        ...
+
+    def denied(self, client: str, peer: str, action: str, error: RequestError) -> None:
+        """A caller was turned away: Unauthenticated or Forbidden."""
+        ...
+
+
 class Tracing(Protocol):
     """Decides which requests are traced. Must neither raise nor block."""
 
@@ -393,9 +416,10 @@ class Tracing(Protocol):
         metadata: Sequence[tuple[str, str | bytes]],
         arrival: float,
         received: float,
+        client: str = ANONYMOUS,
     ) -> Trace | None:
-        """One more request came, by a call of `method` (`package.Service/Method`) with this
-        metadata, and is complete since `received`. None: it is not traced."""
+        """One more request came, by a call of `method` (`package.Service/Method`) of `client` with
+        this metadata, and is complete since `received`. None: it is not traced."""
 
     def dispatched(
         self,

@@ -33,7 +33,7 @@ def test_any_setting_can_be_set_and_wins_over_a_named_option(served):
     [
         ("feedback_days", "expected name=value"),
         ("=1", "expected name=value"),
-        ("no_such=1", "unknown setting 'no_such'; there are repository"),
+        ("no_such=1", "unknown setting 'no_such'; there are "),
         ("feedback_days=-1", "setting feedback_days: .*greater than 0"),
     ],
 )

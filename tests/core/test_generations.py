@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from builders import make_catalog, make_model, make_profiles, make_ticket
-from gearshift.core import room
 from gearshift.core.catalog import Cascade, Late, ServiceClass
 from gearshift.core.decisions import Admitted, Dispatch, Drop, Refused
 from gearshift.core.explain import explain
@@ -27,10 +26,10 @@ def make_generation(number, accuracies=None, classes=CLASSES, hashes=None, name=
     return replace(model, generation=number, variants=tuple(variants))
 
 
-def make(first=None, workers=1):
+def make(first=None, workers=1, **options):
     catalog = make_catalog(first or make_generation(1))
     profiles = make_profiles(catalog, SECONDS)
-    return Scheduler(catalog, profiles, dict.fromkeys(range(workers), "cpu"))
+    return Scheduler(catalog, profiles, dict.fromkeys(range(workers), "cpu"), **options)
 
 
 def exchange(scheduler, *models, now=0.0, seconds=SECONDS):
@@ -164,9 +163,8 @@ def test_latencies_are_known_of_an_artifact_that_both_generations_have():
     assert old["large"].p50s[1] == learned, "apart from each other"
 
 
-def test_no_more_wait_in_all_generations_than_may_wait_for_one_model(monkeypatch):
-    monkeypatch.setattr(room, "MAX_WAITING", 3)
-    scheduler = make()
+def test_no_more_wait_in_all_generations_than_may_wait_for_one_model():
+    scheduler = make(max_waiting=3)
     admit(scheduler, make_ticket(1))
     exchange(scheduler, make_generation(2))
     admit(scheduler, make_ticket(2, generation=2))

@@ -3,7 +3,6 @@ import math
 import pytest
 
 from builders import make_catalog, make_model, make_profiles, make_ticket
-from gearshift.core import room
 from gearshift.core import scheduler as scheduler_module
 from gearshift.core.catalog import Late
 from gearshift.core.decisions import Admitted, Dispatch, Drop, Refused
@@ -13,12 +12,22 @@ from gearshift.errors import BudgetInfeasible, DeadlineExpired, FloorUnreachable
 MS = 0.001
 
 
-def make(seconds=None, *, workers=1, max_batch_size=8, accuracies=None, models=("m",), prices=None):
+def make(
+    seconds=None,
+    *,
+    workers=1,
+    max_batch_size=8,
+    accuracies=None,
+    models=("m",),
+    prices=None,
+    **options,
+):
     seconds = seconds or {"large": (10 * MS, 0.0), "small": (1 * MS, 0.0)}
     catalog = make_catalog(
         *(make_model(n, accuracies, max_batch_size=max_batch_size) for n in models)
     )
-    made = Scheduler(catalog, make_profiles(catalog, seconds), dict.fromkeys(range(workers), "cpu"))
+    workers = dict.fromkeys(range(workers), "cpu")
+    made = Scheduler(catalog, make_profiles(catalog, seconds), workers, **options)
     if prices is not None:
         made.set_prices(prices)
     return made
@@ -260,9 +269,8 @@ def test_a_price_that_idles_the_workers_is_soon_not_believed():
     assert len([number for number in answered if number >= 100]) > 80
 
 
-def test_a_lane_is_bounded_even_without_deadlines(monkeypatch):
-    monkeypatch.setattr(room, "MAX_WAITING", 2)
-    scheduler = make()
+def test_a_lane_is_bounded_even_without_deadlines():
+    scheduler = make(max_waiting=2)
     admit(scheduler, make_ticket(1), make_ticket(2))
     assert isinstance(scheduler.admit(make_ticket(3), 0.0).error, Overloaded)
 

@@ -8,6 +8,7 @@ import h2.events
 import h2.settings
 import pytest
 
+from gearshift.core.limits import Limits, Usage
 from gearshift.http2 import frames
 from http2_pair import (
     END,
@@ -144,7 +145,7 @@ async def test_all_are_told_when_the_connection_is_lost():
 
 
 async def test_one_stream_too_many_is_refused_and_the_others_live():
-    pair = Pair(max_streams=2)
+    pair = Pair(usage=Usage(Limits(max_streams=2)))
     pair.server.answering = False
     pair.ask(b"1"), pair.ask(b"2")
     third = pair.ask(b"3")

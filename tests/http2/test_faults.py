@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gearshift.core.limits import Limits, Usage
 from gearshift.http2 import frames, limits
 from http2_pair import (
     BLOCK,
@@ -146,9 +147,8 @@ async def test_what_arrives_for_a_stream_that_ended_here_is_no_fault():
     assert not server.calls[0].left
 
 
-async def test_unfinished_requests_have_a_bound_in_all(monkeypatch):
-    monkeypatch.setattr(limits, "MAX_HELD", 10_000)
-    pair = Pair()
+async def test_unfinished_requests_have_a_bound_in_all():
+    pair = Pair(usage=Usage(Limits(max_held_bytes=20_000)))
     pair.ask(bytes(9_000), ended=False)
     second = pair.ask(bytes(9_000), ended=False)
     (gone,) = of_kind(await pair.exchange(), h2.events.StreamReset)

@@ -9,6 +9,7 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from gearshift.core.limits import Usage
 from gearshift.http2 import Connection, Stream, turns
 from gearshift.http2.frame_reader import MOST_UNREAD
 from gearshift.http2.turns import BEHIND, CAUGHT_UP, SLICE, Turns
@@ -59,7 +60,7 @@ class Served:
         self.ages: list[float] = []
         self.transport = Transport()
         self.connection: Connection[str] = Connection(
-            lambda fields: "", accept, lambda _: None, turns=shared
+            lambda fields: "", accept, lambda _: None, usage=Usage(), turns=shared
         )
         self.connection.connection_made(self.transport)
         self.client = H2Connection(H2Configuration(client_side=True))

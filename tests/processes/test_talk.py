@@ -121,7 +121,7 @@ async def test_a_connection_goes_over_and_its_end_is_told(both: tuple[Member, Pa
         await taken.put((accepted, gone))
 
     parent.alive()
-    parent.ready(adopt)
+    parent.ready(adopt, nobody)
     assert member.signs() == b"ar"
     with here:
         with there:
@@ -145,13 +145,34 @@ async def test_one_who_left_before_it_was_served_is_told_as_over(
         tried.set()
         raise ConnectionResetError
 
-    parent.ready(adopt)
+    parent.ready(adopt, nobody)
     here, there = socket.socketpair()
     with here, there:
         member.hand(there)
         await asyncio.wait_for(tried.wait(), 5)
     await asyncio.sleep(0)
     assert member.signs() == b"rc"
+
+
+async def test_one_from_inside_is_taken_as_such(both: tuple[Member, Parent]) -> None:
+    member, parent = both
+    taken: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def adopt(accepted: socket.socket, gone: Any) -> None:
+        accepted.close()
+        await taken.put(False)
+
+    async def adopt_inside(accepted: socket.socket, gone: Any) -> None:
+        accepted.close()
+        await taken.put(True)
+
+    parent.ready(adopt, adopt_inside)
+    here, there = socket.socketpair()
+    with here, there:
+        member.hand(there, inside=True)
+        assert await asyncio.wait_for(taken.get(), 5)
+        member.hand(there)
+        assert not await asyncio.wait_for(taken.get(), 5)
 
 
 def tell(member: Member, total: bytes, sign: bytes = SUM) -> None:
@@ -164,7 +185,7 @@ async def test_the_sum_of_all_is_asked_for_and_told_in_order(both: tuple[Member,
     member, parent = both
     parent.show_statistics(lambda: b"mine")
     assert await asyncio.to_thread(ask, member, STATISTICS) == b"mine"
-    parent.ready(nobody)
+    parent.ready(nobody, nobody)
     assert member.signs() == b"r"
     asked = [asyncio.ensure_future(parent.sum()) for _ in range(3)]
     await asyncio.sleep(0)
@@ -187,7 +208,7 @@ async def test_a_sum_that_is_not_told_is_not_waited_for_and_not_taken_for_the_ne
     both: tuple[Member, Parent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member, parent = both
-    parent.ready(nobody)
+    parent.ready(nobody, nobody)
     with monkeypatch.context() as hasty:
         hasty.setattr(parent_module, "SUM_WITHIN", 0.01)
         with pytest.raises(TimeoutError):
@@ -203,7 +224,7 @@ async def test_the_frontier_is_asked_for_beside_the_sum_and_not_taken_for_it(
     both: tuple[Member, Parent],
 ) -> None:
     member, parent = both
-    parent.ready(nobody)
+    parent.ready(nobody, nobody)
     asked = asyncio.ensure_future(parent.sum()), asyncio.ensure_future(parent.frontier())
     await asyncio.sleep(0)
     assert member.signs() == b"r" + ASK + ASK_FRONTIER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,8 +24,12 @@ def fake() -> Iterator[FakeGearshift]:
 @pytest.fixture
 def explain(fake: FakeGearshift) -> Explainer:
     made = Explainer()
-    made.listening("0.0.0.0", fake.port)
+    made.listening(fake.port, lambda: dial(fake.port))
     return made
+
+
+def dial(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), 5)
 
 
 def told(answer: tuple[int, bytes]) -> tuple[int, Any]:
@@ -89,7 +94,7 @@ def test_before_the_server_listens_and_after_it_is_gone(monkeypatch: pytest.Monk
     explain = Explainer()
     assert told(explain({"model": "m"}))[0] == 503
     with fake_gearshift() as gone:
-        explain.listening("127.0.0.1", gone.port)
+        explain.listening(gone.port, lambda: dial(gone.port))
     assert told(explain({"model": "m"}))[0] == 503
 
 

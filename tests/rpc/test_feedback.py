@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from feedback_place import Place
+from gearshift.core.limits import Usage
 from gearshift.core.reports import Report, Result, Ruling
 from gearshift.errors import FeedbackUnavailable
 from gearshift.rpc.feedback import MOST_LABELS, MOST_REPORTS, OUTCOMES, FeedbackMethods
@@ -32,7 +33,7 @@ class Served:
         async def live() -> None:
             methods = Methods()
             gearshift_pb2_grpc.add_GearshiftServicer_to_server(Servicer(feedback), methods)
-            server = RpcServer(methods, None, [])
+            server = RpcServer(methods, None, [], usage=Usage(), count=lambda *_: None)
             await server.listen("127.0.0.1", 0)
             self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
             self.port = server.port

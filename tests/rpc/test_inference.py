@@ -18,8 +18,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from gearshift.core.limits import Limits
 from gearshift.errors import ConfigurationInvalid
-from gearshift.rpc.calls import MAX_MESSAGE
 from gearshift.rpc.inference import UNSERVED
 from gearshift.rpc.server import serve
 
@@ -249,7 +249,7 @@ def test_messages_above_4_mib_pass_and_above_the_limit_do_not(make_bench):
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(message)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    message.raw_input_contents.append(bytes(MAX_MESSAGE))
+    message.raw_input_contents.append(bytes(Limits().max_message_bytes))
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(message)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -277,9 +277,11 @@ def test_who_changes_the_memory_meanwhile_harms_only_itself(client):
             scribbler.join()
 
 
-def test_more_regions_than_the_limit_are_refused(client, monkeypatch):
-    monkeypatch.setattr("gearshift.rpc.shared_memory.MOST_REGIONS", 1)
-    with region(client, 64) as handle:
+def test_more_regions_than_the_limit_are_refused(make_bench):
+    with (
+        triton.InferenceServerClient(make_bench(max_regions=1).address) as client,
+        region(client, 64) as handle,
+    ):
         status, message = status_of(
             client.register_system_shared_memory, "other", handle._shm_key, 64
         )

@@ -16,20 +16,18 @@ import h2.config
 import h2.connection
 import h2.events
 import hpack
-import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
-from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from gearshift.core.limits import Limits
 from gearshift.engine.flight import Flight
 from gearshift.http2 import Stream
 from gearshift.rpc import calls, server, wire
 from gearshift.rpc.wire import WireError, decompressed, read_call, read_timeout
-
-PATH = "/inference.GRPCInferenceService/ModelInfer"
+from raw_client import FRAMED, PATH, Raw, in_its_loop, request, value_of
 
 
 @pytest.mark.parametrize(
@@ -110,17 +108,6 @@ def test_a_status_message_survives_the_trailers(text, code):
 # --- a served engine ---------------------------------------------------------------------
 
 
-def request(value: float = 2.0) -> pb.ModelInferRequest:
-    made = pb.ModelInferRequest(model_name="m", id="1")
-    made.inputs.add(name="x", datatype="FP32", shape=[1, 3])
-    made.raw_input_contents.append(np.full(3, value, np.float32).tobytes())
-    return made
-
-
-def value_of(answer: pb.ModelInferResponse) -> float:
-    return float(np.frombuffer(answer.raw_output_contents[0], np.float32)[0])
-
-
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
 def test_compressed_requests_are_answered(bench, compression):
     with grpc.insecure_channel(bench.address, compression=compression) as channel:
@@ -169,48 +156,6 @@ def test_a_watch_ends_with_its_deadline(bench):
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-class Raw:
-    """A client that sends what it is told to."""
-
-    def __init__(self, bench) -> None:
-        self.bench = bench
-        self.client = h2.connection.H2Connection(
-            h2.config.H2Configuration(
-                client_side=True, header_encoding="utf-8", validate_outbound_headers=False
-            )
-        )
-
-    async def ask(self, *pieces: bytes, ended=True, content="application/grpc") -> dict[str, str]:
-        """The last headers of the answer."""
-        host, port = self.bench.address.split(":")
-        reader, writer = await asyncio.open_connection(host, port)
-        self.client.initiate_connection()
-        headers = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", PATH),
-            (":authority", "x"),
-            ("content-type", content),
-        ]
-        self.client.send_headers(1, headers)
-        for index, piece in enumerate(pieces):
-            self.client.send_data(1, piece, end_stream=ended and index == len(pieces) - 1)
-        writer.write(self.client.data_to_send())
-        last: dict[str, str] = {}
-        kinds = (h2.events.ResponseReceived, h2.events.TrailersReceived)
-        async with asyncio.timeout(10):
-            while True:
-                for event in self.client.receive_data(await reader.read(65_536)):
-                    if isinstance(event, kinds):
-                        last = dict(event.headers)
-                    if isinstance(event, h2.events.StreamEnded | h2.events.StreamReset):
-                        writer.close()
-                        return last
-                writer.write(self.client.data_to_send())
-
-
-MESSAGE = request().SerializeToString()
-FRAMED = wire.framed(MESSAGE)
 INTERNAL = str(grpc.StatusCode.INTERNAL.value[0])
 
 
@@ -233,22 +178,13 @@ async def test_one_message_is_one_message(bench, pieces, status):
 
 
 async def test_a_message_that_says_it_is_huge_is_refused_before_it_comes(bench):
-    announced = b"\x00" + (calls.MAX_MESSAGE + 1).to_bytes(4, "big")
+    announced = b"\x00" + (Limits().max_message_bytes + 1).to_bytes(4, "big")
     headers = await Raw(bench).ask(announced + bytes(100), ended=False)
     assert headers["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 
 
 async def test_who_does_not_speak_grpc_is_told_so(bench):
     assert (await Raw(bench).ask(b"{}", content="application/json"))[":status"] == "415"
-
-
-async def in_its_loop(bench, work) -> None:
-    """Run the plain function `work` where the server runs."""
-
-    async def run() -> None:
-        work()
-
-    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), bench.loop))
 
 
 async def test_who_says_nothing_is_sent_away_at_the_second_look(make_bench):
@@ -266,15 +202,15 @@ async def test_who_says_nothing_is_sent_away_at_the_second_look(make_bench):
     writer.close()
 
 
-async def test_a_request_that_is_never_complete_is_ended(make_bench, monkeypatch):
-    bench = make_bench()
+async def test_a_request_that_is_never_complete_is_ended(make_bench):
+    bench = make_bench(limits=Limits(stall_seconds=1.0))
     asked = asyncio.ensure_future(Raw(bench).ask(FRAMED[:10], ended=False))
     async with asyncio.timeout(10):
         while not any(c.streams for c in bench.server._connections):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await in_its_loop(bench, bench.server.sweep)
         assert not asked.done()
-        monkeypatch.setattr(server, "UNFINISHED", 0.0)
+        await asyncio.sleep(1.1)
         await in_its_loop(bench, bench.server.sweep)
         headers = await asked
     assert headers["grpc-status"] == str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
@@ -366,9 +302,9 @@ async def test_an_adopted_connection_that_has_greeted_stays(make_bench, monkeypa
 
 
 async def test_a_request_on_an_adopted_connection_that_is_never_complete_is_ended(
-    make_bench, monkeypatch
+    make_bench,
 ):
-    async with Adopted(make_bench()) as adopted:
+    async with Adopted(make_bench(limits=Limits(stall_seconds=0.05))) as adopted:
         client = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         )
@@ -379,7 +315,7 @@ async def test_a_request_on_an_adopted_connection_that_is_never_complete_is_ende
         adopted.caller.sendall(client.data_to_send())
         while not any(each.streams for each in adopted.server._connections):
             await adopted.turns(1)
-        monkeypatch.setattr(server, "UNFINISHED", 0.0)
+        await asyncio.sleep(0.06)
         await in_its_loop(adopted.bench, adopted.server.sweep)
         told: list[dict[str, str]] = []
         while not told:

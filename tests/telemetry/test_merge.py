@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +15,15 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from builders import make_catalog, make_model
+from gearshift.access import AccessMetrics, AuditLog
 from gearshift.core.drift import Shift
+from gearshift.core.limits import Usage
 from gearshift.core.profile import LatencyPoint, Profile
 from gearshift.drift import DriftCollector
 from gearshift.drift.watch import Drift
 from gearshift.feedback import Book, FeedbackCollector, Readings
 from gearshift.ports import Answered, Ran, Served
-from gearshift.telemetry import Life, PrometheusTelemetry
+from gearshift.telemetry import Life, LimitCollector, PrometheusTelemetry
 from gearshift.telemetry.merge import GREATEST, LEAST, SUMMED, Fleet, Past, merged
 from gearshift.telemetry.page import exposed
 from prometheus_judge import judged
@@ -165,6 +168,9 @@ def test_every_gauge_and_quantile_has_its_rule() -> None:
     telemetry.profiled(Profile(v, "cpu", [LatencyPoint(1, 0.001, 0.002)], 8) for v in variants)
     telemetry.registry.register(FeedbackCollector(Book(), Readings(telemetry.catalog)))
     telemetry.registry.register(Life(telemetry.catalog, 30.0))
+    telemetry.registry.register(LimitCollector(Usage()))
+    certified: Any = SimpleNamespace(expiry=1.0)
+    telemetry.registry.register(AccessMetrics(AuditLog(None), certified))
     ProcessCollector(registry=telemetry.registry)
     levels = set()
     for made in (

@@ -18,6 +18,11 @@
   value: {{ include "gearshift.repositoryPath" . | quote }}
 - name: GEARSHIFT_HOST
   value: {{ include "gearshift.host" . | quote }}
+{{- if not .Values.tls.enabled }}
+# Who may reach the pod is said by the network policy and the cluster.
+- name: GEARSHIFT_INSECURE
+  value: "true"
+{{- end }}
 - name: GEARSHIFT_GRPC_PORT
   value: {{ include "gearshift.grpcPort" . | quote }}
 - name: GEARSHIFT_HTTP_PORT

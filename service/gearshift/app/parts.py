@@ -13,6 +13,7 @@ from gearshift.app.learning import Learning
 from gearshift.app.memory import give_back
 from gearshift.app.settings import Settings
 from gearshift.core.catalog import Catalog
+from gearshift.core.limits import Usage
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
@@ -129,6 +130,8 @@ async def start_engine(
     learned: Learning,
     tracing: Tracing | None = None,
     first_worker: int = 0,
+    *,
+    usage: Usage,
 ) -> Engine:
     """Everything loaded, measured and warm, and the engine that runs it."""
     load_variants(catalog, executors)
@@ -145,6 +148,7 @@ async def start_engine(
         profiles,
         {w.id: w.device for w in workers},
         on_time_bonus=settings.on_time_bonus,
+        max_waiting=usage.limits.max_queue,
     )
     clock = LoopClock(asyncio.get_running_loop())
     engine = Engine(
@@ -157,6 +161,7 @@ async def start_engine(
         learned.journal,
         learned.shadow_share,
         tracing,
+        usage=usage,
         hung_after=settings.hung_after_seconds,
     )
     engine.start()

@@ -7,9 +7,13 @@ import json
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 from prometheus_client import ProcessCollector
 
+from gearshift.access import names_of
+from gearshift.app.descriptors import within_descriptors
+from gearshift.app.entrance import make_entrance
 from gearshift.app.health import end_if_stuck
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
@@ -20,7 +24,7 @@ from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
 from gearshift.quotas import Table
 from gearshift.rpc import RpcServer, make_server, statistics
-from gearshift.telemetry import Life, PrometheusTelemetry, packed
+from gearshift.telemetry import Life, LimitCollector, PrometheusTelemetry, packed
 
 ANSWER_WITHIN = 2.0
 """Seconds until the loop must have made its statistics; the parent waits a little longer."""
@@ -35,12 +39,16 @@ async def serve_behind(
         parent.alive()
         on_progress(what, done, total)
 
+    way_in = make_entrance(settings)
     executors = make_executors(settings)
     catalog = load_catalog(settings, executors)
     telemetry = PrometheusTelemetry(catalog)
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
+    telemetry.registry.register(way_in.metrics)
     ProcessCollector(registry=telemetry.registry)
+    usage = within_descriptors(settings)
+    telemetry.registry.register(LimitCollector(usage))
     loop = asyncio.get_running_loop()
     parent.show(
         lambda: telemetry.exposition()[0],
@@ -49,6 +57,7 @@ async def serve_behind(
     )
     try:
         async with (
+            way_in.watching(),
             AsyncExitStack() as stack,
             learning(settings, catalog, telemetry, among_others=True) as learned,
             sending_traces(settings, orders.index) as tracing,
@@ -62,6 +71,7 @@ async def serve_behind(
                 learned,
                 tracing,
                 orders.first_worker,
+                usage=usage,
             )
             if tracing is not None:
                 parent.show_exemplars(lambda: packed(telemetry.exemplars()))
@@ -74,6 +84,9 @@ async def serve_behind(
                 feedback=learned.feedback,
                 frontier=lambda: _frontier(parent),
                 connection_age=settings.connection_age,
+                access=way_in.guard,
+                audit=way_in.audit,
+                names=names_of,
             )
             table = Table.opened(orders.quota_table) if orders.quota_table else None
             await stack.enter_async_context(keeping_quotas(settings, engine, telemetry, table))
@@ -84,7 +97,8 @@ async def serve_behind(
                 loop.add_signal_handler(number, stop.set)
             all_stop = asyncio.Event()
             parent.on_stop(all_stop.set, loop)
-            parent.ready(rpc.adopt)
+            # The handshake is here: the parent has no time for it, and knows nothing of calls.
+            parent.ready(partial(rpc.adopt, tls=way_in.grpc), rpc.adopt_inside)
             life.serves()
             farewell = asyncio.create_task(_all_end(all_stop, stop, rpc))
             stuck = asyncio.create_task(end_if_stuck(engine, stop.set))

@@ -8,21 +8,26 @@ from contextlib import AsyncExitStack
 
 from prometheus_client import ProcessCollector
 
+from gearshift.access import names_of
+from gearshift.app.descriptors import within_descriptors
+from gearshift.app.entrance import make_entrance
 from gearshift.app.health import Health
+from gearshift.app.inside import dialling, giving
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
 from gearshift.app.quotas import check_quotas, keeping_quotas
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.app.tracing import check_tracing, sending_traces
+from gearshift.door import bound, release
 from gearshift.http import HttpServer, create_app
-from gearshift.processes import bound, release
 from gearshift.rpc import Explainer
 from gearshift.rpc import serve as serve_rpc
 from gearshift.telemetry import (
     EnergyCollector,
     FrontierWatch,
     Life,
+    LimitCollector,
     PrometheusTelemetry,
     board,
     domains,
@@ -39,6 +44,7 @@ async def serve(
     """
     check_tracing(settings)
     check_quotas(settings)
+    way_in = make_entrance(settings)
     # A taken port is told at once: the real one opens only after loading and warm-up.
     release(bound(settings.host, settings.grpc_port))
     executors = make_executors(settings)
@@ -47,7 +53,9 @@ async def serve(
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
     telemetry.registry.register(EnergyCollector(domains()))
+    telemetry.registry.register(way_in.metrics)
     ProcessCollector(registry=telemetry.registry)
+    usage = within_descriptors(settings)
     watch = FrontierWatch(telemetry.families)
     health = Health()
     explainer = Explainer()
@@ -61,20 +69,29 @@ async def serve(
                 watch, [telemetry.beside()], ready=life.ready, grpc_port=explainer.port
             ),
             explain=explainer,
+            access=way_in.guard,
+            audit=way_in.audit,
+            names=way_in.hosts,
+            tls=way_in.http is not None,
         ),
-        settings.host,
+        settings.listens_http,
         settings.http_port,
+        settings.http_limits,
+        way_in.http,
+        names_of,
     )
+    telemetry.registry.register(LimitCollector(usage, lambda: (http.connections, http.refused)))
     http.start()
     try:
         watch.start()
         async with (
+            way_in.watching(),
             AsyncExitStack() as stack,
             learning(settings, catalog, telemetry) as learned,
             sending_traces(settings) as tracing,
         ):
             engine = await start_engine(
-                settings, catalog, executors, telemetry, on_progress, learned, tracing
+                settings, catalog, executors, telemetry, on_progress, learned, tracing, usage=usage
             )
             # Before anybody is told: whoever starts this may stop it as soon as it says that.
             stop = stop_on_signal()
@@ -86,12 +103,17 @@ async def serve(
                 feedback=learned.feedback,
                 frontier=lambda: asyncio.to_thread(watch.view),
                 connection_age=settings.connection_age,
+                max_regions=settings.max_shared_memory_regions,
+                tls=way_in.grpc,
+                access=way_in.guard,
+                audit=way_in.audit,
+                names=names_of,
             )
-            explainer.listening(settings.host, rpc.port)
+            explainer.listening(rpc.port, dialling(giving(rpc), asyncio.get_running_loop()))
             await stack.enter_async_context(keeping_quotas(settings, engine, telemetry))
             life.serves()
             watched = asyncio.create_task(health.watch(engine, rpc))
-            announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
+            announce(f"{settings.host}:{rpc.port}", http.url)
             await stop.wait()
             watched.cancel()
             life.drains()

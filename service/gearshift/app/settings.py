@@ -6,7 +6,6 @@ over the file, which wins over the default.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 from pathlib import Path
@@ -20,7 +19,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gearshift.app.access_settings import AccessSettings, only_this_machine
 from gearshift.app.fault_settings import FaultSettings
+from gearshift.app.limit_settings import LimitSettings
 from gearshift.errors import ConfigurationInvalid
 from gearshift.processes import usable_workers
 
@@ -32,7 +33,7 @@ def _state_dir() -> Path:
     return Path(base) / "gearshift"
 
 
-class Settings(FaultSettings, BaseSettings):
+class Settings(AccessSettings, FaultSettings, LimitSettings, BaseSettings):
     """What `gearshift serve` can be told."""
 
     model_config = SettingsConfigDict(env_prefix="GEARSHIFT_", extra="forbid")
@@ -159,10 +160,13 @@ class Settings(FaultSettings, BaseSettings):
         """What was said, or else whether `host` keeps out callers from other machines."""
         if self.shared_memory is not None:
             return self.shared_memory
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return only_this_machine(self.host)
+
+    @property
+    def listens_http(self) -> str:
+        """The address that the HTTP port listens on. As a rule that of the other port: probes and
+        Prometheus come from where the callers come from."""
+        return self.http_host or self.host
 
     @classmethod
     def settings_customise_sources(
@@ -199,6 +203,8 @@ def load_settings(config: Path | None = None, **options: Any) -> Settings:
                 known = ", ".join(Settings.model_fields)
                 where = f"{file}: " if file and name not in given else ""
                 lines.append(f"{where}unknown setting {name!r}; there are {known}")
+            elif not problem["loc"]:  # several settings do not go together
+                lines.append(str(problem["ctx"]["error"]))
             else:
                 lines.append(f"setting {name}: {problem['msg']}, got {problem['input']!r}")
         raise ConfigurationInvalid("\n".join(lines)) from None

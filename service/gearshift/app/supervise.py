@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from functools import partial
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from gearshift import telemetry
+from gearshift.access import names_of
+from gearshift.app.descriptors import raise_limit
+from gearshift.app.entrance import Entrance, make_entrance
+from gearshift.app.inside import dialling
 from gearshift.app.quotas import check_quotas, shared_table
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.app.tracing import check_tracing
 from gearshift.core.frontier import packed
+from gearshift.core.limits import Usage
+from gearshift.door import Door, bound, release
 from gearshift.http import HttpServer, create_app
 from gearshift.processes import (
-    Door,
     Fleet,
     Orders,
     Pages,
     Supervisor,
     Total,
-    bound,
     divide,
-    release,
     usable_cores,
 )
 from gearshift.processes.messages import BESIDE, EXEMPLARS, METRICS, STATISTICS, TRITON
@@ -41,14 +50,19 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     divided, or a process does not get ready. `announce` gets the gRPC and the HTTP address once
     all processes serve.
     """
+    raise_limit()
     check_tracing(settings)
     check_quotas(settings)
+    way_in = make_entrance(settings)
     with shared_table(settings) as quota_table:
-        await _supervise(settings, announce, quota_table)
+        await _supervise(settings, announce, quota_table, way_in)
 
 
 async def _supervise(
-    settings: Settings, announce: Callable[[str, str], None], quota_table: str
+    settings: Settings,
+    announce: Callable[[str, str], None],
+    quota_table: str,
+    way_in: Entrance,
 ) -> None:
     shares = divide(usable_cores(), settings.workers, settings.processes)
     orders = [
@@ -56,9 +70,13 @@ async def _supervise(
             index,
             share.cores,
             share.first_worker,
-            settings.model_copy(update={"workers": share.workers, "processes": 1}).model_dump(
-                mode="json"
-            ),
+            settings.model_copy(
+                update={
+                    "workers": share.workers,
+                    "processes": 1,
+                    **asdict(settings.limits.share(settings.processes)),
+                }
+            ).model_dump(mode="json"),
             quota_table,
         )
         for index, share in enumerate(shares)
@@ -66,7 +84,7 @@ async def _supervise(
     listeners = bound(settings.host, settings.grpc_port)
     pages = Pages()
     fleet = Fleet([len(share.cores) for share in shares])
-    metrics, triton = _Together(pages, METRICS, fleet), _Together(pages, TRITON)
+    metrics, triton = _Together(pages, METRICS, fleet, way_in.metrics), _Together(pages, TRITON)
     watch = telemetry.FrontierWatch(metrics.families)
     supervisor = Supervisor(
         orders,
@@ -84,6 +102,7 @@ async def _supervise(
 
     door = Door(listeners, supervisor.give)
     http: HttpServer | None = None
+    closing = AsyncExitStack()
     try:
         http = HttpServer(
             create_app(
@@ -92,19 +111,28 @@ async def _supervise(
                 is_ready=lambda: supervisor.ready,
                 board=board,
                 explain=explainer,
+                access=way_in.guard,
+                audit=way_in.audit,
+                names=way_in.hosts,
+                tls=way_in.http is not None,
             ),
-            settings.host,
+            settings.listens_http,
             settings.http_port,
+            settings.http_limits,
+            way_in.http,
+            names_of,
         )
+        metrics.tell(telemetry.LimitCollector(Usage(), lambda: (http.connections, http.refused)))
         http.start()
+        await closing.enter_async_context(way_in.watching())
         await supervisor.start()
         watch.start()
         # Before anybody is told: whoever starts this may stop it as soon as it says it is ready.
         stop = stop_on_signal()
         door.open()
         port = listeners[0].getsockname()[1]
-        explainer.listening(settings.host, port)
-        announce(f"{settings.host}:{port}", f"http://{settings.host}:{http.port}")
+        explainer.listening(port, dialling(partial(_given, supervisor), asyncio.get_running_loop()))
+        announce(f"{settings.host}:{port}", http.url)
         await stop.wait()
         # Who comes now should go to another replica, and does so if it is refused.
         door.shut()
@@ -117,23 +145,42 @@ async def _supervise(
         supervisor.close()
         if http is not None:
             http.stop()
+        await closing.aclose()
+
+
+def _given(supervisor: Supervisor, connection: socket.socket) -> None:
+    """Whoever asks from inside hears that all have their hands full."""
+    if not supervisor.give(connection, inside=True):
+        connection.close()
 
 
 class _Together:
     """The families of all processes together; with the `fleet`, what is to be said of it, of the
     process that started them, and of the machine."""
 
-    def __init__(self, pages: Pages, question: bytes, fleet: Fleet | None = None) -> None:
+    def __init__(
+        self,
+        pages: Pages,
+        question: bytes,
+        fleet: Fleet | None = None,
+        access: Collector | None = None,
+    ) -> None:
         self._pages = pages
         self._question = question
         self._fleet = fleet
         self._past = telemetry.Past()
         self._own = CollectorRegistry()
+        if access is not None:
+            self._own.register(access)
         if fleet is not None:
             ProcessCollector(registry=self._own)
             # Once, not by each process: it is that of the machine.
             self._own.register(telemetry.EnergyCollector(telemetry.domains()))
         self._merging = threading.Lock()
+
+    def tell(self, collector: Collector) -> None:
+        """Tell this as well, beside what the processes do."""
+        self._own.register(collector)
 
     def families(self) -> list[Metric]:
         # One at a time: what one has learned of those that ended, all must know.

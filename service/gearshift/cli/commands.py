@@ -25,6 +25,7 @@ from gearshift.cli.serve import serve
 from gearshift.cli.simulate import simulate
 from gearshift.cli.study import study
 from gearshift.cli.tables import models_table, profiles_table
+from gearshift.cli.token import token
 from gearshift.cli.top import top
 
 app = typer.Typer(
@@ -199,6 +200,7 @@ app.command()(plan)
 app.command()(serve)
 app.command()(simulate)
 app.command()(study)
+app.command()(token)
 app.command()(top)
 app.command(COMMAND, hidden=True)(serve_process)
 

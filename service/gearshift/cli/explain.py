@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gearshift.cli.running import err
+from gearshift.cli.calling import ClientCertificate, ClientKey, Tls, TlsCa, TokenFile, calling
+from gearshift.cli.running import err, failing_clearly
 
 if TYPE_CHECKING:
     from gearshift.v1 import gearshift_pb2 as pb
@@ -40,6 +41,11 @@ def explain(
     address: Annotated[
         str, typer.Option(help="HOST:PORT of the server's gRPC port.")
     ] = "127.0.0.1:8001",
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    client_certificate: ClientCertificate = None,
+    client_key: ClientKey = None,
+    token_file: TokenFile = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the answer as JSON, as protobuf writes it.")
     ] = False,
@@ -63,10 +69,21 @@ def explain(
         variant=variant,
         rows=rows,
     )
+    with failing_clearly():
+        caller = calling(
+            address,
+            tls=tls,
+            ca=tls_ca,
+            certificate=client_certificate,
+            key=client_key,
+            token_file=token_file,
+        )
     try:
-        with grpc.insecure_channel(address) as channel:
+        with caller.channel(address) as channel:
             stub = gearshift_pb2_grpc.GearshiftStub(channel)
-            response: pb.ExplainResponse = stub.Explain(request, timeout=WITHIN)
+            response: pb.ExplainResponse = stub.Explain(
+                request, timeout=WITHIN, metadata=caller.metadata
+            )
     except grpc.RpcError as error:
         _fail(_sentence(error, address))
     if as_json:

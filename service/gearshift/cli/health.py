@@ -11,6 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from gearshift.app.settings import Settings, load_settings
+from gearshift.cli.calling import (
+    Calling,
+    ClientCertificate,
+    ClientKey,
+    Tls,
+    TlsCa,
+    calling,
+    own,
+)
 from gearshift.cli.options import Config
 from gearshift.cli.running import failing_clearly
 from gearshift.errors import GearshiftError
@@ -39,6 +48,10 @@ def health(
     within: Annotated[
         float, typer.Option(min=0.1, max=60, help="Seconds that the server may take.")
     ] = 5.0,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    client_certificate: ClientCertificate = None,
+    client_key: ClientKey = None,
     config: Config = None,
 ) -> None:
     """Ask a server whether it takes requests, by the gRPC health protocol.
@@ -47,8 +60,22 @@ def health(
     which. Meant for health checks that run a command; Kubernetes can ask by itself.
     """
     with failing_clearly():
-        asked = address or own_address(load_settings(config))
-        status = _status(service, asked, within)
+        if address is None:
+            settings = load_settings(config)
+            asked, caller = own_address(settings), own(settings)
+        else:
+            asked, caller = address, Calling()
+        # Health is open to all: no token is needed for it.
+        if tls or tls_ca is not None or client_certificate is not None:
+            caller = calling(
+                asked,
+                tls=tls,
+                ca=tls_ca,
+                certificate=client_certificate,
+                key=client_key,
+                token_file=None,
+            )
+        status = _status(caller, service, asked, within)
         what = f"{service!r} at {asked}" if service else asked
         if status != "SERVING":
             raise Unhealthy(f"{what}: {status}")
@@ -69,16 +96,14 @@ def own_address(settings: Settings) -> str:
     )
 
 
-def _status(service: str, address: str, within: float) -> str:
+def _status(caller: Calling, service: str, address: str, within: float) -> str:
     """The name of the status. Unhealthy where there is none."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     request = health_pb2.HealthCheckRequest(service=service)
-    # A proxy that is meant for the way out must not be asked for one's own machine.
-    options = [("grpc.enable_http_proxy", 0)]
     try:
-        with grpc.insecure_channel(address, options) as channel:
+        with caller.channel(address) as channel:
             answer: Any = health_pb2_grpc.HealthStub(channel).Check(request, timeout=within)
     except grpc.RpcError as error:
         raise Unhealthy(_sentence(error, service, address)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -121,6 +122,29 @@ def serve(
     log_format: Annotated[
         str | None, typer.Option(help="console (for people) or json.  [default: console]")
     ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(help="Certificate of the server and its chain, in PEM; TLS is spoken then."),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Key of the certificate, in PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help="Authority of client certificates, in PEM; who has none is turned away."),
+    ] = None,
+    access: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the clients and what each may do (docs/security.md)."
+            "  [default: all may do all]"
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure",
+            help="Let other machines call without TLS, where the network keeps others out.",
+        ),
+    ] = None,
     others: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other setting, as in feedback_days=7. May be repeated."),
@@ -158,6 +182,11 @@ def serve(
             "trace_ratio": trace_ratio,
             "log_level": log_level,
             "log_format": log_format,
+            "tls_certificate": tls_certificate,
+            "tls_key": tls_key,
+            "tls_client_ca": tls_client_ca,
+            "access": access,
+            "insecure": insecure,
         }
         settings = load_settings(config, **{**named, **_others(others or [])})
         configure_logs(settings)

@@ -16,6 +16,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gearshift.cli.calling import (
+    Calling,
+    ClientCertificate,
+    ClientKey,
+    Tls,
+    TlsCa,
+    TokenFile,
+    calling,
+)
 from gearshift.cli.running import failing_clearly
 from gearshift.errors import GearshiftError
 
@@ -46,6 +55,11 @@ def top(
     interval: Annotated[
         float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")
     ] = 1.0,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    client_certificate: ClientCertificate = None,
+    client_key: ClientKey = None,
+    token_file: TokenFile = None,
     once: Annotated[
         bool, typer.Option("--once", help="Print one look and end; needs no terminal.")
     ] = False,
@@ -57,7 +71,15 @@ def top(
     """
     out = Console()
     with failing_clearly():
-        looks = _looks(address, model or [], interval)
+        caller = calling(
+            address,
+            tls=tls,
+            ca=tls_ca,
+            certificate=client_certificate,
+            key=client_key,
+            token_file=token_file,
+        )
+        looks = _looks(caller, address, model or [], interval)
         if once or not out.is_terminal:
             out.print(picture(next(looks), out.width))
             return
@@ -91,13 +113,13 @@ def _ctrl_c() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _looks(address: str, models: list[str], interval: float) -> Iterator[Any]:
+def _looks(caller: Calling, address: str, models: list[str], interval: float) -> Iterator[Any]:
     """What WatchFrontier tells, until the server ends. NotWatched if it cannot be had."""
     from gearshift.v1 import gearshift_pb2 as pb
     from gearshift.v1 import gearshift_pb2_grpc
 
     request = pb.WatchFrontierRequest(models=models, interval_ms=round(interval * 1e3))
-    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+    with caller.channel(address) as channel:
         try:
             grpc.channel_ready_future(channel).result(CONNECTED_WITHIN)
         except grpc.FutureTimeoutError:
@@ -106,7 +128,8 @@ def _looks(address: str, models: list[str], interval: float) -> Iterator[Any]:
                 " line names its gRPC address, which --address takes"
             ) from None
         try:
-            yield from gearshift_pb2_grpc.GearshiftStub(channel).WatchFrontier(request)
+            stub = gearshift_pb2_grpc.GearshiftStub(channel)
+            yield from stub.WatchFrontier(request, metadata=caller.metadata)
         except grpc.RpcError as error:
             code, text = error.code(), error.details() or "the connection was lost"
             raise NotWatched(f"the server at {address} says {code.name}: {text}") from None

@@ -11,26 +11,30 @@ from gearshift.core.request import Ticket
 from gearshift.core.router import overloaded
 from gearshift.core.strand import Strand
 from gearshift.core.workers import Workers
-from gearshift.errors import Overloaded
-
-MAX_WAITING = 8192
-"""Tickets per model, in all its generations: bounds memory where budgets are unlimited and nothing
-ever expires."""
+from gearshift.errors import TooMany
 
 ROUNDING = 1e-9
 """Seconds. Sums of floats may differ by less than this without anybody being late."""
 
 
 def check_room(
-    ticket: Ticket, lane: Lane, strand: Strand, lanes: Lanes, workers: Workers, now: float
+    ticket: Ticket,
+    lane: Lane,
+    strand: Strand,
+    lanes: Lanes,
+    workers: Workers,
+    now: float,
+    most: int,
 ) -> None:
     """Raises Overloaded if the ticket, which would wait in this strand of its lane, would be late
-    for what waits ahead of it."""
+    for what waits ahead of it; TooMany if `most` tickets of the model wait, in all its
+    generations: that bounds memory where budgets are unlimited and nothing ever expires."""
     # Those of other generations share the workers, though not the lane.
     shared = ticket.model in lanes.leaving
-    if (lanes.waiting(ticket.model) if shared else lane.count) >= MAX_WAITING:
-        raise Overloaded(
-            f"model {ticket.model!r} has {MAX_WAITING} requests waiting; try again later",
+    if (lanes.waiting(ticket.model) if shared else lane.count) >= most:
+        raise TooMany(
+            f"model {ticket.model!r} has {most} requests waiting, as many as may"
+            " (setting max_queue); try again later",
             retry_after=1.0,
         )
     if strand.lenient:

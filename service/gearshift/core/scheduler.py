@@ -24,6 +24,7 @@ from gearshift.core.decisions import Admitted, Decisions, Dispatch, Drop, Refuse
 from gearshift.core.guard import sure_end
 from gearshift.core.lane import Lane, Out
 from gearshift.core.lanes import Lanes
+from gearshift.core.limits import MAX_QUEUE
 from gearshift.core.prices import Outlook, Prices
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
@@ -55,10 +56,12 @@ class Scheduler:
         workers: Mapping[int, str],
         *,
         on_time_bonus: float = 0.0,
+        max_waiting: int = MAX_QUEUE,
     ) -> None:
         """`workers` maps each worker's id to its device. `on_time_bonus` is what an answer in
         time is worth beside its accuracy, as a share of the best accuracy: more of it trades
-        accuracy for answers in time."""
+        accuracy for answers in time. `max_waiting`: tickets per lane."""
+        self._max_waiting = max_waiting
         self._workers = Workers(workers)
         self._lanes = Lanes()
         self._lanes.exchange(catalog.models, profiles, self._workers.counts)
@@ -100,7 +103,7 @@ class Scheduler:
                 self._selector.set_guard(now)
             if ticket.without is None:
                 strand.arrive(budget, now)
-            check_room(ticket, lane, strand, self._lanes, self._workers, now)
+            check_room(ticket, lane, strand, self._lanes, self._workers, now, self._max_waiting)
         except Overloaded as error:
             if canary is not None:
                 # There is no room for that, but perhaps for what all others get.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,9 +16,19 @@ from gearshift.core.wanted import worker_seconds
 from gearshift.engine.flight import Flight
 from gearshift.engine.log_keys import of_requests
 from gearshift.errors import ExecutorFailed, RequestError
-from gearshift.ports import Ran, Tensors, TraceIds, Worker
+from gearshift.ports import BYTES, Ran, Tensors, TraceIds, Worker
 
 log = structlog.get_logger(__name__)
+
+
+def bytes_of(inputs: Tensors) -> int:
+    """What the inputs of one request take; elements of BYTES are objects of their own."""
+    total = 0
+    for array in inputs.values():
+        total += array.nbytes
+        if array.dtype == BYTES:
+            total += sum(map(sys.getsizeof, array.flat))
+    return total
 
 
 def assemble(model: Model, batch: Sequence[Flight]) -> Tensors:

@@ -18,10 +18,12 @@ import structlog
 from gearshift.core.catalog import Catalog, Standing
 from gearshift.core.decisions import Drop, Refused
 from gearshift.core.explain import Explanation
+from gearshift.core.limits import Usage
 from gearshift.core.profile import Profiles
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
+from gearshift.engine.batch import bytes_of
 from gearshift.engine.cascade import gone_on, second_of
 from gearshift.engine.clock import Alarm
 from gearshift.engine.doorkeeper import SOMEBODY, Caller, Doorkeeper
@@ -36,7 +38,7 @@ from gearshift.engine.settling import Settling
 from gearshift.engine.shadows import Shadows
 from gearshift.engine.traced import TracedBatches
 from gearshift.engine.watch import HUNG_AFTER
-from gearshift.errors import Cancelled, NotReady, Overloaded, RequestError
+from gearshift.errors import Cancelled, NotReady, Overloaded, RequestError, TooMany
 from gearshift.ports import (
     EXPRESS,
     Array,
@@ -70,6 +72,7 @@ class Engine:
         shadow_share: float = 0.0,
         tracing: Tracing | None = None,
         *,
+        usage: Usage | None = None,
         hung_after: float = HUNG_AFTER,
         seed: int | None = None,
     ) -> None:
@@ -81,12 +84,16 @@ class Engine:
         self.clock = clock
         self.telemetry = telemetry
         self.traced = TracedBatches(tracing)
+        self.usage = usage or Usage()
+        """What callers make the server keep, and how much of it they may."""
         self.doorkeeper = Doorkeeper(clock)
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
         self._generations = Generations(scheduler)
-        self._settling = Settling(clock, telemetry, journal, self._generations, self._go_on)
+        self._settling = Settling(
+            clock, telemetry, journal, self._generations, self._go_on, self.usage
+        )
         self._ids = count(1)
         self._accepting = False
         self._decide_planned = False
@@ -179,9 +186,13 @@ class Engine:
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
             self.doorkeeper.check(caller, ticket)
+            size = bytes_of(inputs)
+            self.usage.check_queue(size)
             verdict = self._scheduler.admit(ticket, self.clock.now())
             if isinstance(verdict, Refused):
                 missed = verdict.wanted
+                if isinstance(verdict.error, TooMany):
+                    self.usage.reach("max_queue")
                 if isinstance(verdict.error, Overloaded):
                     self.doorkeeper.shed(caller, verdict.error)
                 raise verdict.error
@@ -189,7 +200,9 @@ class Engine:
             self.refused(error, arrival, request.model, ticket, missed, trace)
             raise
         assert verdict.wanted is not None
-        flight = Flight(ticket, model, inputs, reply, verdict.wanted, request_id, trace=trace)
+        flight = Flight(
+            ticket, model, inputs, reply, verdict.wanted, request_id, trace=trace, size=size
+        )
         self._settling.add(flight)
         if trace is not None:
             trace.admitted(ticket, self.clock.now())

@@ -102,6 +102,8 @@ class Flight:
     """Of the run that it is in, 0 while it waits."""
     failed_by: tuple[Profile, int] | None = None
     """What failed it, and in which run, if this is its second chance."""
+    size: int = 0
+    """Bytes of the inputs that it came with."""
 
     @property
     def own(self) -> Ticket:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gearshift.core.catalog import Catalog, Late, Model, Variant
 from gearshift.core.decisions import Dispatch
+from gearshift.core.limits import Usage
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
 from gearshift.engine.cascade import completed
@@ -52,12 +53,14 @@ class Settling:
         journal: Journal | None,
         generations: Generations,
         go_on: GoOn,
+        usage: Usage,
     ) -> None:
         self._clock = clock
         self._telemetry = telemetry
         self._journal = journal
         self._generations = generations
         self._go_on = go_on
+        self._usage = usage
         self._flights: dict[int, Flight] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -90,6 +93,7 @@ class Settling:
         if not self._flights:
             self._empty.clear()
         self._flights[flight.ticket.id] = flight
+        self._usage.queued += flight.size
 
     def renamed(self, flight: Flight, ticket: Ticket) -> None:
         """It waits under another ticket from now on."""
@@ -289,6 +293,7 @@ class Settling:
         del self._flights[flight.ticket.id]
         if self._generations.leaving:
             self._generations.released(flight.model)
+        self._usage.queued -= flight.size
         if not self._flights:
             self._empty.set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib.resources import files
 
 from starlette.applications import Starlette
@@ -17,6 +17,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gearshift import __version__
+from gearshift.http.admission import Admission, Named
+from gearshift.ports import Access, Audit
 
 Exposition = Callable[[], tuple[bytes, str]]
 """Gives the body of a metrics page and its content type. Called on the HTTP thread."""
@@ -34,6 +36,8 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 HEADERS = {
     "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
     " img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'",
@@ -43,8 +47,14 @@ HEADERS = {
 """On every answer: none of it is to be kept, framed or guessed at, and nothing runs, loads or
 is sent but to and from this server."""
 
+ONLY_TLS = {"Strict-Transport-Security": "max-age=31536000"}
+"""And where TLS is spoken: browsers remember for a year not to come without it."""
+
 FRESH = 0.5
 """Seconds that one board serves for all who look."""
+
+PAUSE = 3
+"""Times as long as a page of metrics took to make until the next is begun."""
 
 PAGE = "/page/"
 """Where the files of the page are, as named in its own folder."""
@@ -70,13 +80,20 @@ def create_app(
     is_alive: Callable[[], bool] = lambda: True,
     board: Board,
     explain: Explain,
+    access: Access | None = None,
+    audit: Audit | None = None,
+    names: Collection[str] | None = None,
+    tls: bool = False,
 ) -> Starlette:
     """The HTTP application.
 
     `exposition` renders /metrics, `triton` /metrics/triton; `is_ready` says whether inference
     requests are taken at this moment, `is_alive` whether this process is worth keeping; `board`
-    and `explain` are what the page asks for.
+    and `explain` are what the page asks for. With `access` it is asked who may look, and `audit`
+    takes down who may not. With `names`, only who calls by localhost, an address or one of them is
+    answered. `tls` says whether it is spoken.
     """
+    headers = HEADERS | ONLY_TLS if tls else HEADERS
 
     async def readyz(_: Request) -> Response:
         if is_ready():
@@ -95,17 +112,22 @@ def create_app(
     endpoints: dict[str, _Endpoint] = {
         "/frontier.json": _Shared(board).answer,
         "/explain": explained,
-        "/metrics": _metrics(exposition),
-        "/metrics/triton": _metrics(lambda _: triton()),
+        "/metrics": _Metrics(exposition).answer,
+        "/metrics/triton": _Metrics(lambda _: triton()).answer,
         "/healthz": healthz,
         "/readyz": readyz,
     }
     for name, body, media_type in _assets():
         path = "/" if name == "index.html" else PAGE + name
         endpoints[path] = _file(body, media_type)
+    middleware = [Middleware(_Headers, headers=headers)]
+    if names is not None:
+        middleware.append(Middleware(Named, names=names))
+    if access is not None:
+        middleware.append(Middleware(Admission, access=access, audit=audit))
     app = Starlette(
         routes=[Route(path, endpoint) for path, endpoint in endpoints.items()],
-        middleware=[Middleware(_Headers)],
+        middleware=middleware,
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
     # A redirect would be made from the Host header, which anybody can write.
@@ -149,13 +171,36 @@ def _file(body: bytes, media_type: str) -> _Endpoint:
     return file
 
 
-def _metrics(exposition: Negotiated) -> _Endpoint:
-    async def metrics(request: Request) -> Response:
-        # Rendered right here: this loop has nothing else to do, and serving has its own.
-        body, content_type = exposition(",".join(request.headers.getlist("accept")))
+class _Metrics:
+    """A page of metrics, made once for all who have asked for it before it is begun, and in no more
+    than a part of the time: it is made on a processor that serves, too."""
+
+    def __init__(self, exposition: Negotiated) -> None:
+        self._exposition = exposition
+        self._making = asyncio.Lock()
+        self._next: dict[str, asyncio.Task[tuple[bytes, str]]] = {}
+        self._not_before = 0.0
+
+    async def answer(self, request: Request) -> Response:
+        accept = ",".join(request.headers.getlist("accept"))
+        made = self._next.get(accept)
+        if made is None:
+            made = self._next[accept] = asyncio.create_task(self._make(accept))
+        body, content_type = await asyncio.shield(made)
         return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
-    return metrics
+    async def _make(self, accept: str) -> tuple[bytes, str]:
+        async with self._making:
+            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            # Who asks from now on wants to know what happens from now on.
+            del self._next[accept]
+            begun = time.monotonic()
+            try:
+                # Right here: this loop has nothing else to do, and serving has its own.
+                return self._exposition(accept)
+            finally:
+                now = time.monotonic()
+                self._not_before = now + PAUSE * (now - begun)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -178,15 +223,16 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 class _Headers:
-    """Adds HEADERS to every answer."""
+    """Adds `headers` to every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
         self._app = app
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

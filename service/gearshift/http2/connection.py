@@ -1,22 +1,26 @@
 """One client's connection: frames in, frames out, and the streams in between.
 
-Everything a peer can make this side keep has a bound: streams at a time, bytes of headers,
-bytes that came in and were not taken. A peer that does not read what it is sent is not read
-from either, so that nothing piles up for it.
+Everything a peer can make this side keep has a bound (`gearshift.core.limits`): streams at a time,
+bytes of headers, bytes that came in and were not taken, answers that it does not read. A peer that
+does not read what it is sent is not read from either; one that does what costs work and brings
+nothing, or cancels without end, is sent away.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
+from gearshift.core.limits import Usage, told
 from gearshift.http2 import frames, limits
 from gearshift.http2.fields import UNSAID
 from gearshift.http2.frame_reader import FrameReader
 from gearshift.http2.frames import ConnectionFault, StreamFault
 from gearshift.http2.header_blocks import Fields, HeaderReader
+from gearshift.http2.patience import Patience
 from gearshift.http2.stream import Receiver, Stream
 from gearshift.http2.turns import Turns
 
@@ -24,11 +28,15 @@ Meaning = TypeVar("Meaning")
 
 GOING = "shutting down"
 
+SENDING, READING, ENDING = "sending", "reading", "ending"
+"""What a peer may not get on with."""
+
 
 class Connection(FrameReader, Generic[Meaning]):
     """The protocol of one connection. `interpret` reads a request's header fields, `accept`
-    gets each new stream with what they mean and returns who takes its bytes; `gone` hears
-    that the connection is over."""
+    gets each new stream with what they mean and returns who takes its bytes; `made` hears
+    that the connection is there, behind the handshake where there is one, and `gone` that it is
+    over."""
 
     def __init__(
         self,
@@ -36,23 +44,43 @@ class Connection(FrameReader, Generic[Meaning]):
         accept: Callable[[Stream, Meaning], Receiver],
         gone: Callable[[Connection[Meaning]], None],
         *,
+        usage: Usage,
+        made: Callable[[Connection[Meaning]], None] | None = None,
         stream_window: int = limits.STREAM_WINDOW,
-        max_streams: int = limits.MAX_STREAMS,
         turns: Turns | None = None,
     ) -> None:
+        """`usage` is that of all connections together; reading goes by `turns`."""
         super().__init__(turns)
+        self.usage = usage
+        self._limits = usage.limits
         self.stream_window = stream_window
         self.window = frames.DEFAULT_WINDOW
         """Bytes that may be sent."""
         self.peer_frame = frames.DEFAULT_FRAME
         self.held = 0
+        """Bytes that came in and were not taken."""
+        self.unread = 0
+        """Bytes of answers that wait until the peer has room for them."""
+        self.requests = 0
+        """Requests under way inside the streams, beyond the one that each stream is."""
+        self.choked = False
+        """The peer does not read: nothing more is written until it does."""
+        self.ahead = 0
+        """Bytes of answers that waited, written in this turn of the loop."""
         self.blocked: set[Stream] = set()
         """Streams with something to send that the peer has no room for."""
         self.streams: dict[int, Stream] = {}
-        self._headers = HeaderReader(interpret)
+        self._headers = HeaderReader(interpret, self._limits.max_metadata_bytes)
+        self._patience = Patience()
+        self._kept = 0
+        """Bytes of frames and header blocks that are not complete."""
+        self._stuffed = 0
+        """Bytes that the peer had not read when it was last looked."""
+        self._stuck: dict[str, float] = {}
+        """Since when what does not get on, on the loop's clock."""
         self._accept = accept
         self._gone = gone
-        self._max_streams = max_streams
+        self._made = made
         self._transport: Any = None
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes] = []
@@ -62,7 +90,7 @@ class Connection(FrameReader, Generic[Meaning]):
         self._last_stream = 0
         self._block: tuple[int, int, bytearray] | None = None
         """Stream, flags and bytes of a header block that goes on in the next frame."""
-        self._full = self._held_back = self._resting = False
+        self._held_back = self._resting = False
         self._client: str | None = None
         self._many_clients = False
         self._leaving = False
@@ -79,32 +107,47 @@ class Connection(FrameReader, Generic[Meaning]):
         self.send(
             frames.settings(
                 (
-                    (frames.MAX_CONCURRENT_STREAMS, self._max_streams),
+                    (frames.MAX_CONCURRENT_STREAMS, self._limits.max_streams),
                     (frames.INITIAL_WINDOW_SIZE, self.stream_window),
                     (frames.MAX_FRAME_SIZE, limits.MAX_FRAME),
-                    (frames.MAX_HEADER_LIST_SIZE, limits.MAX_LIST),
+                    (frames.MAX_HEADER_LIST_SIZE, self._limits.max_metadata_bytes),
                 )
             )
         )
         self._credit()
         if self._leaving:  # that was decided before the connection was there
             self._depart()
+        if self._made is not None:
+            self._made(self)
+
+    def about(self, what: str) -> Any:
+        """What the transport knows of the peer (`asyncio.BaseTransport.get_extra_info`)."""
+        return None if self._transport is None else self._transport.get_extra_info(what)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.forget_unread()
         for stream in list(self.streams.values()):
             self._cancel(stream)
+        self._block = None
+        self.usage.held -= self._kept
+        self.usage.unread -= self._stuffed
+        self._kept = self._stuffed = 0
         self._told()
         self._gone(self)
 
     def pause_writing(self) -> None:
-        self._full = True
+        self.choked = True
+        self._stuck[READING] = self._loop.time()
+        self._stuff(self._transport.get_write_buffer_size())
         self._read_or_not()
 
     def resume_writing(self) -> None:
-        self._full = False
+        self.choked = False
+        self._stuck.pop(READING, None)
+        self._stuff(0)
         self._read_or_not()
+        self._unblock()
 
     def hold_back(self, held: bool) -> None:
         if held is not self._held_back:
@@ -114,7 +157,7 @@ class Connection(FrameReader, Generic[Meaning]):
     def _read_or_not(self) -> None:
         """A peer that does not read, or sends more than can be read, is not read from."""
         if self._transport is not None and not self._transport.is_closing():
-            if self._full or self._held_back or self._resting:
+            if self.choked or self._held_back or self._resting:
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
@@ -145,6 +188,38 @@ class Connection(FrameReader, Generic[Meaning]):
         if self._transport is not None and not self._transport.is_closing():
             self.send(frames.settings(((frames.MAX_CONCURRENT_STREAMS, streams),)))
 
+    def _stuff(self, size: int) -> None:
+        """So many bytes lie between here and the peer."""
+        self.usage.unread += size - self._stuffed
+        self._stuffed = size
+
+    def keep(self, size: int, *, moved: bool) -> None:
+        size += len(self._block[2]) if self._block is not None else 0
+        self.usage.held += size - self._kept
+        self._kept = size
+        if not size:
+            self._stuck.pop(SENDING, None)
+            return
+        if moved or SENDING not in self._stuck:
+            self._stuck[SENDING] = self._loop.time()
+        most = self._limits.max_held_bytes
+        if self.usage.held > most and size > self.usage.share(most):
+            self._too_much("max_held_bytes", "bytes of requests that are not complete")
+
+    def stalled(self, before: float) -> bool:
+        """Something does not get on since `before`, on the loop's clock: a frame that is not
+        complete, what the peer does not read, or the end."""
+        if self.choked and self._transport is not None:
+            size = self._transport.get_write_buffer_size()
+            if size < self._stuffed:
+                self._stuck[READING] = self._loop.time()
+            self._stuff(size)
+        return any(since < before for since in self._stuck.values())
+
+    def now(self) -> float:
+        """Seconds on the loop's clock."""
+        return self._loop.time()
+
     # --- frames ------------------------------------------------------------------------
 
     def take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
@@ -165,8 +240,11 @@ class Connection(FrameReader, Generic[Meaning]):
             self._on_reset(number, payload)
         elif kind == frames.SETTINGS:
             if not flags & frames.ACK:
+                # Each changes the window of every stream.
+                self._idle(1 + len(self.streams) // 16)
                 self._on_settings(payload)
         elif kind == frames.PING:
+            self._idle()
             if not flags & frames.ACK:
                 self.send(frames.frame(frames.PING, frames.ACK, 0, payload))
             elif payload == frames.FAREWELL and self._heard is not None:
@@ -177,6 +255,8 @@ class Connection(FrameReader, Generic[Meaning]):
             self._leaving = True
             self._told()
             self._close_if_done()
+        else:
+            self._idle()
         # PRIORITY and frames that nobody knows are ignored (RFC 9113, sections 5.3.2 and 5.5).
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
@@ -198,14 +278,19 @@ class Connection(FrameReader, Generic[Meaning]):
             raise StreamFault(number, frames.FLOW_CONTROL_ERROR, "more bytes than the window has")
         body = frames.unpadded(payload, flags)
         padding = size - len(body)
-        stream.held += len(body)
-        self.held += len(body)
-        if self.held > limits.MAX_HELD:
-            raise StreamFault(
-                number,
-                frames.ENHANCE_YOUR_CALM,
-                f"unfinished requests above {limits.MAX_HELD} bytes",
-            )
+        length = len(body)
+        if length <= limits.TINY and not flags & frames.END_STREAM:
+            self._idle()
+        usage = self.usage
+        stream.held += length
+        self.held += length
+        usage.held += length
+        most = self._limits.max_held_bytes
+        if 2 * self.held > most or (usage.held > most and self.held > usage.share(most)):
+            stream.receiver.refused("max_held_bytes", "bytes of requests that are not complete")
+            if stream.open:
+                raise StreamFault(number, frames.ENHANCE_YOUR_CALM, "requests above max_held_bytes")
+            return
         stream.ended = bool(flags & frames.END_STREAM)
         if stream.promised != UNSAID:
             stream.keep_promise(len(body), stream.ended)
@@ -223,17 +308,22 @@ class Connection(FrameReader, Generic[Meaning]):
             self._on_block(flags, number, payload)
         else:
             self._block = (number, flags, bytearray(payload))
+            self.keep(0, moved=True)
 
     def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._block is None or self._block[0] != number:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION of nothing")
         _, first_flags, block = self._block
         block += payload
-        if len(block) > limits.MAX_BLOCK or not payload:
-            # Empty ones cost work and never come to an end.
+        if len(block) > self._limits.max_metadata_bytes:
+            self._too_much("max_metadata_bytes", "bytes of a header block")
+        if not payload and not flags & frames.END_HEADERS:
+            # They cost work and never come to an end.
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a header block without end")
+        self.keep(0, moved=False)
         if flags & frames.END_HEADERS:
             self._block = None
+            self.keep(0, moved=True)
             self._on_block(first_flags, number, bytes(block))
 
     def _on_block(self, flags: int, number: int, block: bytes) -> None:
@@ -263,12 +353,16 @@ class Connection(FrameReader, Generic[Meaning]):
             raise StreamFault(number, frames.PROTOCOL_ERROR, fault)
         if ended and promised > 0:
             raise StreamFault(number, frames.PROTOCOL_ERROR, f"no DATA, {promised} bytes promised")
-        if len(self.streams) >= self._max_streams or self._leaving:
+        if len(self.streams) >= self._limits.max_streams:
+            self.usage.reach("max_streams")
+            raise StreamFault(number, frames.REFUSED_STREAM, "as many streams as there may be")
+        if self._leaving:
             raise StreamFault(number, frames.REFUSED_STREAM, "no room for another stream")
         stream = Stream(self, number, self.stream_window, self._peer_window)
         stream.promised = promised
         stream.ended = ended
         self.streams[number] = stream
+        self.usage.requests += 1
         receiver = self._accept(stream, meaning)
         if stream.open:
             stream.receiver = receiver
@@ -278,8 +372,11 @@ class Connection(FrameReader, Generic[Meaning]):
     def _on_reset(self, number: int, payload: bytes) -> None:
         frames.read_word(payload, "RST_STREAM")
         stream = self._opened(number, "RST_STREAM")
-        if stream is not None:
-            self._cancel(stream)
+        if stream is None:
+            self._idle()
+            return
+        self._cancel(stream)
+        self._broke()
 
     def _opened(self, number: int, what: str) -> Stream | None:
         """The stream, None if it is over; one that never began is a fault."""
@@ -289,6 +386,8 @@ class Connection(FrameReader, Generic[Meaning]):
 
     def _on_window_update(self, number: int, payload: bytes) -> None:
         more = frames.read_word(payload, "WINDOW_UPDATE") & frames.LARGEST_WINDOW
+        if more <= limits.TINY:
+            self._idle()
         if number == 0:
             self.window += more
             if not more or self.window > frames.LARGEST_WINDOW:
@@ -306,10 +405,15 @@ class Connection(FrameReader, Generic[Meaning]):
         stream.flush()
 
     def _on_settings(self, payload: bytes) -> None:
-        for name, value in frames.read_settings(payload):
+        # Only the last of each name counts: every one would change the window of every stream.
+        for name, value in dict(frames.read_settings(payload)).items():
             if name == frames.INITIAL_WINDOW_SIZE:
                 for stream in self.streams.values():
                     stream.window += value - self._peer_window
+                    if stream.window > frames.LARGEST_WINDOW:
+                        raise ConnectionFault(
+                            frames.FLOW_CONTROL_ERROR, "SETTINGS make a window too large"
+                        )
                 self._peer_window = value
             elif name == frames.MAX_FRAME_SIZE:
                 self.peer_frame = min(value, limits.MAX_FRAME)
@@ -331,10 +435,31 @@ class Connection(FrameReader, Generic[Meaning]):
         self._out.clear()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+        if self.ahead:
+            self.ahead = 0
+            if self.blocked and not self.choked:
+                self._loop.call_soon(self._unblock)
+
+    def has_room(self, size: int) -> bool:
+        """Whether an answer of `size` bytes may wait until the peer reads it. If nothing waits,
+        any may."""
+        most, mine = self._limits.max_unread_bytes, self.unread + size
+        if (self.unread and 2 * mine > most) or (
+            self.usage.unread and self.usage.unread + size > most and mine > self.usage.share(most)
+        ):
+            self.usage.reach("max_unread_bytes")
+            return False
+        return True
+
+    def waits(self, size: int) -> None:
+        """So many bytes of answers more wait until the peer has room for them."""
+        self.unread += size
+        self.usage.unread += size
 
     def forget(self, stream: Stream) -> None:
         """`stream` is over."""
-        self.streams.pop(stream.id, None)
+        if self.streams.pop(stream.id, None) is not None:
+            self.usage.requests -= 1
         self.blocked.discard(stream)
         if self._leaving:
             self._close_if_done()
@@ -376,6 +501,14 @@ class Connection(FrameReader, Generic[Meaning]):
         if self._transport is not None:
             self._transport.abort()
 
+    def reset(self) -> None:
+        """Close at once, and with it what the system keeps for a peer that does not read."""
+        if self._transport is not None:
+            opened = self._transport.get_extra_info("socket")
+            if opened is not None:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+
     def _close_if_done(self) -> None:
         if not self.streams:
             self._loop.call_soon(self._close)
@@ -383,6 +516,8 @@ class Connection(FrameReader, Generic[Meaning]):
     def _close(self) -> None:
         if self._transport is not None:
             self._flush()
+            # Who does not read does not hear of the end either.
+            self._stuck.setdefault(ENDING, self._loop.time())
             self._transport.close()
 
     def _credit(self) -> None:
@@ -400,6 +535,39 @@ class Connection(FrameReader, Generic[Meaning]):
         self.send(frames.rst_stream(fault.stream, fault.code))
         if stream is not None:
             self._cancel(stream)
+        if fault.code == frames.REFUSED_STREAM:
+            self._idle()
+        else:
+            self._broke()
+
+    def _idle(self, cost: int = 1) -> None:
+        """Count what says nothing."""
+        most = self._limits.max_idle_frames_per_second
+        if not self._patience.idle(self._loop.time(), most, cost):
+            self._too_much("max_idle_frames_per_second", "frames in a second that say nothing")
+
+    def bomb(self) -> None:
+        """Count a message that was found too large only after it had cost much to unpack."""
+        for _ in range(limits.BOMB):
+            self._broke()
+
+    def _broke(self) -> None:
+        """Count a stream that the peer cancelled or broke."""
+        most, begun = self._limits.max_cancels_per_second, (self._last_stream + 1) // 2
+        if not self._patience.broken(self._loop.time(), most, begun):
+            self._too_much("max_cancels_per_second", "cancelled calls in a second")
+
+    def _too_much(self, limit: str, what: str) -> NoReturn:
+        """Send away a peer that has come to a limit of its connection."""
+        self.usage.reach(limit)
+        raise ConnectionFault(
+            frames.ENHANCE_YOUR_CALM, told(limit, getattr(self._limits, limit), what)
+        )
+
+    def give_up(self, stream: Stream, code: int) -> None:
+        """End a stream that does not get on."""
+        self.send(frames.rst_stream(stream.id, code))
+        self._cancel(stream)
 
     def _cancel(self, stream: Stream) -> None:
         receiver = stream.receiver

@@ -42,6 +42,11 @@ class FrameReader(asyncio.Protocol):
         """A stream ends by its peer's fault."""
         raise NotImplementedError
 
+    def keep(self, size: int, *, moved: bool) -> None:
+        """`size` bytes of what is not complete are kept from now on; something was, if `moved`.
+        Raises if that are too many."""
+        raise NotImplementedError
+
     def fail(self, fault: ConnectionFault) -> None:
         """The connection ends by its peer's fault."""
         raise NotImplementedError
@@ -110,26 +115,28 @@ class FrameReader(asyncio.Protocol):
 
     def _feed(self, data: bytes, until: float) -> bytes:
         """Read `data` behind what was kept of a frame; what of it there was no time for."""
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._wanted:
-                return b""
-            data = bytes(self._rest)
-            self._rest.clear()
-        self._stopped = False
+        partly, self._stopped = bool(self._rest), False
         try:
+            if partly:
+                self._rest += data
+                if len(self._rest) < self._wanted:
+                    self.keep(len(self._rest), moved=False)
+                    return b""
+                data = bytes(self._rest)
+                self._rest.clear()
             at = self._read(data, until)
+            left = data[at:] if at else data
+            if left and not self._stopped:
+                self._rest += left
+                left, partly = b"", True
+            if partly:
+                self.keep(len(self._rest), moved=at > 0)
         except ConnectionFault as fault:
             self.fail(fault)
             self._unread.clear()
             self._unread_size = 0
             return b""
-        left = data[at:] if at else data
-        if self._stopped:
-            return left
-        if left:
-            self._rest += left
-        return b""
+        return left
 
     def _read(self, data: bytes, until: float) -> int:
         """Take the whole frames in `data`, until then; how many bytes they were."""
@@ -148,6 +155,10 @@ class FrameReader(asyncio.Protocol):
                 )
             self._greeted = True
         if self._going_on is not None:
+            # In good pieces: each of them costs something, however small it is.
+            self._wanted = min(limits.LARGE, self._going_on[2])
+            if size < self._wanted:
+                return 0
             at = self._on_rest_of_data(data)
         unpack, head_size = frames.HEAD.unpack_from, frames.HEAD_SIZE
         while size - at >= head_size:
@@ -157,13 +168,19 @@ class FrameReader(asyncio.Protocol):
                 raise ConnectionFault(
                     frames.FRAME_SIZE_ERROR, f"a frame of {length} bytes, above {limits.MAX_FRAME}"
                 )
+            if kind != frames.DATA and length > limits.MAX_CONTROL and kind not in frames.BLOCKS:
+                raise ConnectionFault(
+                    frames.ENHANCE_YOUR_CALM, f"a frame of type {kind} with {length} bytes"
+                )
             begin = at + head_size
             end = begin + length
             if end > size:
                 if kind == frames.DATA and not flags & frames.PADDED and length > limits.LARGE:
+                    if size - begin < limits.LARGE:
+                        self._wanted = begin - at + limits.LARGE
+                        return at
                     # What is there of it is passed on at once instead of being kept here.
                     self._going_on = flags, number & frames.LARGEST_STREAM, length
-                    self._wanted = 1
                     return begin + self._on_rest_of_data(data[begin:])
                 self._wanted = end - at
                 return at

@@ -7,16 +7,24 @@ block means is remembered for as long as the table stays as it is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 import hpack
 
-from gearshift.http2 import limits
+from gearshift.core.limits import told
 from gearshift.http2.fields import IMPOSSIBLE, fault_of_request, fault_of_trailers, promised
 from gearshift.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionFault
 
-MOST_REMEMBERED = 64
+# At its debug level it writes every header field down, tokens included.
+logging.getLogger("hpack").setLevel(logging.WARNING)
+
+REMEMBERED = 16 * 1024
+"""Bytes of the blocks that are remembered of one connection and of the fields in them."""
+
+MOST_RESIZES = 2
+"""Table size updates in front of a block (section 4.2); each costs work and says nothing."""
 
 Fields = list[tuple[bytes, bytes]]
 Meaning = TypeVar("Meaning")
@@ -35,20 +43,26 @@ class Block(NamedTuple, Generic[Meaning]):
 class HeaderReader(Generic[Meaning]):
     """One connection's incoming blocks. `interpret` says what the fields of a request mean."""
 
-    def __init__(self, interpret: Callable[[Fields], Meaning]) -> None:
+    def __init__(self, interpret: Callable[[Fields], Meaning], max_list: int) -> None:
+        """`max_list`: bytes of a request's fields, as HTTP/2 counts them."""
         self._interpret = interpret
-        self._decoder = hpack.Decoder(max_header_list_size=limits.MAX_LIST)
+        self._max_list = max_list
+        self._decoder = hpack.Decoder(max_header_list_size=max_list)
         self._known: dict[bytes, Block[Meaning]] = {}
+        self._remembered = 0
 
     def read(self, block: bytes) -> Block[Meaning]:
         known = self._known.get(block)
         if known is not None:
             return known
+        if resizes(block) > MOST_RESIZES:
+            raise ConnectionFault(COMPRESSION_ERROR, "the table is resized again and again")
         try:
             decoded = self._decoder.decode(block, raw=True)
         except hpack.OversizedHeaderListError:
             raise ConnectionFault(
-                ENHANCE_YOUR_CALM, f"the headers of a request are above {limits.MAX_LIST} bytes"
+                ENHANCE_YOUR_CALM,
+                told("max_metadata_bytes", self._max_list, "bytes of header fields"),
             ) from None
         except hpack.HPACKError as error:
             raise ConnectionFault(COMPRESSION_ERROR, f"header block: {error}") from None
@@ -62,9 +76,26 @@ class HeaderReader(Generic[Meaning]):
         if changes_table(block):
             # What indices mean is no longer what it was.
             self._known.clear()
-        elif len(self._known) < MOST_REMEMBERED:
-            self._known[block] = read
+            self._remembered = 0
+        else:
+            size = len(block) + sum(len(name) + len(value) for name, value in fields)
+            if self._remembered + size <= REMEMBERED:
+                self._remembered += size
+                self._known[block] = read
         return read
+
+
+def resizes(block: bytes) -> int:
+    """How many table size updates the block begins with, as far as MOST_RESIZES + 1."""
+    at = count = 0
+    while at < len(block) and block[at] & 0xE0 == 0x20 and count <= MOST_RESIZES:
+        count += 1
+        if block[at] & 0x1F == 0x1F:  # the size goes on in the next bytes
+            at += 1
+            while at < len(block) and block[at] & 0x80:
+                at += 1
+        at += 1
+    return count
 
 
 def changes_table(block: bytes) -> bool:

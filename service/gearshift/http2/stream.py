@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gearshift.http2 import frames
+from gearshift.core.limits import Usage
+from gearshift.http2 import frames, limits
 from gearshift.http2.fields import UNSAID
 from gearshift.http2.frames import StreamFault
 
@@ -21,6 +22,10 @@ class Receiver(Protocol):
         """The next bytes; the last ones if `ended`."""
         ...
 
+    def refused(self, limit: str, why: str) -> None:
+        """What came in is above a limit, and kept no longer: end the stream."""
+        ...
+
     def cancelled(self) -> None:
         """The peer gave the stream up, or is gone. Nothing can be sent any more."""
         ...
@@ -30,6 +35,9 @@ class Nobody:
     """The receiver of a stream that is over."""
 
     def data(self, payload: bytes, *, ended: bool) -> None:
+        self.receiver = NOBODY
+
+    def refused(self, limit: str, why: str) -> None:
         self.receiver = NOBODY
 
     def cancelled(self) -> None:
@@ -47,6 +55,7 @@ class Stream:
     __slots__ = (
         "_connection",
         "_drained",
+        "_moved",
         "_owed",
         "_queue",
         "_queued",
@@ -58,6 +67,7 @@ class Stream:
         "promised",
         "receiver",
         "room",
+        "since",
         "window",
     )
 
@@ -74,8 +84,12 @@ class Stream:
         self.open = True
         """Something can still be sent."""
         self._connection = connection
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[bytes] | None = None
+        """What the peer has no room for yet; few streams ever have any."""
         self._queued = 0
+        self._moved = 0
+        self.since = 0.0
+        """Since when the peer has not read enough of it, on the loop's clock."""
         self._tail: bytes | None = None
         self._owed = 0
         self._drained: asyncio.Future[None] | None = None
@@ -93,6 +107,16 @@ class Stream:
         """Its connection has sent too much."""
         self._connection.rest(seconds)
 
+    @property
+    def usage(self) -> Usage:
+        """Of all connections together."""
+        return self._connection.usage
+
+    @property
+    def connection(self) -> Connection[Any]:
+        """The one that it is a part of."""
+        return self._connection
+
     # --- taking ------------------------------------------------------------------------
 
     def more(self, size: int) -> None:
@@ -105,8 +129,10 @@ class Stream:
 
     def taken(self, size: int) -> None:
         """`size` bytes that came in are no longer kept."""
+        connection = self._connection
         self.held -= size
-        self._connection.held -= size
+        connection.held -= size
+        connection.usage.held -= size
 
     def keep_promise(self, size: int, ended: bool) -> None:
         """`size` bytes came in, the last ones if `ended`: StreamFault if the content-length said
@@ -121,11 +147,17 @@ class Stream:
 
     # --- sending -----------------------------------------------------------------------
 
-    def answer(self, head: bytes, body: bytes, trailers: bytes) -> None:
-        """A whole answer: header block, body, header block of the trailers. The stream is over."""
+    def answer(self, head: bytes, body: bytes, trailers: bytes) -> bool:
+        """A whole answer: header block, body, header block of the trailers. The stream is over;
+        False, and it is not, if the peer has too much that it does not read."""
         connection = self._connection
         size = len(body)
-        if size <= self.window and size <= connection.window and size <= connection.peer_frame:
+        if (
+            size <= self.window
+            and size <= connection.window
+            and size <= connection.peer_frame
+            and not connection.choked
+        ):
             # Almost always: one piece, which needs no queue.
             number = self.id
             connection.window -= size
@@ -141,27 +173,43 @@ class Stream:
                     )
                 )
             )
-            return
+            return True
+        if not connection.has_room(size):
+            return False
         self.begin(head)
         self.send(body)
         self.finish(trailers)
+        return True
 
     def begin(self, head: bytes) -> None:
         """The answer's header block."""
         self._connection.send(frames.frame(frames.HEADERS, frames.END_HEADERS, self.id, head))
 
-    def send(self, body: bytes) -> None:
-        """The next bytes of the answer; kept until the peer has room for them."""
+    def send(self, body: bytes) -> bool:
+        """The next bytes of the answer; kept until the peer has room for them. False, and they are
+        not, if it has too much that it does not read."""
         connection, size = self._connection, len(body)
-        if size <= min(self.window, connection.window, connection.peer_frame) and not self._queue:
+        if (
+            size <= min(self.window, connection.window, connection.peer_frame)
+            and not self._queue
+            and not connection.choked
+        ):
             # Almost always: one piece, which needs no queue.
             self.window -= size
             connection.window -= size
             connection.send(frames.frame(frames.DATA, 0, self.id, body))
-            return
+            return True
+        if not connection.has_room(size):
+            return False
+        if self._queue is None:
+            self._queue = deque()
+        if not self._queue:
+            self.since = connection.now()
         self._queue.append(body)
-        self._queued += len(body)
+        self._queued += size
+        connection.waits(size)
         self.flush()
+        return True
 
     def finish(self, trailers: bytes) -> None:
         """The end of the answer, behind all that was sent."""
@@ -190,7 +238,7 @@ class Stream:
         connection = self._connection
         while self._queue and self.open:
             room = min(self.window, connection.window, connection.peer_frame)
-            if room <= 0:
+            if room <= 0 or connection.ahead >= limits.AHEAD or connection.choked:
                 connection.blocked.add(self)
                 return
             part = self._queue.popleft()
@@ -199,9 +247,15 @@ class Stream:
                 whole = memoryview(part)
                 self._queue.appendleft(whole[room:])  # type: ignore[arg-type]
                 part = bytes(whole[:room])
-            self.window -= len(part)
-            connection.window -= len(part)
-            self._queued -= len(part)
+            size = len(part)
+            self.window -= size
+            connection.window -= size
+            connection.ahead += size
+            self._queued -= size
+            connection.waits(-size)
+            self._moved += size
+            if self._moved >= limits.PROGRESS:
+                self._moved, self.since = 0, connection.now()
             connection.send(frames.frame(frames.DATA, 0, self.id, bytes(part)))
         if self._drained is not None:
             if not self._drained.done():
@@ -222,7 +276,9 @@ class Stream:
         """Nothing is sent any more, nobody waits any more."""
         self.open = False
         self.taken(self.held)
-        self._queue.clear()
+        if self._queue:
+            self._connection.waits(-self._queued)
+        self._queue, self._queued = None, 0
         # The receiver knows this stream, too: a circle would keep its request until the
         # collector comes by, and requests are large.
         self.receiver = NOBODY

@@ -4,7 +4,6 @@ The parent listens, hands each accepted connection to the process with the fewes
 dies and asks all for their pages. Each process has cores and workers of its own.
 """
 
-from gearshift.processes.door import Door, bound, release
 from gearshift.processes.fleet import Fleet
 from gearshift.processes.messages import Orders
 from gearshift.processes.pages import Pages
@@ -14,7 +13,6 @@ from gearshift.processes.supervisor import Supervisor
 from gearshift.processes.total import Total
 
 __all__ = [
-    "Door",
     "Fleet",
     "Orders",
     "Pages",
@@ -23,9 +21,7 @@ __all__ = [
     "Supervisor",
     "Total",
     "bind",
-    "bound",
     "divide",
-    "release",
     "usable_cores",
     "usable_workers",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from gearshift.processes.door import FULL_PAUSE
+from gearshift.door import FULL_PAUSE
 from gearshift.processes.member import Member
 
 log = structlog.get_logger(__name__)

@@ -79,10 +79,12 @@ class Member:
         except ConnectionResetError:
             return b""
 
-    def hand(self, accepted: socket.socket) -> None:
-        """Give a connection to the process. BrokenPipeError or ConnectionResetError if it has
-        ended, another OSError if it has too many that it has not taken."""
-        socket.send_fds(self._connections, [messages.CONNECTION], [accepted.fileno()])
+    def hand(self, accepted: socket.socket, *, inside: bool = False) -> None:
+        """Give a connection to the process, one from `inside` if it is our own. BrokenPipeError
+        or ConnectionResetError if it has ended, another OSError if it has too many that it has not
+        taken."""
+        kind = messages.INSIDE if inside else messages.CONNECTION
+        socket.send_fds(self._connections, [kind], [accepted.fileno()])
 
     def tell(self, answer: int, sign: bytes) -> None:
         """Answer a question with the file that has this descriptor. Errors as in `hand`."""

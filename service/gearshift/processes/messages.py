@@ -26,10 +26,11 @@ ASK_FRONTIER = b"f"
 questions for the sum of all statistics and for the frontier."""
 
 CONNECTION = b"n"
+INSIDE = b"l"
 SUM = b"u"
 FRONTIER = b"v"
-"""The byte that goes with a connection, and those with the files that answer an ASK and an
-ASK_FRONTIER, each kind in order."""
+"""The byte that goes with a connection, with one that is the parent's own, and those with the files
+that answer an ASK and an ASK_FRONTIER, each kind in order."""
 
 STOP = b"s"
 METRICS = b"m"

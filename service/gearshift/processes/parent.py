@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -91,9 +91,11 @@ class Parent:
         """The start gets on."""
         self._say(messages.ALIVE)
 
-    def ready(self, adopt: Adopt) -> None:
-        """Requests are taken: every connection from now on goes to `adopt`. On the loop."""
-        asyncio.get_running_loop().add_reader(self._connections, self._take, adopt)
+    def ready(self, adopt: Adopt, adopt_inside: Adopt) -> None:
+        """Requests are taken: every connection from now on goes to `adopt`, the parent's own to
+        `adopt_inside`. On the loop."""
+        adopting = {messages.CONNECTION: adopt, messages.INSIDE: adopt_inside}
+        asyncio.get_running_loop().add_reader(self._connections, self._take, adopting)
         self._say(messages.READY)
 
     def draining(self) -> None:
@@ -118,7 +120,7 @@ class Parent:
 
     # --- connections and signs: on the loop -----------------------------------------------
 
-    def _take(self, adopt: Adopt) -> None:
+    def _take(self, adopting: Mapping[bytes, Adopt]) -> None:
         for _ in range(TAKEN_AT_ONCE):
             try:
                 said, descriptors, _, _ = socket.recv_fds(self._connections, 1, 4)
@@ -135,7 +137,7 @@ class Parent:
             for descriptor in descriptors:
                 accepted = socket.socket(fileno=descriptor)
                 accepted.setblocking(False)
-                task = asyncio.ensure_future(self._open(accepted, adopt))
+                task = asyncio.ensure_future(self._open(accepted, adopting[said]))
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
 

@@ -69,10 +69,10 @@ class Supervisor:
         self._step()
         await self._complete
 
-    def give(self, accepted: socket.socket) -> bool:
-        """Give a connection to the process that has the fewest. False if all that could take it
-        have their hands full; where there is none it is closed, which callers see as
-        UNAVAILABLE."""
+    def give(self, accepted: socket.socket, *, inside: bool = False) -> bool:
+        """Give a connection, one from `inside` if it is our own, to the process with the fewest.
+        False if all that could take it have their hands full; where there is none it is closed,
+        which callers see as UNAVAILABLE."""
         full = False
         for index in self.fleet.order():
             if index in self._reaping:
@@ -82,7 +82,7 @@ class Supervisor:
             if self.fleet.state(index) is State.DRAINING and self.fleet.serving > 0:
                 continue
             try:
-                self._members[index].hand(accepted)
+                self._members[index].hand(accepted, inside=inside)
             except (BrokenPipeError, ConnectionResetError):
                 continue  # It is ending, which is heard elsewhere.
             except OSError:

@@ -1,22 +1,23 @@
-"""Explain for those who speak HTTP: asked of this very server over its own gRPC port, which
-answers the same whether one process serves or several."""
+"""Explain for those who speak HTTP: asked of this very server from inside, which answers the same
+whether one process serves or several."""
 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
 
+from gearshift.rpc.inside import call
 from gearshift.v1 import gearshift_pb2 as pb
-from gearshift.v1 import gearshift_pb2_grpc
 
 WITHIN = 2.0
 """Seconds for the answer."""
 
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+EXPLAIN = "/gearshift.v1.Gearshift/Explain"
 
 _NUMBER: Callable[[str], Any] = float
 
@@ -39,18 +40,21 @@ _HTTP = {
 }
 
 
+Dial = Callable[[], socket.socket]
+"""Gives a connection to this very server. OSError if there is none to be had."""
+
+
 class Explainer:
-    """Asks the server at `listening`, once that is known. Blocks; from any thread."""
+    """Asks the server, once it listens. Blocks; from any thread but that of the loop."""
 
     def __init__(self) -> None:
-        self._address = ""
+        self._dial: Dial | None = None
         self.port = 0
 
-    def listening(self, host: str, port: int) -> None:
-        """The server takes requests there."""
+    def listening(self, port: int, dial: Dial) -> None:
+        """The server takes requests at `port`, and from inside by `dial`."""
         self.port = port
-        host = _ANYWHERE.get(host, host)
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._dial = dial
 
     def __call__(self, query: Mapping[str, str]) -> tuple[int, bytes]:
         """The HTTP status and a JSON object: ExplainResponse, or `status` and `error`."""
@@ -58,17 +62,19 @@ class Explainer:
             request = _request(query)
         except ValueError as error:
             return _refused(400, "INVALID_ARGUMENT", str(error))
-        if not self._address:
+        if self._dial is None:
             return _refused(503, "UNAVAILABLE", "the server is starting; try again shortly")
-        # Here and now: it is asked by hand, and a channel that waits would cost threads.
-        with grpc.insecure_channel(
-            self._address, options=(("grpc.enable_http_proxy", 0),)
-        ) as channel:
-            try:
-                answer = gearshift_pb2_grpc.GearshiftStub(channel).Explain(request, timeout=WITHIN)
-            except grpc.RpcError as error:
-                code, text = error.code(), error.details() or "no answer"
-                return _refused(_HTTP.get(code, 502), code.name, text)
+        try:
+            connection = self._dial()
+        except OSError as error:
+            return _refused(503, "UNAVAILABLE", f"the server takes no questions: {error}")
+        # Here and now: it is asked by hand.
+        with connection:
+            ended = call(connection, EXPLAIN, request.SerializeToString(), WITHIN)
+        if ended.code is not grpc.StatusCode.OK:
+            text = ended.text or "no answer"
+            return _refused(_HTTP.get(ended.code, 502), ended.code.name, text)
+        answer = pb.ExplainResponse.FromString(ended.message)
         told = MessageToDict(
             answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )

@@ -21,23 +21,32 @@ from gearshift.rpc import wire
 from gearshift.rpc.context import Aborted, Context
 from gearshift.rpc.methods import Method
 from gearshift.rpc.shapes import Shapes
-from gearshift.rpc.wire import Call, Metadata, WireError
+from gearshift.rpc.status import ending
+from gearshift.rpc.wire import Call, Metadata, TooLarge, WireError
 
 log = structlog.get_logger(__name__)
 
-MAX_MESSAGE = 64 * 1024 * 1024
-"""Bytes of a request's message. Large enough for images in batches; without a limit one caller
-could fill the memory."""
+SMALL = 4_096
+"""Bytes below which pieces of a message are put together as they come: as objects of their own they
+would take many times what they hold."""
+
+
+UNREAD = (
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "answers wait that are not read, as many as may (setting max_unread_bytes); read them, and ask"
+    " again",
+)
 
 
 class Responder:
     """The answering side of a call."""
 
-    __slots__ = ("_begun", "_serialize", "_stream", "arrival", "call", "rights")
+    __slots__ = ("_begun", "_serialize", "_stream", "_usage", "arrival", "call", "rights")
 
     def __init__(self, stream: Stream, call: Call, rights: Rights) -> None:
         """`rights` are those of whoever calls."""
         self.call = call
+        self._usage = stream.usage
         self.rights = rights
         self.arrival = stream.received
         """Seconds, when the call's headers came."""
@@ -57,8 +66,13 @@ class Responder:
     def reply(self, message: bytes) -> None:
         """The one answer of a unary call, and its end."""
         self._over()
-        if self._stream.open:
-            self._stream.answer(wire.OK_HEAD, wire.framed(message), wire.OK_TRAILERS)
+        stream = self._stream
+        if stream.open and not stream.answer(wire.OK_HEAD, wire.framed(message), wire.OK_TRAILERS):
+            self.fail(*UNREAD)
+
+    def refused(self, limit: str, why: str) -> None:
+        """What came in is above a limit."""
+        self.fail(*ending(self._usage.too_many(limit, why)))
 
     def fail(self, code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> None:
         """End with a status."""
@@ -66,6 +80,15 @@ class Responder:
         if self._stream.open:
             ending = wire.trailers if self._begun else wire.trailers_only
             self._stream.finish(ending(code, text, tuple(metadata)))
+
+    def incomplete_since(self) -> float:
+        """Since when a message is under way that does not get on, as `time.monotonic` has it;
+        infinite if none is."""
+        return math.inf
+
+    def end(self, code: grpc.StatusCode, text: str) -> None:
+        """End it from outside."""
+        self.fail(code, text)
 
     def _over(self) -> None:
         """Nothing more will be needed of what came in."""
@@ -80,7 +103,8 @@ class Responder:
         """One message of a streamed answer; returns when the caller has room for the next."""
         if self._stream.open:
             self.begin()
-            self._stream.send(wire.framed(self._serialize(message)))
+            if not self._stream.send(wire.framed(self._serialize(message))):
+                raise Aborted(*UNREAD, ())
             await self._stream.drained()
 
     async def _respond(self, handler: Any, request: Any) -> None:
@@ -131,7 +155,7 @@ class UnaryCall(Responder):
         self._method = method
         self.shapes = shapes
         # What has come in, put together only once: it may be many megabytes.
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self._size = self._whole = 0
         self._leave: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -141,27 +165,32 @@ class UnaryCall(Responder):
             self._begin(payload)
             return
         parts = self._parts
-        parts.append(payload)
+        last = parts[-1] if parts else b""
+        if len(payload) >= SMALL:
+            parts.append(payload)
+        elif isinstance(last, bytearray) and len(last) < SMALL:
+            last += payload
+        else:
+            parts.append(bytearray(payload))
         self._size += len(payload)
         if not self._whole and (self._size >= wire.PREFIX or ended):
             parts[:] = [b"".join(parts)]
             self._whole = wire.PREFIX + wire.size_of(parts[0])
         if self._size > self._whole > 0:
             self.fail(grpc.StatusCode.INTERNAL, "more than one message in a unary call")
-        elif self._whole > MAX_MESSAGE + wire.PREFIX:
-            too_large = wire.too_large(MAX_MESSAGE)
-            self.fail(too_large.code, str(too_large))
+        elif self._whole > self._method.most + wire.PREFIX:
+            self._end(TooLarge(self._method.most))
         elif ended:
-            self._begin(parts[0], parts[1:])
+            self._begin(bytes(parts[0]), parts[1:])
         else:
             self._stream.more(len(payload))
 
-    def _begin(self, first: bytes, rest: Sequence[bytes] = ()) -> None:
+    def _begin(self, first: bytes, rest: Sequence[bytes | bytearray] = ()) -> None:
         self._stream.taken(self._stream.held)
         try:
-            message = only_message(self.call, first, rest)
+            message = only_message(self.call, first, rest, self._method.most)
         except WireError as error:
-            self.fail(error.code, str(error))
+            self._end(error)
             return
         self._parts = []
         direct = self._method.direct
@@ -169,6 +198,14 @@ class UnaryCall(Responder):
             self._leave = direct(self, message)
         else:
             self._task = asyncio.get_running_loop().create_task(self._run(message))
+
+    def _end(self, error: WireError) -> None:
+        connection = self._stream.connection
+        self.fail(error.code, str(error))
+        if isinstance(error, TooLarge):
+            self._usage.reach("max_message_bytes")
+            if error.unpacked:
+                connection.bomb()
 
     async def _run(self, message: bytes) -> None:
         handler = self._method.handler
@@ -178,6 +215,9 @@ class UnaryCall(Responder):
             self.fail(grpc.StatusCode.INTERNAL, f"the request cannot be read: {error}")
             return
         await self._respond(handler, request)
+
+    def incomplete_since(self) -> float:
+        return math.inf if self._stream.ended else self.arrival
 
     def _over(self) -> None:
         # Who is asked to leave knows the request, which knows this call.
@@ -194,7 +234,17 @@ class UnaryCall(Responder):
 class StreamCall(Responder):
     """A call with any number of messages in."""
 
-    __slots__ = ("_arrived", "_buffer", "_ended", "_fault", "_owed", "_task", "_waiting")
+    __slots__ = (
+        "_arrived",
+        "_buffer",
+        "_ended",
+        "_fault",
+        "_most",
+        "_owed",
+        "_since",
+        "_task",
+        "_waiting",
+    )
 
     def __init__(self, stream: Stream, call: Call, rights: Rights, method: Method) -> None:
         super().__init__(stream, call, rights)
@@ -203,10 +253,23 @@ class StreamCall(Responder):
         self._ended = False
         self._fault: WireError | None = None
         self._owed = 0
+        self._most = method.most
+        self._since = math.inf
         self._waiting: asyncio.Future[None] | None = None
         handler = method.handler
         requests = self._requests(handler.request_deserializer)
         self._task = asyncio.get_running_loop().create_task(self._respond(handler, requests))
+
+    def incomplete_since(self) -> float:
+        return self._since if self._buffer else math.inf
+
+    def end(self, code: grpc.StatusCode, text: str) -> None:
+        self.fail(code, text)
+        self._task.cancel()
+
+    def refused(self, limit: str, why: str) -> None:
+        super().refused(limit, why)
+        self._task.cancel()
 
     def data(self, payload: bytes, *, ended: bool) -> None:
         buffer = self._buffer
@@ -214,8 +277,12 @@ class StreamCall(Responder):
         self._owed += len(payload)
         self._ended = ended
         try:
-            self._arrived += split_messages(buffer, MAX_MESSAGE)
+            whole = split_messages(buffer, self._most)
+            if whole or len(buffer) == len(payload):
+                self._since = time.monotonic()  # another one begins
+            self._arrived += whole
         except WireError as error:
+            self._usage.reach("max_message_bytes")
             self._fault = error
         if ended and buffer and self._fault is None:
             self._fault = WireError(grpc.StatusCode.INTERNAL, "the last message is cut short")
@@ -229,7 +296,7 @@ class StreamCall(Responder):
             while self._arrived:
                 whole = self._arrived.popleft()
                 self._stream.taken(min(len(whole), self._stream.held))
-                yield deserialize(only_message(self.call, whole))
+                yield deserialize(only_message(self.call, whole, (), self._most))
             # Only who keeps up may send more.
             self._pay()
             if self._fault is not None:
@@ -253,7 +320,7 @@ def split_messages(buffer: bytearray, limit: int) -> list[bytes]:
     while len(buffer) - at >= wire.PREFIX:
         size = wire.size_of(buffer, at)
         if size > limit:
-            raise wire.too_large(limit)
+            raise TooLarge(limit)
         end = at + wire.PREFIX + size
         if end > len(buffer):
             break
@@ -264,8 +331,8 @@ def split_messages(buffer: bytearray, limit: int) -> list[bytes]:
     return found
 
 
-def only_message(call: Call, first: bytes, rest: Sequence[bytes] = ()) -> bytes:
-    """The message behind its prefix, which is in `first`."""
+def only_message(call: Call, first: bytes, rest: Sequence[bytes | bytearray], most: int) -> bytes:
+    """The message behind its prefix, which is in `first`; of `most` bytes."""
     size = len(first) - wire.PREFIX + sum(map(len, rest))
     if size < 0 or wire.size_of(first) != size:
         raise WireError(
@@ -276,7 +343,7 @@ def only_message(call: Call, first: bytes, rest: Sequence[bytes] = ()) -> bytes:
     if rest:
         message = b"".join((message, *rest))
     if first[0] == 0:
-        if size > MAX_MESSAGE:
-            raise wire.too_large(MAX_MESSAGE)
+        if size > most:
+            raise TooLarge(most)
         return message
-    return wire.decompressed(message, call.encoding, MAX_MESSAGE)
+    return wire.decompressed(message, call.encoding, most)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc import service_pb2 as pb
 
-from gearshift.core.catalog import Catalog, Model, TensorSpec, Variant
+from gearshift.core.catalog import Model, TensorSpec, Variant
 from gearshift.errors import InvalidInput
 from gearshift.ports import Tally, VariantStatistics
 
@@ -89,7 +89,7 @@ def statistics(model: Model, variant: Variant, counted: VariantStatistics) -> An
     )
 
 
-def index(catalog: Catalog, ready: bool, only_ready: bool) -> Any:
+def index(models: Iterable[Model], ready: bool, only_ready: bool) -> Any:
     """RepositoryIndexResponse: one line per variant."""
     if only_ready and not ready:
         return pb.RepositoryIndexResponse()
@@ -101,7 +101,7 @@ def index(catalog: Catalog, ready: bool, only_ready: bool) -> Any:
                 state="READY" if ready else "UNAVAILABLE",
                 reason="" if ready else "the server is starting or shutting down",
             )
-            for model in catalog.models.values()
+            for model in models
             for variant in sorted(model.variants, key=lambda v: v.version)
         ]
     )

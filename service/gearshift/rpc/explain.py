@@ -9,6 +9,7 @@ from typing import Any
 from gearshift.core.explain import Explanation, Weighed
 from gearshift.core.request import Parameter, Request
 from gearshift.engine import Engine
+from gearshift.rpc.permitted import model_for
 from gearshift.rpc.status import abort, code_and_message
 from gearshift.v1 import gearshift_pb2 as pb
 
@@ -24,6 +25,7 @@ class ExplainMethods:
         """A request that could never be sent ends with the status that it would get; one that
         would be refused for load, floor or budget is explained."""
         try:
+            model_for(context.rights, self._engine.catalog, request.model)
             explanation = self._engine.explain(_asked(request))
         except Exception as error:
             await abort(context, error)

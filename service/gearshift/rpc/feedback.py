@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from gearshift.core.reports import Report, Result, Ruling
-from gearshift.errors import FeedbackOff, GearshiftError, InvalidInput
+from gearshift.core.rights import Rights
+from gearshift.errors import FeedbackOff, Forbidden, GearshiftError, InvalidInput
 from gearshift.ports import Feedback
 from gearshift.rpc.status import abort
 from gearshift.v1 import gearshift_pb2 as pb
@@ -47,6 +48,7 @@ class FeedbackMethods:
 
     async def _report(self, told: Sequence[pb.Report], context: Any) -> list[pb.Result]:
         try:
+            _permitted(told, context.rights)
             if self._feedback is None:
                 raise FeedbackOff("feedback is off here; the setting `feedback` turns it on")
             _check(told)
@@ -65,6 +67,19 @@ def _check(told: Sequence[pb.Report]) -> None:
     labels = sum(len(each.labels) for each in told)
     if labels > MOST_LABELS:
         raise InvalidInput(f"{labels} labels in one message; {MOST_LABELS} are the most")
+
+
+def _permitted(told: Sequence[pb.Report], rights: Rights) -> None:
+    if rights.every_model:
+        return
+    for model in {each.model for each in told}:
+        # Ids alone may be those of any model.
+        if not model:
+            raise Forbidden(
+                f"client {rights.client!r} may report on some models only: each report must name"
+                f" its model"
+            )
+        rights.need_model(model)
 
 
 def _report(told: pb.Report) -> Report:

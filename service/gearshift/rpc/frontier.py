@@ -10,6 +10,7 @@ from gearshift.core.catalog import Catalog, Model
 from gearshift.core.frontier import ClassView, ModelView, VariantView, View, with_cascades
 from gearshift.engine import Engine
 from gearshift.errors import InvalidInput, NotReady, RequestError
+from gearshift.rpc.permitted import model_for
 from gearshift.rpc.status import abort
 from gearshift.v1 import gearshift_pb2 as pb
 
@@ -36,10 +37,10 @@ class FrontierMethods:
         zero; UNAVAILABLE once the server stops."""
         catalog, frontier = self._engine.catalog, self._frontier
         try:
+            for name in request.models:
+                model_for(context.rights, catalog, name)
             if frontier is None:
                 raise NotReady("nobody watches the frontier of this server")
-            for name in request.models:
-                catalog.model(name)
             if request.interval_ms < 0:
                 raise InvalidInput(
                     f"interval_ms is {request.interval_ms}; it must be 0 (one second) or more"
@@ -48,7 +49,8 @@ class FrontierMethods:
             await abort(context, error)
             return
         interval = max(LEAST_INTERVAL, request.interval_ms / 1e3 or USUAL_INTERVAL)
-        wanted = frozenset(request.models)
+        named = frozenset(request.models)
+        wanted = named.__contains__ if named else context.rights.sees
         loop = asyncio.get_running_loop()
         while True:
             next_at = loop.time() + interval
@@ -64,15 +66,15 @@ class FrontierMethods:
                     await abort(context, NotReady("the server is shutting down"))
 
 
-def response(view: View, catalog: Catalog, wanted: frozenset[str] = frozenset()) -> Any:
-    """WatchFrontierResponse of the models that are `wanted`; none means all."""
+def response(view: View, catalog: Catalog, wanted: Callable[[str], bool]) -> Any:
+    """WatchFrontierResponse of the models whose names are `wanted`."""
     return pb.WatchFrontierResponse(
         time=view.time,
         window_seconds=view.window,
         models=[
             _model(model, catalog.models[model.name])
             for model in view.models
-            if model.name in catalog.models and (not wanted or model.name in wanted)
+            if model.name in catalog.models and wanted(model.name)
         ],
     )
 

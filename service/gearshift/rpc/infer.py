@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Protocol
@@ -21,6 +22,8 @@ from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec, wire
 from gearshift.rpc.answers import AnswerWriter
 from gearshift.rpc.calls import UnaryCall
+from gearshift.rpc.entries import check_entries
+from gearshift.rpc.permitted import model_for
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending, expected
@@ -68,13 +71,14 @@ class Inferences:
         message: bytes,
         arrival: float,
         remaining: float,
+        rights: Rights,
         shapes: Shapes,
         asker: Asker,
         trace: Trace | None = None,
         caller: Caller = SOMEBODY,
     ) -> Flight | None:
-        """Take one request of `caller` in, who waits for `remaining` seconds from `arrival` on;
-        `shapes` are those of its connection.
+        """Take one request of `caller` in, who has these `rights` and waits for `remaining`
+        seconds from `arrival` on; `shapes` are those of its connection.
 
         Returns what to abandon if the caller leaves; None if the request has failed already.
         """
@@ -82,18 +86,32 @@ class Inferences:
             remaining = math.inf
         known = shapes.read(message, remaining)
         if known is None:
-            return self._parse(message, arrival, remaining, shapes, asker, trace, caller)
+            return self._parse(message, arrival, remaining, rights, shapes, asker, trace, caller)
         model, request, wanted, request_id, inputs = known
+        # Another client may have learned the shape on the same connection.
+        if not rights.every_model and not rights.sees(model.name):
+            return self._parse(message, arrival, remaining, rights, shapes, asker, trace, caller)
         writer = self._writers[model.name]
         named = request_id or self._new_id()
         reply = _reply(asker, writer, request_id, named, wanted, NOWHERE, trace)
         return self._submit(request, inputs, arrival, reply, named, trace, caller)
+
+    def refuse(self, message: bytes, arrival: float, error: RequestError, asker: Asker) -> None:
+        """Answer one request with what it is refused for, unread but for its id and model."""
+        name = request_id = ""
+        with suppress(DecodeError, InvalidInput):
+            check_entries(message)
+            parsed = pb.ModelInferRequest.FromString(message)
+            name, request_id = parsed.model_name, parsed.id
+        self._engine.refused(error, arrival, name)
+        asker.failed(error, request_id)
 
     def _parse(
         self,
         message: bytes,
         arrival: float,
         remaining: float,
+        rights: Rights,
         shapes: Shapes,
         asker: Asker,
         trace: Trace | None,
@@ -102,15 +120,19 @@ class Inferences:
         """The same for a request of which nothing is known."""
         engine = self._engine
         try:
+            check_entries(message)
             parsed = pb.ModelInferRequest.FromString(message)
-        except DecodeError:
+        except (DecodeError, InvalidInput) as problem:
             error = InvalidInput("the message is not a ModelInferRequest")
+            if isinstance(problem, InvalidInput):
+                error = problem
             engine.refused(error, arrival, trace=trace)
             asker.failed(error, "")
             return None
         try:
-            model = engine.catalog.model(parsed.model_name)
-            request, inputs, places = codec.decode(parsed, model, remaining, self._memory)
+            model = model_for(rights, engine.catalog, parsed.model_name)
+            memory = self._memory.of(rights.client)
+            request, inputs, places = codec.decode(parsed, model, remaining, memory)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             if trace is not None:
                 trace.decoded(parsed.id.encode(), engine.clock.now())
@@ -200,11 +222,12 @@ class Inferences:
         arrival, trace = call.arrival, None
         if self.tracing is not None:
             now = self._engine.clock.now()
-            trace = self.tracing.begin(UNARY, call.call.metadata, arrival, now)
+            trace = self.tracing.begin(UNARY, call.call.metadata, arrival, now, call.client)
         flight = self.begin(
             message,
             arrival,
             call.call.timeout,
+            call.rights,
             call.shapes,
             asker,
             trace,

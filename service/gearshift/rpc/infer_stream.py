@@ -6,6 +6,7 @@ A request that fails is answered with `error_message` and the stream goes on; wi
 
 from __future__ import annotations
 
+import math
 import time
 
 import grpc
@@ -13,14 +14,15 @@ from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.rights import Rights
 from gearshift.engine import Flight
+from gearshift.errors import TooMany
 from gearshift.http2 import Stream
 from gearshift.rpc import wire
 from gearshift.rpc.answers import varint
-from gearshift.rpc.calls import MAX_MESSAGE, Responder
+from gearshift.rpc.calls import UNREAD, Responder
 from gearshift.rpc.infer import STREAM, Inferences
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.status import code_and_message, ending
-from gearshift.rpc.wire import Call, WireError
+from gearshift.rpc.wire import Call, TooLarge, WireError
 
 MOST_UNDER_WAY = 1_024
 """Requests of one stream that are not answered yet; above it the caller may send no more."""
@@ -49,6 +51,7 @@ class InferStream(Responder):
         "_owed",
         "_rest",
         "_shapes",
+        "_since",
         "_strict",
         "_under_way",
         "_wanted",
@@ -62,6 +65,8 @@ class InferStream(Responder):
         self._inferences = inferences
         self._caller = inferences.caller_of(call, rights)
         self._rest = bytearray()
+        self._since = math.inf
+        """Since when the message has been under way that is in `_rest`."""
         self._wanted = 0
         """Bytes of the message that has begun in `_rest`, as far as is known."""
         self._ended = False
@@ -81,10 +86,16 @@ class InferStream(Responder):
             at = self._read(payload)
             if at < len(payload):
                 self._rest += payload[at:]
+                self._since = time.monotonic()
             if ended and self._rest:
                 raise WireError(grpc.StatusCode.INTERNAL, "the last message is cut short")
         except WireError as error:
+            connection = self._stream.connection
             self._end(error.code, str(error))
+            if isinstance(error, TooLarge):
+                self._usage.reach("max_message_bytes")
+                if error.unpacked:
+                    connection.bomb()
             return
         # Only now: a request that fails at once must not end the stream before the next is read.
         self._ended = ended
@@ -93,12 +104,13 @@ class InferStream(Responder):
     def _read(self, data: bytes) -> int:
         """Ask for the whole messages in `data`; how many bytes they were."""
         at, size, stream = 0, len(data), self._stream
+        most = self._usage.limits.max_message_bytes
         arrival = stream.received
         left = max(0.0, self.call.timeout - (arrival - self.arrival))
         while size - at >= wire.PREFIX:
             compressed, length = wire.PREFIXED.unpack_from(data, at)
-            if length > MAX_MESSAGE:
-                raise wire.too_large(MAX_MESSAGE)
+            if length > most:
+                raise TooLarge(most)
             begin = at + wire.PREFIX
             end = begin + length
             if end > size:
@@ -106,43 +118,75 @@ class InferStream(Responder):
                 return at
             message = data[begin:end]
             if compressed:
-                message = wire.decompressed(message, self.call.encoding, MAX_MESSAGE)
+                message = wire.decompressed(message, self.call.encoding, most)
             stream.taken(min(end - at, stream.held))
             at = end
             if stream.open:
                 asker = _StreamAsker(self)
                 inferences, trace = self._inferences, None
-                refused = inferences.turned_away(self._caller, arrival)
+                refused = self._full() or inferences.turned_away(self._caller, arrival)
                 if refused is not None:
-                    asker.failed(refused, "")
+                    inferences.refuse(message, arrival, refused, asker)
                     continue
                 if inferences.tracing is not None:
                     received = time.monotonic()
                     metadata = self.call.metadata
-                    trace = inferences.tracing.begin(STREAM, metadata, arrival, received)
+                    trace = inferences.tracing.begin(
+                        STREAM, metadata, arrival, received, self.client
+                    )
                 flight = inferences.begin(
-                    message, arrival, left, self._shapes, asker, trace, self._caller
+                    message,
+                    arrival,
+                    left,
+                    self.rights,
+                    self._shapes,
+                    asker,
+                    trace,
+                    self._caller,
                 )
                 if flight is not None:
                     self._under_way[asker] = flight
+                    stream.connection.requests += 1
+                    self._usage.requests += 1
         self._wanted = wire.PREFIX
         return at
 
+    def _full(self) -> TooMany | None:
+        """What the next request hears if as many are under way as may be."""
+        usage, connection = self._usage, self._stream.connection
+        limits = usage.limits
+        under_way = len(connection.streams) + connection.requests
+        if under_way >= limits.max_requests_per_connection:
+            return usage.too_many("max_requests_per_connection", "requests of a connection")
+        most = limits.max_requests
+        if usage.requests >= most and under_way > usage.share(most):
+            return usage.too_many("max_requests", "requests under way")
+        return None
+
+    def _forget(self, count: int) -> None:
+        """So many requests are under way no longer."""
+        self._stream.connection.requests -= count
+        self._usage.requests -= count
+
     def settled(self, asker: _StreamAsker, framed: bytes) -> None:
         """A request of this stream has its answer."""
-        self._under_way.pop(asker, None)
+        if self._under_way.pop(asker, None) is not None:
+            self._forget(1)
         stream = self._stream
         if not stream.open:
             return
         if not self._begun:
             self.begin()
-        stream.send(framed)
+        if not stream.send(framed):
+            self._end(*UNREAD)
+            return
         if self._owed or self._ended:
             self._go_on()
 
     def failed(self, asker: _StreamAsker, error: Exception, request_id: str) -> None:
         if self._strict:
-            self._under_way.pop(asker, None)
+            if self._under_way.pop(asker, None) is not None:
+                self._forget(1)
             self._end(*ending(error))
             return
         _, text = code_and_message(error)
@@ -164,8 +208,18 @@ class InferStream(Responder):
         self.fail(code, text, metadata)
         self.cancelled()
 
+    def incomplete_since(self) -> float:
+        return self._since if self._rest else math.inf
+
+    def end(self, code: grpc.StatusCode, text: str) -> None:
+        self._end(code, text)
+
+    def refused(self, limit: str, why: str) -> None:
+        self._end(*ending(self._usage.too_many(limit, why)))
+
     def cancelled(self) -> None:
         under_way, self._under_way = self._under_way, {}
+        self._forget(len(under_way))
         for flight in under_way.values():
             self._inferences.abandon(flight)
 

@@ -12,8 +12,15 @@ from tritonclient.grpc import service_pb2_grpc
 
 from gearshift import __version__
 from gearshift.engine import Engine
-from gearshift.errors import InvalidInput, NotReady, RegionNotFound, RequestError
+from gearshift.errors import (
+    InvalidInput,
+    ModelNotFound,
+    NotReady,
+    RegionNotFound,
+    RequestError,
+)
 from gearshift.rpc import describe, statistics
+from gearshift.rpc.permitted import model_for, models_for
 from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.status import abort
 
@@ -73,7 +80,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         try:
-            model = self._engine.catalog.model(request.name)
+            model = model_for(context.rights, self._engine.catalog, request.name)
             describe.version_of(model, request.version)
         except RequestError as error:
             await abort(context, error)
@@ -82,7 +89,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
         try:
-            model = self._engine.catalog.model(request.name)
+            model = model_for(context.rights, self._engine.catalog, request.name)
             describe.version_of(model, request.version)
         except RequestError as error:
             await abort(context, error)
@@ -93,17 +100,16 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         """Cumulative figures per variant; without a name, of every model. Triton answers an
         unknown name with INVALID_ARGUMENT here, and stock clients know it so."""
         catalog = self._engine.catalog
-        models = list(catalog.models.values())
+        models = models_for(context.rights, catalog)
         if request.name:
-            named = catalog.models.get(request.name)
-            if named is None:
-                known = ", ".join(sorted(catalog.models))
-                error = InvalidInput(
-                    f"no model {request.name!r} is served here; there are: {known}"
-                )
+            try:
+                models = [model_for(context.rights, catalog, request.name)]
+            except ModelNotFound as error:
+                await abort(context, InvalidInput(str(error)))
+                raise
+            except RequestError as error:
                 await abort(context, error)
-                raise error
-            models = [named]
+                raise
         told: dict[tuple[str, str], Any] = {}
         if self._everyone is not None:
             try:
@@ -129,23 +135,25 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         return response
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return describe.index(self._engine.catalog, self._engine.ready, request.ready)
+        models = models_for(context.rights, self._engine.catalog)
+        return describe.index(models, self._engine.ready, request.ready)
 
     async def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
         try:
-            self._memory.register(request.name, request.key, request.offset, request.byte_size)
+            memory = self._memory.of(context.rights.client)
+            memory.register(request.name, request.key, request.offset, request.byte_size)
         except RequestError as error:
             await abort(context, error)
         return pb.SystemSharedMemoryRegisterResponse()
 
     async def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._memory.unregister(request.name)
+        self._memory.of(context.rights.client).unregister(request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
     async def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         response = pb.SystemSharedMemoryStatusResponse()
         try:
-            regions = self._memory.named(request.name)
+            regions = self._memory.of(context.rights.client).named(request.name)
         except RegionNotFound as error:
             await abort(context, error)
             raise

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from gearshift.core.rights import Rights
+from gearshift.core.rights import Group, Rights
 from gearshift.http2 import Receiver, Stream
+from gearshift.rpc.groups import group_of
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.wire import Call
 
 if TYPE_CHECKING:
     from gearshift.rpc.calls import UnaryCall
+
+LARGEST_QUESTION = 4 * 1024 * 1024
+"""Bytes of a message that is no inference request: what stock gRPC servers take."""
 
 Direct = Callable[["UnaryCall", bytes], Callable[[], None] | None]
 """Begins to answer a call, given its message; returns what to do if the caller leaves."""
@@ -33,12 +37,16 @@ StreamMaker = Callable[[Stream, Call, Rights, Shapes], Receiver]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: `handler` of generated code, `direct`, or `stream`; `gate` is before it."""
+    """One method, of a `group` of rights: `handler` of generated code, `direct`, or `stream`;
+    `gate` is before it."""
 
+    group: Group
     handler: Any = None
     direct: Direct | None = None
     stream: StreamMaker | None = None
     gate: Gate | None = None
+    most: int = LARGEST_QUESTION
+    """Bytes of one message."""
 
     @property
     def streams_in(self) -> bool:
@@ -66,13 +74,15 @@ class Methods:
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         for name, handler in handlers.items():
-            self._known[f"/{service}/{name}"] = Method(handler)
+            path = f"/{service}/{name}"
+            self._known[path] = Method(group_of(path), handler)
 
-    def add_direct(self, path: str, direct: Direct, gate: Gate | None = None) -> None:
-        self._known[path] = Method(direct=direct, gate=gate)
+    def add_direct(self, path: str, direct: Direct, most: int, gate: Gate | None = None) -> None:
+        """`most`: bytes of a message."""
+        self._known[path] = Method(group_of(path), direct=direct, most=most, gate=gate)
 
     def add_stream(self, path: str, stream: StreamMaker) -> None:
-        self._known[path] = Method(stream=stream)
+        self._known[path] = Method(group_of(path), stream=stream)
 
     def find(self, path: str) -> Method | None:
         known = self._known.get(path)
@@ -82,6 +92,6 @@ class Methods:
         for generic in self._generic:
             handler: grpc.RpcMethodHandler[Any, Any] | None = generic.service(details)
             if handler is not None:
-                self._known[path] = Method(handler)
+                self._known[path] = Method(group_of(path), handler)
                 return self._known[path]
         return None

@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,35 +19,46 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from gearshift.core.rights import EVERYTHING
+from gearshift.core.limits import Usage
+from gearshift.core.rights import Group
+from gearshift.door import Door, bound, release
 from gearshift.engine import Engine
-from gearshift.errors import CannotListen
-from gearshift.http2 import MAX_STREAMS, NOBODY, Connection, Receiver, Stream, Turns
-from gearshift.ports import Feedback
+from gearshift.errors import CannotListen, RequestError
+from gearshift.http2 import NOBODY, Connection, Receiver, Stream, Turns
+from gearshift.ports import Access, Audit, Feedback
 from gearshift.rpc import wire
+from gearshift.rpc.audited import AuditedCall
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.control import GearshiftServicer
 from gearshift.rpc.frontier import Frontier
+from gearshift.rpc.gate import Caller, Gate, Names, address_of, no_names
 from gearshift.rpc.infer import SERVICE, STREAM, UNARY, Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
 from gearshift.rpc.methods import Methods
-from gearshift.rpc.shapes import Shapes
-from gearshift.rpc.shared_memory import SharedMemory
+from gearshift.rpc.shared_memory import MOST_REGIONS, SharedMemory
+from gearshift.rpc.status import ending
+from gearshift.rpc.sweeping import Sweeper
 from gearshift.rpc.wire import Call, read_call
 from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
 CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
+CHECK = f"/{health.SERVICE_NAME}/Check"
+"""What probes ask must be answered however many requests there are: a server that is killed for
+being busy serves nobody."""
+
+ASIDE = 1_024
+"""Calls of CHECK that there may be beyond `max_requests`."""
+
 LIVE = "live"
 """Health service that serves as long as the process is worth keeping: for liveness probes, which
 must not kill a server for draining."""
 
 SWEEP_EVERY = 5.0
-UNFINISHED = 60.0
-"""Seconds. So often it is looked who has begun something and not gone on: a connection that has
-said nothing in that time is closed, a request that is not complete after UNFINISHED is ended."""
+"""Seconds. So often it is looked who has begun something and not gone on with it; a connection that
+has said nothing in that time is closed."""
 
 HEARD_WITHIN = 1.0
 """Seconds that callers get to hear that they should go elsewhere: a round trip, and a busy loop."""
@@ -55,8 +67,8 @@ STREAMS_BEHIND, FEWEST_STREAMS = 256, 4
 """Requests at a time that callers are asked to keep to, all together, and each connection at least,
 while more comes than can be read."""
 
-BACKLOG = 4_096
-"""Connections that may wait to be taken; a fleet may come back all at once."""
+HANDSHAKE_WITHIN = 10.0
+"""Seconds for a TLS handshake; who takes longer is disconnected."""
 
 
 class RpcServer:
@@ -69,8 +81,18 @@ class RpcServer:
         health_: Any,
         services: list[str],
         connection_age: float = math.inf,
+        *,
+        usage: Usage,
+        count: Callable[[RequestError, float], None],
+        gate: Gate | None = None,
+        names: Names = no_names,
     ) -> None:
+        """`usage` is what all connections make the server keep; `count` is told of inference
+        requests that are refused before they are read, with their arrival. `names` reads those of
+        a client's certificate."""
         self._methods = methods
+        self._gate = gate or Gate(None, None)
+        self._names = names
         self._connection_age = connection_age
         self._turns = Turns(self._falls_behind)
         self._behind = False
@@ -79,31 +101,89 @@ class RpcServer:
         self._health = health_
         self._services = services
         self._connections: set[Connection[Call]] = set()
-        self._silent: set[Connection[Call]] = set()
+        self._usage = usage
+        self._count = count
+        self._sweeping = Sweeper(usage)
+        self._opening: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._elsewhere = False
-        self._listener: asyncio.Server | None = None
+        self._door: Door | None = None
+        self._listeners: list[socket.socket] = []
         self.port = 0
 
-    async def listen(self, host: str, port: int) -> None:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """CannotListen if the port is taken."""
+        self._listeners = await asyncio.to_thread(bound, host, port)
+        self._door = Door(self._listeners, partial(self._give, tls=tls))
         try:
-            # Two servers on one port would each see half of the load, and neither know.
-            self._listener = await asyncio.get_running_loop().create_server(
-                self._connect, host, port, reuse_port=False, backlog=BACKLOG
-            )
-        except OSError as error:
-            raise CannotListen(host, port, "gRPC", error) from None
-        self.port = self._listener.sockets[0].getsockname()[1]
+            self._door.open()
+        except CannotListen:
+            self._shut()
+            raise
+        self.port = self._listeners[0].getsockname()[1]
 
-    async def adopt(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
+    def _give(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> bool:
+        task = asyncio.ensure_future(self._open(accepted, tls))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return True
+
+    async def _open(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        try:
+            await self.adopt(accepted, _nobody_waits, tls)
+        except OSError:
+            accepted.close()
+
+    async def adopt(
+        self,
+        accepted: socket.socket,
+        gone: Callable[[], None],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Serve a connection that somebody else has accepted; `gone` is called when it is over.
-        OSError if it is over already, and then `gone` is not called."""
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: self._connect(gone), accepted
-        )
+        OSError if it is over already, or one too many, or its handshake fails, and then `gone` is
+        not called."""
+        await self._adopt(accepted, gone, tls, inside=False)
+
+    async def _adopt(
+        self,
+        accepted: socket.socket,
+        gone: Callable[[], None],
+        tls: ssl.SSLContext | None,
+        *,
+        inside: bool,
+    ) -> None:
+        peer = address_of(accepted.getpeername())
+        if not self._usage.enter(peer):
+            raise ConnectionRefusedError("as many connections as there may be")
+        made: list[Connection[Call]] = []
+
+        def over() -> None:
+            self._usage.leave(peer)
+            gone()
+
+        def connect() -> Connection[Call]:
+            made.append(self._connect(over, inside=inside))
+            return made[0]
+
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                connect,
+                accepted,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HANDSHAKE_WITHIN,
+            )
+        except BaseException:
+            # It never became a connection, so that nobody else says that it is over.
+            if not made or self._forget(made[0]):
+                self._usage.leave(peer)
+            raise
+
+    async def adopt_inside(self, accepted: socket.socket, gone: Callable[[], None]) -> None:
+        """The same for a connection of this very program, which may do everything."""
+        await self._adopt(accepted, gone, None, inside=True)
 
     async def not_serving(self) -> None:
         """Tell health checks that this server takes nothing new; it stays live."""
@@ -124,9 +204,8 @@ class RpcServer:
         refuses connections from now on. What callers send until they have heard of it must still
         be taken; returns when all have heard, or HEARD_WITHIN is over. What is open is answered."""
         self._elsewhere = True
-        if self._listener is not None:
-            # A caller who came back here would be refused until the end, and not look elsewhere.
-            self._listener.close()
+        # A caller who came back here would be refused until the end, and not look elsewhere.
+        self._shut()
         unheard = set(self._connections)
         all_heard = asyncio.Event()
 
@@ -146,8 +225,7 @@ class RpcServer:
 
     async def stop(self, grace: float) -> None:
         """Close the port; calls still open get `grace` seconds."""
-        if self._listener is not None:
-            self._listener.close()
+        self._shut()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._connections):
@@ -158,20 +236,15 @@ class RpcServer:
         for connection in list(self._connections):
             connection.abort()
 
+    def _shut(self) -> None:
+        door, self._door = self._door, None
+        if door is not None:
+            door.shut()
+            release(self._listeners)
+
     def sweep(self) -> None:
         """End what was begun and not gone on with."""
-        for connection in self._silent & self._connections:
-            connection.abort()
-        self._silent = {each for each in self._connections if not each.greeted}
-        before = time.monotonic() - UNFINISHED
-        for connection in self._connections:
-            for stream in tuple(connection.streams.values()):
-                call = stream.receiver
-                if not stream.ended and isinstance(call, UnaryCall) and call.arrival < before:
-                    call.fail(
-                        grpc.StatusCode.DEADLINE_EXCEEDED,
-                        f"the request was not complete after {UNFINISHED:g} s",
-                    )
+        self._sweeping.sweep(self._connections)
         self._send_on()
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(SWEEP_EVERY, self.sweep)
@@ -185,13 +258,21 @@ class RpcServer:
             connection.bid_farewell(_nobody_waits)
             loop.call_later(HEARD_WITHIN, connection.leave)
 
-    def _connect(self, gone: Callable[[], None] | None = None) -> Connection[Call]:
+    def _connect(self, gone: Callable[[], None], *, inside: bool = False) -> Connection[Call]:
+        caller = Caller(inside=inside)
+
         def over(connection: Connection[Call]) -> None:
-            self._gone(connection)
-            if gone is not None:
+            if self._forget(connection):
                 gone()
 
-        connection = Connection(read_call, partial(self._accept, Shapes()), over, turns=self._turns)
+        connection = Connection(
+            read_call,
+            partial(self._accept, caller),
+            over,
+            usage=self._usage,
+            made=lambda connection: caller.connected(connection, self._names),
+            turns=self._turns,
+        )
         self._connections.add(connection)
         if self._connection_age < math.inf:
             # Not all at once: they came together when a server started.
@@ -208,39 +289,64 @@ class RpcServer:
         without costing this server anything."""
         self._behind = behind
         log.info("reading falls behind" if behind else "reading has caught up")
-        streams = MAX_STREAMS
+        streams = most = self._usage.limits.max_streams
         if behind:
-            streams = max(FEWEST_STREAMS, STREAMS_BEHIND // max(1, len(self._connections)))
+            share = STREAMS_BEHIND // max(1, len(self._connections))
+            streams = min(most, max(FEWEST_STREAMS, share))
         for connection in self._connections:
             connection.advertise(streams)
 
-    def _gone(self, connection: Connection[Call]) -> None:
-        self._connections.discard(connection)
+    def _forget(self, connection: Connection[Call]) -> bool:
+        """It is over; False if that was known."""
+        if connection not in self._connections:
+            return False
+        self._connections.remove(connection)
         self._ages.pop(connection, None)
         if not self._connections:
             self._empty.set()
+        return True
 
-    def _accept(self, shapes: Shapes, stream: Stream, call: Call) -> Receiver:
+    def _accept(self, caller: Caller, stream: Stream, call: Call) -> Receiver:
         if not call.grpc:
             stream.finish(wire.NOT_GRPC)
             return NOBODY
         if call.fault is not None:
-            stream.finish(wire.trailers_only(call.fault.code, str(call.fault)))
-            return NOBODY
+            return _refused(stream, call.fault.code, str(call.fault))
+        usage = self._usage
+        most, connection = usage.limits.max_requests, stream.connection
+        if (
+            usage.requests > most
+            and len(connection.streams) + connection.requests > usage.share(most)
+            and not (call.path == CHECK and usage.requests <= most + ASIDE)
+        ):
+            error = usage.too_many("max_requests", "requests under way")
+            if call.path == f"/{UNARY}":
+                self._count(error, time.monotonic())
+            return _refused(stream, *ending(error))
         method = self._methods.find(call.path)
         if method is None:
-            stream.finish(
-                wire.trailers_only(grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
-            )
-            return NOBODY
-        rights = EVERYTHING
+            return _refused(stream, grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
+        try:
+            rights = self._gate.rights(caller, call, method.group)
+        except RequestError as error:
+            return _refused(stream, *ending(error))
         if method.gate is not None and method.gate(stream, call, rights):
             return NOBODY
         if method.stream is not None:
-            return method.stream(stream, call, rights, shapes)
+            return method.stream(stream, call, rights, caller.shapes)
         if method.streams_in:
             return StreamCall(stream, call, rights, method)
-        return UnaryCall(stream, call, rights, method, shapes)
+        if method.group is Group.CONTROL:
+            return AuditedCall(stream, call, rights, method, caller, self._gate)
+        return UnaryCall(stream, call, rights, method, caller.shapes)
+
+
+def _refused(
+    stream: Stream, code: grpc.StatusCode, text: str, metadata: wire.Metadata = ()
+) -> Receiver:
+    """The call ends before anything of it is read."""
+    stream.finish(wire.trailers_only(code, text, metadata))
+    return NOBODY
 
 
 def _nobody_waits() -> None:
@@ -255,13 +361,18 @@ async def make_server(
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
     connection_age: float = math.inf,
+    access: Access | None = None,
+    audit: Audit | None = None,
+    names: Names = no_names,
+    max_regions: int = MOST_REGIONS,
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
     register it; `everyone` tells the statistics of all, where other processes serve as well;
-    `feedback` rules on reports, `frontier` is what WatchFrontier shows. `connection_age` as in
-    RpcServer."""
+    `feedback` rules on reports, `frontier` is what WatchFrontier shows. `connection_age` and
+    `names` as in RpcServer. With `access` it is asked who calls; `audit` takes down what was
+    done."""
     methods: Any = Methods()
-    memory = SharedMemory(allowed=shared_memory)
+    memory = SharedMemory(allowed=shared_memory, most=max_regions)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
         InferenceServicer(engine, memory, everyone), methods
     )
@@ -269,7 +380,8 @@ async def make_server(
         GearshiftServicer(engine, feedback, frontier), methods
     )
     inferences = Inferences(engine, memory)
-    methods.add_direct(f"/{UNARY}", inferences.unary, inferences.turns_away)
+    most = engine.usage.limits.max_message_bytes
+    methods.add_direct(f"/{UNARY}", inferences.unary, most, inferences.turns_away)
     methods.add_stream(
         f"/{STREAM}",
         lambda stream, call, rights, shapes: InferStream(stream, call, rights, shapes, inferences),
@@ -285,7 +397,16 @@ async def make_server(
         ),
         methods,
     )
-    server = RpcServer(methods, checked, services, connection_age)
+    server = RpcServer(
+        methods,
+        checked,
+        services,
+        connection_age,
+        usage=engine.usage,
+        count=engine.refused,
+        gate=Gate(access, audit),
+        names=names,
+    )
     # Here and not where it listens: connections that are adopted need it as well.
     server.sweep()
     return server
@@ -300,6 +421,11 @@ async def serve(
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
     connection_age: float = math.inf,
+    tls: ssl.SSLContext | None = None,
+    access: Access | None = None,
+    audit: Audit | None = None,
+    names: Names = no_names,
+    max_regions: int = MOST_REGIONS,
 ) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
     server = await make_server(
@@ -308,6 +434,10 @@ async def serve(
         feedback=feedback,
         frontier=frontier,
         connection_age=connection_age,
+        access=access,
+        audit=audit,
+        names=names,
+        max_regions=max_regions,
     )
-    await server.listen(host, port)
+    await server.listen(host, port, tls)
     return server

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gearshift.core.rights import ANONYMOUS
 from gearshift.errors import (
     Forbidden,
     InvalidInput,
@@ -36,7 +37,7 @@ FOLDER = "/dev/shm"
 """Where POSIX shared memory objects are files, on Linux."""
 
 MOST_REGIONS = 256
-"""Registered at the same time; each holds a file descriptor."""
+"""Registered at the same time, if nothing else is said; each holds a file descriptor."""
 
 LONGEST_NAME = 255
 """Characters of a region's name; and bytes of a key, as the file system has it."""
@@ -141,9 +142,22 @@ class Place:
 class SharedMemory:
     """The registered regions of one server, by name; none, unless that is `allowed`."""
 
-    def __init__(self, *, allowed: bool = True) -> None:
+    def __init__(self, *, allowed: bool = True, most: int = MOST_REGIONS) -> None:
         self.allowed = allowed
+        self._most = most
         self._regions: dict[str, Region] = {}
+        self._owners: dict[str, SharedMemory] = {ANONYMOUS: self}
+
+    def of(self, client: str) -> SharedMemory:
+        """The regions of this client: nobody reads or writes what another has registered."""
+        known = self._owners.get(client)
+        if known is None:
+            known = SharedMemory(allowed=self.allowed, most=self._most)
+            known._owners = self._owners
+            # Who only asks for regions that are not there leaves nothing behind.
+            if self.allowed:
+                self._owners[client] = known
+        return known
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Take in `byte_size` bytes from `offset` on of the object that `key` names."""
@@ -163,10 +177,10 @@ class SharedMemory:
                 f"shared memory region {name!r} is registered already; unregister it first, or"
                 f" take another name"
             )
-        if len(self._regions) >= MOST_REGIONS:
+        if sum(len(each._regions) for each in self._owners.values()) >= self._most:
             raise TooManyRegions(
-                f"{MOST_REGIONS} shared memory regions are registered, which is the most;"
-                f" unregister those that are not used any more"
+                f"{self._most} shared memory regions are registered, which is the most (setting"
+                f" max_shared_memory_regions); unregister those that are not used any more"
             )
         region = Region(name, key, _open(key), offset, byte_size)
         size = region.size_now()

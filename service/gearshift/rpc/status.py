@@ -19,7 +19,7 @@ from gearshift.errors import (
     RequestError,
     ending_of,
 )
-from gearshift.rpc.wire import Metadata
+from gearshift.rpc.wire import LONGEST_TEXT, Metadata
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,8 @@ def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
     known = expected(error)
     if isinstance(known, ExecutorFailed):
         return grpc.StatusCode.INTERNAL, f"internal error, reference {known.reference}"
-    return grpc.StatusCode[ending_of(known).status], str(known)
+    # A name in it may be as long as a message.
+    return grpc.StatusCode[ending_of(known).status], str(known)[:LONGEST_TEXT]
 
 
 def ending(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:

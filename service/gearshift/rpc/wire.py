@@ -10,12 +10,13 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import quote
 
 import grpc
 
+from gearshift.core.limits import told
 from gearshift.http2.header_blocks import write
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -58,7 +59,8 @@ class WireError(Exception):
 class Call:
     """What the headers of a call say. `timeout` in seconds, infinite without one; `encoding`
     of compressed messages, empty for none; `fault` if it cannot be answered; `attempts` is
-    how often gRPC's retries have sent it before."""
+    how often gRPC's retries have sent it before. `authorization` is a secret: it is not among the
+    `metadata`, which logs and traces may show."""
 
     path: str
     timeout: float
@@ -67,6 +69,7 @@ class Call:
     grpc: bool
     fault: WireError | None = None
     attempts: int = 0
+    authorization: str = field(default="", repr=False)
 
 
 def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
@@ -75,6 +78,7 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
     metadata: list[tuple[str, str | bytes]] = []
     fault: WireError | None = None
     attempts = 0
+    shown: list[str] = []
     for name, value in fields:
         if name == b":path":
             path = value.decode("latin-1")
@@ -96,9 +100,13 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
                 )
         elif name == ATTEMPTS:
             attempts = _attempts(value)
+        elif name == b"authorization":
+            shown.append(value.decode("latin-1"))
         elif not name.startswith(b":"):
             metadata.append(_metadata(name, value))
-    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault, attempts)
+    # Of two, whose would it be? Together they are nobody's.
+    authorization = ", ".join(shown)
+    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault, attempts, authorization)
 
 
 def read_timeout(value: bytes) -> float:
@@ -153,16 +161,20 @@ def decompressed(message: bytes, encoding: bytes, limit: int) -> bytes:
             grpc.StatusCode.INTERNAL, f"a {encoding.decode()} message is damaged: {error}"
         ) from None
     if len(found) > limit:
-        raise too_large(limit)
+        raise TooLarge(limit, unpacked=True)
     if not reader.eof:
         raise WireError(grpc.StatusCode.INTERNAL, f"a {encoding.decode()} message is cut short")
     return found
 
 
-def too_large(limit: int) -> WireError:
-    return WireError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message is above the limit of {limit} bytes"
-    )
+class TooLarge(WireError):
+    """A message is above the limit; `unpacked`: which showed only when it was unpacked."""
+
+    def __init__(self, limit: int, *, unpacked: bool = False) -> None:
+        super().__init__(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, told("max_message_bytes", limit, "bytes a message")
+        )
+        self.unpacked = unpacked
 
 
 def trailers(code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> bytes:

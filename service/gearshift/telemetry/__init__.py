@@ -5,6 +5,7 @@ from gearshift.telemetry.energy import EnergyCollector, domains
 from gearshift.telemetry.exemplars import packed, unpacked, with_exemplars
 from gearshift.telemetry.frontier import FrontierWatch
 from gearshift.telemetry.life import Life
+from gearshift.telemetry.limits import LimitCollector
 from gearshift.telemetry.logs import configure as configure_logs
 from gearshift.telemetry.merge import Fleet, Past, merged
 from gearshift.telemetry.page import exposed, is_openmetrics
@@ -15,6 +16,7 @@ __all__ = [
     "Fleet",
     "FrontierWatch",
     "Life",
+    "LimitCollector",
     "Past",
     "PrometheusTelemetry",
     "beside",

@@ -25,6 +25,8 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 SUMMED = frozenset(
     {
+        "gearshift_bytes_held",
+        "gearshift_connections",
         "gearshift_queue_depth",
         "gearshift_workers",
         "gearshift_input_drift_rows",
@@ -80,8 +82,9 @@ GREATEST = frozenset(
 )
 """Levels of which the greatest is shown."""
 
-LEAST = frozenset({"process_start_time_seconds"})
-"""Levels of which the least is shown: the server is as old as its first process."""
+LEAST = frozenset({"process_start_time_seconds", "gearshift_certificate_expiry_timestamp_seconds"})
+"""Levels of which the least is shown: the server is as old as its first process, and its
+certificate is what the last of them still shows."""
 
 _GROWING = frozenset({"counter", "histogram", "unknown"})
 

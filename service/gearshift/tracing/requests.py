@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanContext, SpanKind, get_current_span
 
 from gearshift.core.decisions import Dispatch
 from gearshift.core.request import Ticket
+from gearshift.core.rights import ANONYMOUS
 from gearshift.errors import Ending, ExecutorFailed, Outcome
 from gearshift.ports import Trace, Worker
 from gearshift.tracing.attributes import LONGEST, RPC, asked, micros, slack, status
@@ -48,7 +49,12 @@ class RequestTracing:
         self._exporter = exporter
 
     def begin(
-        self, method: str, metadata: Metadata, arrival: float, received: float
+        self,
+        method: str,
+        metadata: Metadata,
+        arrival: float,
+        received: float,
+        client: str = ANONYMOUS,
     ) -> RequestTrace | None:
         """One more request; None if it is not sampled."""
         try:
@@ -70,6 +76,7 @@ class RequestTracing:
             if not decision.decision.is_sampled():
                 return None
             found = RequestTrace(self._spans, trace, parent, decision, method, arrival, received)
+            found.tell("gearshift.client", None if client == ANONYMOUS else client)
             found.tell("user_agent.original", dict(metadata).get("user-agent"))
             if parent is None and carrier:
                 found.tell("gearshift.unreadable_traceparent", unreadable(carrier) or None)

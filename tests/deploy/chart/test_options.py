@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from charts import CHART, ROOT, Manifests, Refused, manifests, render
+from gearshift.app.entrance import check_exposure
 from gearshift.app.settings import Settings
 
 SECRET = {"tls": {"enabled": True, "secret": "given"}}
@@ -86,6 +87,9 @@ def test_settings_are_those_of_the_server():
     filled_in = {
         *("repository", "host", "grpc_port", "http_port", "state_dir", "workers", "processes"),
         *("drain_seconds", "feedback_url"),
+        # TLS ends in the sidecar, because probes cannot speak it.
+        *("tls_certificate", "tls_key", "tls_client_ca", "tls_client_required"),
+        *("http_host", "http_tls", "insecure"),
     }
     known = set(schema["properties"]["settings"]["properties"])
     assert known == set(Settings.model_fields) - filled_in
@@ -110,6 +114,14 @@ def test_the_server_understands_what_it_is_told(monkeypatch):
     assert (told.providers, told.log_level) == (["CPUExecutionProvider"], "debug")
     assert (told.drain_seconds, told.workers, told.log_format) == (7.5, 5, "json")
     assert (told.host, told.grpc_port, str(told.state_dir)) == ("0.0.0.0", 8001, "/state")
+    check_exposure(told)
+
+
+def test_plain_text_is_said_where_it_is_spoken():
+    assert manifests().env["GEARSHIFT_INSECURE"] == "true"
+    secure = manifests({"tls": {"enabled": True, "secret": "given"}}).env
+    assert "GEARSHIFT_INSECURE" not in secure
+    assert secure["GEARSHIFT_HOST"] == "127.0.0.1"
 
 
 def test_autoscaling_decides_how_many():

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from gearshift.door import Door, bound, release
 from gearshift.errors import ConfigurationInvalid
-from gearshift.processes import Door, bound, release
 
 
 @pytest.fixture
