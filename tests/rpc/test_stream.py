@@ -139,7 +139,9 @@ def test_mistakes_in_the_last_bytes_of_a_stream_are_all_told(make_bench):
         held=0,
         waiting=False,
         begin=lambda head: None,
-        send=sent.append,
+        send=lambda framed: sent.append(framed) is None,
+        usage=bench.usage,
+        connection=SimpleNamespace(streams={}, requests=0),
         more=lambda size: None,
         taken=lambda size: None,
     )
