@@ -16,7 +16,7 @@ from gearshift.core.limits import told
 from gearshift.http2.fields import IMPOSSIBLE, fault_of_request, fault_of_trailers, promised
 from gearshift.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, ConnectionFault
 
-REMEMBERED = 16 * 1024
+REMEMBERED = 8 * 1024
 """Bytes of the blocks that are remembered of one connection and of the fields in them."""
 
 MOST_RESIZES = 2
