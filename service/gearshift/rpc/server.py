@@ -251,6 +251,7 @@ class RpcServer:
                 self._count(error, time.monotonic())
             code, text, metadata = ending(error)
             stream.finish(wire.trailers_only(code, text, metadata))
+            connection.broke()  # who goes on and on asking is sent away
             return NOBODY
         method = self._methods.find(call.path)
         if method is None:
