@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
+from gearshift import door as door_module
 from gearshift.door import Door, bound, release
 from gearshift.errors import ConfigurationInvalid
 
@@ -98,3 +102,48 @@ def test_every_address_of_a_name_gets_the_same_port() -> None:
 def test_a_name_that_is_none_is_told() -> None:
     with pytest.raises(ConfigurationInvalid, match="no such host"):
         bound("no such host", 0)
+
+
+async def test_where_no_descriptor_is_left_the_door_waits_and_then_takes_who_waited(
+    listeners: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must neither spin nor end: accept() fails at once, as long as the queue is not empty."""
+    monkeypatch.setattr(door_module, "BROKEN_PAUSE", 0.1)
+    asked = 0
+    full = True
+
+    class Full:
+        """A listener that the system gives no descriptor for a connection."""
+
+        def __init__(self, real: socket.socket) -> None:
+            self.real = real
+
+        def accept(self) -> tuple[socket.socket, object]:
+            nonlocal asked
+            asked += 1
+            if full:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return self.real.accept()
+
+        def fileno(self) -> int:
+            return self.real.fileno()
+
+        def listen(self, backlog: int) -> None:
+            self.real.listen(backlog)
+
+    given: list[socket.socket] = []
+    door = Door(
+        [cast(socket.socket, Full(each)) for each in listeners],
+        lambda accepted: given.append(accepted) is None,
+    )
+    door.open()
+    with connect(listeners):
+        await asyncio.sleep(0.35)
+        assert not given
+        assert 1 <= asked <= 5
+        full = False
+        async with asyncio.timeout(5):
+            while not given:  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.01)
+    door.shut()
+    given[0].close()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gearshift.core.limits import KIB, MIB, HttpLimits, Limits
 
 IDLE_CONNECTION = 4 * KIB
-WORST_CONNECTION = 300 * KIB
+WORST_CONNECTION = 256 * KIB
 """Bytes of a connection that is only there; and of one that does its worst: a full header table,
 remembered header blocks and shapes of requests, and a buffer of answers just below where writing
 pauses."""

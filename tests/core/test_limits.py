@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loadtests.reliability.bound import bound, parts
 
-from gearshift.core.limits import COUNTED, IN_ALL, REASONS, Limits, Usage
+from gearshift.app.limit_settings import LimitSettings
+from gearshift.core.limits import COUNTED, IN_ALL, KIB, MIB, REASONS, HttpLimits, Limits, Usage
 from gearshift.errors import TooMany
 
 
@@ -70,3 +74,17 @@ def test_processes_together_hold_about_what_one_would(processes):
             assert together < one + processes * max(1, one // 100) or one < processes * 2**21
     assert share.max_held_bytes >= 2 * share.max_message_bytes
     assert share.max_streams == whole.max_streams
+
+
+def test_the_page_states_what_the_limits_are():
+    """docs/limits.md: every setting with its default, and the sum of them all."""
+    page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
+    settings = LimitSettings.model_fields
+    assert rows.keys() == settings.keys()
+    for name, told in rows.items():
+        number, _, unit = told.replace(",", "").strip().partition(" ")
+        assert float(number) * {"": 1, "KiB": KIB, "MiB": MIB}[unit] == settings[name].default, name
+    for _, formula, size in parts(Limits(), HttpLimits()):
+        assert f"| {formula} | {size / MIB:,.0f} |" in page
+    assert f"**{bound(Limits(), HttpLimits()) / MIB:,.0f}**" in page

@@ -133,13 +133,18 @@ def test_requests_of_one_connection_have_a_bound_however_few_streams_they_are_in
 async def test_few_that_open_calls_without_end_do_not_keep_the_others_out(make_bench):
     bench = make_bench(limits=Limits(max_requests=100))
     host, port = bench.address.split(":")
-    _, writer = await asyncio.open_connection(host, port)
+    reader, writer = await asyncio.open_connection(host, port)
     writer.write(GREETING + b"".join(wire_head(2 * n + 1) for n in range(150)))
     async with asyncio.timeout(10):
         while not bench.usage.reached["max_requests"]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert (await Raw(bench).ask(FRAMED))["grpc-status"] == "0"
     assert bench.usage.requests >= 100
+    # Who does not stop is sent away.
+    writer.write(b"".join(wire_head(2 * n + 1) for n in range(150, 4_000)))
+    async with asyncio.timeout(10):
+        await ended(reader)
+    assert bench.usage.reached["max_cancels_per_second"] == 1
     writer.close()
 
 

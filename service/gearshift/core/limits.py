@@ -71,7 +71,7 @@ class HttpLimits:
     """Of the HTTP port: connections at a time, bytes of a request's line and headers, and seconds
     from the first byte of a request until its answer has been read."""
 
-    connections: int = 256
+    connections: int = 64
     head_bytes: int = 16 * KIB
     seconds: float = 30.0
 

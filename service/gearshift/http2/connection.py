@@ -376,7 +376,7 @@ class Connection(FrameReader, Generic[Meaning]):
             self._idle()
             return
         self._cancel(stream)
-        self._broke()
+        self.broke()
 
     def _opened(self, number: int, what: str) -> Stream | None:
         """The stream, None if it is over; one that never began is a fault."""
@@ -538,7 +538,7 @@ class Connection(FrameReader, Generic[Meaning]):
         if fault.code == frames.REFUSED_STREAM:
             self._idle()
         else:
-            self._broke()
+            self.broke()
 
     def _idle(self, cost: int = 1) -> None:
         """Count what says nothing."""
@@ -549,10 +549,10 @@ class Connection(FrameReader, Generic[Meaning]):
     def bomb(self) -> None:
         """Count a message that was found too large only after it had cost much to unpack."""
         for _ in range(limits.BOMB):
-            self._broke()
+            self.broke()
 
-    def _broke(self) -> None:
-        """Count a stream that the peer cancelled or broke."""
+    def broke(self) -> None:
+        """Count a stream that the peer cancelled or broke, or that was one too many of all."""
         most, begun = self._limits.max_cancels_per_second, (self._last_stream + 1) // 2
         if not self._patience.broken(self._loop.time(), most, begun):
             self._too_much("max_cancels_per_second", "cancelled calls in a second")

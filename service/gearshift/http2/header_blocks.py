@@ -20,7 +20,7 @@ from gearshift.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Connect
 # At its debug level it writes every header field down, tokens included.
 logging.getLogger("hpack").setLevel(logging.WARNING)
 
-REMEMBERED = 16 * 1024
+REMEMBERED = 8 * 1024
 """Bytes of the blocks that are remembered of one connection and of the fields in them."""
 
 MOST_RESIZES = 2

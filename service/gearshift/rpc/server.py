@@ -322,6 +322,7 @@ class RpcServer:
             error = usage.too_many("max_requests", "requests under way")
             if call.path == f"/{UNARY}":
                 self._count(error, time.monotonic())
+            connection.broke()  # who goes on and on asking is sent away
             return _refused(stream, *ending(error))
         method = self._methods.find(call.path)
         if method is None:
