@@ -13,15 +13,18 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.request import LONGEST_BUDGET, Request
-from gearshift.engine import Answer, Engine, Flight, Reply, of_request
-from gearshift.errors import InvalidInput, RequestError, ending_of
+from gearshift.core.rights import ANONYMOUS, Rights
+from gearshift.engine import SOMEBODY, Answer, Caller, Engine, Flight, Reply, of_request
+from gearshift.errors import InvalidInput, QuotaExceeded, RequestError, ending_of
+from gearshift.http2 import Stream
 from gearshift.ports import Tensors, Trace
-from gearshift.rpc import codec
+from gearshift.rpc import codec, wire
 from gearshift.rpc.answers import AnswerWriter
 from gearshift.rpc.calls import UnaryCall
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending, expected
+from gearshift.rpc.wire import Call
 
 
 class Asker(Protocol):
@@ -33,6 +36,10 @@ class Asker(Protocol):
 
     def failed(self, error: Exception, request_id: str) -> None: ...
 
+
+LONGEST_REST = 0.05
+"""Seconds that a connection whose client is over its quota is not read from at a time: other calls
+on it, such as health checks, must not wait long."""
 
 NOWHERE: Mapping[str, Place] = {}
 """No output is wanted in shared memory."""
@@ -48,6 +55,7 @@ class Inferences:
     def __init__(self, engine: Engine, memory: SharedMemory) -> None:
         self._engine = engine
         self._memory = memory
+        self._doorkeeper = engine.doorkeeper
         self.tracing = engine.traced.tracing
         """Says which requests are traced, if any may be."""
         self._writers = {name: AnswerWriter(model) for name, model in engine.catalog.models.items()}
@@ -63,8 +71,9 @@ class Inferences:
         shapes: Shapes,
         asker: Asker,
         trace: Trace | None = None,
+        caller: Caller = SOMEBODY,
     ) -> Flight | None:
-        """Take one request in, whose caller waits for `remaining` seconds from `arrival` on;
+        """Take one request of `caller` in, who waits for `remaining` seconds from `arrival` on;
         `shapes` are those of its connection.
 
         Returns what to abandon if the caller leaves; None if the request has failed already.
@@ -73,12 +82,12 @@ class Inferences:
             remaining = math.inf
         known = shapes.read(message, remaining)
         if known is None:
-            return self._parse(message, arrival, remaining, shapes, asker, trace)
+            return self._parse(message, arrival, remaining, shapes, asker, trace, caller)
         model, request, wanted, request_id, inputs = known
         writer = self._writers[model.name]
         named = request_id or self._new_id()
         reply = _reply(asker, writer, request_id, named, wanted, NOWHERE, trace)
-        return self._submit(request, inputs, arrival, reply, named, trace)
+        return self._submit(request, inputs, arrival, reply, named, trace, caller)
 
     def _parse(
         self,
@@ -88,6 +97,7 @@ class Inferences:
         shapes: Shapes,
         asker: Asker,
         trace: Trace | None,
+        caller: Caller,
     ) -> Flight | None:
         """The same for a request of which nothing is known."""
         engine = self._engine
@@ -114,7 +124,7 @@ class Inferences:
         request_id = parsed.id.encode()
         named = request_id or self._new_id()
         reply = _reply(asker, writer, request_id, named, wanted, places, trace)
-        return self._submit(request, inputs, arrival, reply, named, trace)
+        return self._submit(request, inputs, arrival, reply, named, trace, caller)
 
     def _submit(
         self,
@@ -124,11 +134,12 @@ class Inferences:
         reply: Reply,
         named: bytes,
         trace: Trace | None,
+        caller: Caller,
     ) -> Flight | None:
         if trace is not None:
             trace.decoded(named, self._engine.clock.now())
         try:
-            return self._engine.submit(request, inputs, arrival, reply, named, trace)
+            return self._engine.submit(request, inputs, arrival, reply, named, trace, caller)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             reply(self._told(error, named, trace))
             return None
@@ -140,6 +151,41 @@ class Inferences:
         if trace is not None and known is not error:
             trace.failed(known, ending_of(known), self._engine.clock.now())
         return known
+
+    def turns_away(self, stream: Stream, call: Call, rights: Rights) -> bool:
+        """Whether a call is refused unread. Who goes on sending over its quota is not read from
+        for a moment: refusing, too, takes time from those who are served."""
+        doorkeeper = self._doorkeeper
+        caller = self.caller_of(call, rights)
+        if doorkeeper.quotas is not None:
+            stream.used_by(caller.client)
+        refused = doorkeeper.turn_away(caller)
+        if refused is None:
+            return False
+        self._engine.refused(refused, stream.received)
+        stream.finish(wire.trailers_only(*ending(refused)))
+        if isinstance(refused, QuotaExceeded):
+            stream.rest(min(refused.retry_after, LONGEST_REST))
+        return True
+
+    def turned_away(self, caller: Caller, arrival: float) -> RequestError | None:
+        """The same for one request of a stream: what it hears if it is refused unread."""
+        refused = self._doorkeeper.turn_away(caller)
+        if refused is not None:
+            self._engine.refused(refused, arrival)
+        return refused
+
+    def caller_of(self, call: Call, rights: Rights) -> Caller:
+        """Who asks: who has proved it, or who the metadata that the quotas go by says it is."""
+        client, attempts = rights.client, call.attempts
+        key = self._doorkeeper.identity
+        if key and client == ANONYMOUS:
+            for name, value in call.metadata:
+                if name == key and isinstance(value, str):
+                    client = value
+        if client == ANONYMOUS and not attempts:
+            return SOMEBODY
+        return Caller(client, attempts)
 
     def _new_id(self) -> bytes:
         return b"%s-%x" % (self._prefix, next(self._numbers))
@@ -155,7 +201,15 @@ class Inferences:
         if self.tracing is not None:
             now = self._engine.clock.now()
             trace = self.tracing.begin(UNARY, call.call.metadata, arrival, now)
-        flight = self.begin(message, arrival, call.call.timeout, call.shapes, asker, trace)
+        flight = self.begin(
+            message,
+            arrival,
+            call.call.timeout,
+            call.shapes,
+            asker,
+            trace,
+            self.caller_of(call.call, call.rights),
+        )
         return None if flight is None else partial(self._engine.abandon, flight)
 
 

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 import grpc
@@ -28,6 +29,9 @@ UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 LONGEST_TEXT = 4_096
 """Characters of a status message; more would not fit into what clients accept as trailers."""
 
+ATTEMPTS = b"grpc-previous-rpc-attempts"
+"""What gRPC's retries send along (gRPC proposal A6)."""
+
 ENCODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 OK_HEAD = write(
@@ -37,6 +41,7 @@ OK_HEAD = write(
         (b"grpc-accept-encoding", b"identity,deflate,gzip"),
     )
 )
+ONLY_HEAD = write(((b":status", b"200"), (b"content-type", b"application/grpc")))
 OK_TRAILERS = write(((b"grpc-status", b"0"),))
 NOT_GRPC = write(((b":status", b"415"),))
 
@@ -52,7 +57,8 @@ class WireError(Exception):
 @dataclass(frozen=True, slots=True)
 class Call:
     """What the headers of a call say. `timeout` in seconds, infinite without one; `encoding`
-    of compressed messages, empty for none; `fault` if it cannot be answered."""
+    of compressed messages, empty for none; `fault` if it cannot be answered; `attempts` is
+    how often gRPC's retries have sent it before."""
 
     path: str
     timeout: float
@@ -60,6 +66,7 @@ class Call:
     metadata: tuple[tuple[str, str | bytes], ...]
     grpc: bool
     fault: WireError | None = None
+    attempts: int = 0
 
 
 def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
@@ -67,6 +74,7 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
     path, timeout, encoding, grpc_call = "", math.inf, b"", False
     metadata: list[tuple[str, str | bytes]] = []
     fault: WireError | None = None
+    attempts = 0
     for name, value in fields:
         if name == b":path":
             path = value.decode("latin-1")
@@ -86,9 +94,11 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
                     f"grpc-encoding {value.decode('latin-1')!r} is not known here; there are"
                     f" identity, deflate and gzip",
                 )
+        elif name == ATTEMPTS:
+            attempts = _attempts(value)
         elif not name.startswith(b":"):
             metadata.append(_metadata(name, value))
-    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault)
+    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault, attempts)
 
 
 def read_timeout(value: bytes) -> float:
@@ -101,6 +111,11 @@ def read_timeout(value: bytes) -> float:
             f"grpc-timeout {text!r} is not up to eight digits and one of {', '.join(UNITS)}",
         )
     return int(digits) * unit
+
+
+def _attempts(value: bytes) -> int:
+    """How often gRPC's own retries have sent this call before; 0 where that is no number."""
+    return int(value) if value.isdigit() and len(value) <= 9 else 0
 
 
 def _metadata(name: bytes, value: bytes) -> tuple[str, str | bytes]:
@@ -157,18 +172,26 @@ def trailers(code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> bytes
     return write(_ending(code, text, metadata))
 
 
-def trailers_only(code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> bytes:
-    """The header block of an answer that is nothing but its ending."""
-    head = ((b":status", b"200"), (b"content-type", b"application/grpc"))
-    return write((*head, *_ending(code, text, metadata)))
+@lru_cache(maxsize=512)
+def trailers_only(
+    code: grpc.StatusCode, text: str, metadata: tuple[tuple[str, str | bytes], ...] = ()
+) -> bytes:
+    """The header block of an answer that is nothing but its ending. Remembered: in an overload the
+    same is said again and again, and refusing must not cost what serving does."""
+    return ONLY_HEAD + write(_ending(code, text, metadata))
+
+
+def _percent_encoded(text: str) -> bytes:
+    """Spaces and most punctuation travel as they are."""
+    if text.isascii() and text.isprintable() and "%" not in text:
+        return text.encode()
+    return quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode()
 
 
 def _ending(code: grpc.StatusCode, text: str, metadata: Metadata) -> Iterable[tuple[bytes, bytes]]:
     yield b"grpc-status", str(code.value[0]).encode()
     if text:
-        # Spaces and most punctuation travel as they are, the rest percent-encoded.
-        safe = quote(text[:LONGEST_TEXT], safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
-        yield b"grpc-message", safe.encode()
+        yield b"grpc-message", _percent_encoded(text[:LONGEST_TEXT])
     for name, value in metadata:
         if name.endswith("-bin"):
             raw = value if isinstance(value, bytes) else value.encode()
