@@ -127,6 +127,25 @@ async def test_who_leaves_or_is_dropped_holds_a_generation_no_longer():
 
 
 @virtual
+async def test_a_run_that_began_after_the_exchange_holds_it_though_nobody_waits():
+    bench, retired = Bench(), []
+    running = start(bench)
+    await asyncio.sleep(1 * MS)
+    waiting = start(bench)
+    await asyncio.sleep(1 * MS)
+    bench.engine.exchange(*bench.another(2), retired.append)
+    await running
+    await asyncio.sleep(1 * MS)
+    waiting.cancel()
+    await settle()
+    assert bench.executor.runs == [("large", 1)] * 2
+    assert not retired, "the second batch still runs"
+    assert bench.engine.generations("m") == 2
+    await asyncio.sleep(20 * MS)
+    assert [model.generation for model in retired] == [1]
+
+
+@virtual
 async def test_it_leaves_while_the_server_drains_and_with_what_is_cut_off_in_the_end():
     bench, retired = Bench(duration=lambda variant, rows: 50 * MS), []
     start(bench)

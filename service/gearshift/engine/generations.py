@@ -67,6 +67,12 @@ class Generations:
                 found.append(leaving.model)
         return found
 
+    def began(self, model: Model) -> None:
+        """A batch of this model has begun: it may go on when all that waited for it have left."""
+        leaving = self.leaving.get(_key(model))
+        if leaving is not None:
+            leaving.held += 1
+
     def released(self, model: Model) -> None:
         """A request of this model has ended, or a batch."""
         key = _key(model)
@@ -81,7 +87,10 @@ class Generations:
         asyncio.get_running_loop().call_soon(self._retire, key)
 
     def _retire(self, key: Key) -> None:
-        leaving = self.leaving.pop(key)
+        leaving = self.leaving.get(key)
+        if leaving is None or leaving.held:
+            return  # it was planned twice, or something has begun since
+        del self.leaving[key]
         self._scheduler.retire(leaving.model)
         try:
             leaving.retired(leaving.model)

@@ -114,6 +114,8 @@ class Running:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = model
         task.add_done_callback(self._over)
+        if self._generations.leaving:
+            self._generations.began(model)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         # Behind `_end`, which was planned before.
