@@ -79,11 +79,10 @@ def unfit_input(model: Model, inputs: Tensors) -> str | None:
 def _finite(array: Array) -> bool:
     """Whether all values are; True for none."""
     size = array.size
-    if size <= HANDFUL:
-        return math.isfinite(sum(array.ravel().tolist()))
-    if size <= FEW and array.itemsize > 2:
-        # Several times as fast as to look at each; squares that overflow are looked at again.
-        flat = array.ravel()
-        if math.isfinite(flat.dot(flat)):
-            return True
+    # What is finite may still overflow, and is looked at again.
+    if size <= HANDFUL and math.isfinite(sum(array.ravel().tolist())):
+        return True
+    if size <= FEW and array.itemsize > 2 and math.isfinite(np.vdot(array, array)):
+        # Several times as fast as to look at each; unlike `dot` it warns nobody of an overflow.
+        return True
     return bool(np.isfinite(array).all())
