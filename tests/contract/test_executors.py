@@ -110,3 +110,12 @@ async def test_two_generations_of_a_model_are_loaded_side_by_side(executor, mode
     with pytest.raises(Exception, match="not loaded"):
         await executor.run(WORKERS[0], model, model.variants[0], rows(1.0))
     executor.unload(model, model.variants[0])
+
+
+async def test_a_worker_that_was_replaced_runs_again(executor, model):
+    executor.load(model, model.variants[0])
+    for value in (1.0, 2.0):
+        outputs = await executor.run(WORKERS[0], model, model.variants[0], rows(value))
+        assert outputs["y"].tolist() == [[3 * value]]
+        await executor.replace(WORKERS[0])
+        assert executor.stuck in (0, 1)

@@ -266,7 +266,7 @@ async def test_explain_says_that_a_variant_keeps_failing():
     assert (told.chosen, told.reason) == ("small", "fallback")
     large = next(gear for gear in told.gears if gear.name == "large")
     assert large.verdict == "broken"
-    assert "tried again in" in large.why
+    assert "tries it again in" in large.why
     pinned = bench.engine.explain(Request(model="m", rows=1, parameters={"variant": "large"}))
     assert isinstance(pinned.refused, ExecutorUnavailable)
     await asyncio.sleep(5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from gearshift.core.decisions import Dispatch
 from gearshift.core.watchdog import Watchdog
@@ -17,10 +17,7 @@ HUNG_AFTER = 5.0
 """Seconds that a run may take at least until its worker is given up."""
 
 
-class _Watched(NamedTuple):
-    dispatch: Dispatch
-    batch: Sequence[Flight]
-    task: asyncio.Task[Any] | None
+_Watched = tuple[Dispatch, Sequence[Flight], asyncio.Task[Any] | None]
 
 
 class Watch:
@@ -45,19 +42,19 @@ class Watch:
 
     def began(self, dispatch: Dispatch, batch: Sequence[Flight], p99: float, now: float) -> None:
         """The current task runs this from now on; it is cancelled if it hangs."""
-        self._runs[dispatch.id] = _Watched(dispatch, batch, asyncio.current_task())
+        self._runs[dispatch.id] = dispatch, batch, asyncio.current_task()
         if self._watchdog.began(dispatch.id, p99, now):
             self._alarm.ring_at(self._watchdog.next)
 
     def ended(self, dispatch: Dispatch) -> bool:
         """It is over; True if it was cancelled because it hung, and the task goes on."""
-        watched = self._runs.pop(dispatch.id, None)
+        _, _, task = self._runs.pop(dispatch.id, (None, None, None))
         self._watchdog.ended(dispatch.id)
-        if dispatch.id not in self._hung:
+        if not self._hung or dispatch.id not in self._hung:
             return False
         self._hung.discard(dispatch.id)
-        if watched is not None and watched.task is not None:
-            watched.task.uncancel()
+        if task is not None:
+            task.uncancel()
         return True
 
     def stop(self) -> None:
@@ -67,11 +64,11 @@ class Watch:
     def _look(self) -> None:
         looked = self._watchdog.look(self._clock.now())
         for run in looked.overdue:
-            watched = self._runs[run]
-            self._overdue(watched.dispatch, watched.batch)
+            dispatch, batch, _ = self._runs[run]
+            self._overdue(dispatch, batch)
         for run in looked.hung:
-            watched = self._runs[run]
-            if watched.task is not None:
+            task = self._runs[run][2]
+            if task is not None:
                 self._hung.add(run)
-                watched.task.cancel()
+                task.cancel()
         self._alarm.ring_at(self._watchdog.next)

@@ -20,7 +20,7 @@ const REASONS = {
   budget: "the most accurate within the budget",
   load: "the most accurate that the present load allows",
   pinned: "pinned",
-  fallback: "the first answer of a cascade",
+  fallback: "another variant failed, or the first answer of a cascade",
 };
 
 let models = [];
