@@ -9,14 +9,16 @@ from collections.abc import Callable
 
 from prometheus_client import ProcessCollector
 
+from gearshift.app.exchanging import Exchanging
 from gearshift.app.learning import learning
-from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
+from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
+from gearshift.app.passing import Passed
 from gearshift.app.settings import Settings
 from gearshift.app.tracing import sending_traces
 from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
 from gearshift.rpc import RpcServer, make_server, statistics
-from gearshift.telemetry import Life, PrometheusTelemetry, packed
+from gearshift.telemetry import GenerationsCollector, Life, PrometheusTelemetry, packed
 
 ANSWER_WITHIN = 2.0
 """Seconds until the loop must have made its statistics; the parent waits a little longer."""
@@ -27,12 +29,16 @@ async def serve_behind(
 ) -> None:
     """Serve what the parent hands over until it says stop, or SIGTERM does; then drain."""
 
+    # Whoever hangs up means the parent.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     def get_on(what: str, done: int, total: int) -> None:
         parent.alive()
         on_progress(what, done, total)
 
     executors = make_executors(settings)
-    catalog = load_catalog(settings, executors)
+    loaded = first_load(settings, executors, orders.generation, orders.out)
+    catalog = loaded.catalog
     telemetry = PrometheusTelemetry(catalog)
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
@@ -48,7 +54,7 @@ async def serve_behind(
             learning(settings, catalog, telemetry, among_others=True) as learned,
             sending_traces(settings, orders.index) as tracing,
         ):
-            engine = await start_engine(
+            engine, workers = await start_engine(
                 settings,
                 catalog,
                 executors,
@@ -61,6 +67,18 @@ async def serve_behind(
             if tracing is not None:
                 parent.show_exemplars(lambda: packed(telemetry.exemplars()))
             parent.show_statistics(lambda: _on(loop, lambda: statistics.of_process(engine)))
+            exchanging = Exchanging(
+                settings,
+                engine,
+                loaded,
+                executors,
+                workers,
+                telemetry,
+                learned.prepare,
+                orders.first_worker,
+            )
+            telemetry.registry.register(GenerationsCollector(lambda: exchanging.generations))
+            passed = Passed(parent, exchanging)
             # A region is registered with one process, and the next request may reach another.
             rpc = await make_server(
                 engine,
@@ -68,8 +86,10 @@ async def serve_behind(
                 everyone=parent.sum,
                 feedback=learned.feedback,
                 frontier=lambda: _frontier(parent),
+                repository=passed,
                 connection_age=settings.connection_age,
             )
+            exchanging.tell(telemetry, life, learned, rpc)
             stop = asyncio.Event()
             # The parent may say it, and whoever ends a whole group of processes says it to each: a
             # second word changes nothing here, it is the parent whose end ends all at once.
@@ -81,6 +101,7 @@ async def serve_behind(
             life.serves()
             farewell = asyncio.create_task(_all_end(all_stop, stop, rpc))
             await stop.wait()
+            await passed.close()
             parent.draining()
             life.drains()
             # The server as a whole goes on if this process alone was told to end: its callers go on

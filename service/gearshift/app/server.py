@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 from prometheus_client import ProcessCollector
 
+from gearshift.app.exchanging import Exchanging
 from gearshift.app.learning import learning
-from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
+from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
+from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
-from gearshift.app.signals import stop_on_signal
+from gearshift.app.signals import on_hang_up, stop_on_signal
 from gearshift.app.tracing import check_tracing, sending_traces
+from gearshift.app.watching import asked_again
 from gearshift.http import HttpServer, create_app
 from gearshift.processes import bound, release
 from gearshift.rpc import Explainer
@@ -19,8 +22,10 @@ from gearshift.rpc import serve as serve_rpc
 from gearshift.telemetry import (
     EnergyCollector,
     FrontierWatch,
+    GenerationsCollector,
     Life,
     PrometheusTelemetry,
+    ReloadsCollector,
     board,
     domains,
 )
@@ -37,8 +42,10 @@ async def serve(
     check_tracing(settings)
     # A taken port is told at once: the real one opens only after loading and warm-up.
     release(bound(settings.host, settings.grpc_port))
+    hung_up = on_hang_up()
     executors = make_executors(settings)
-    catalog = load_catalog(settings, executors)
+    loaded = first_load(settings, executors)
+    catalog = loaded.catalog
     telemetry = PrometheusTelemetry(catalog)
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
@@ -66,11 +73,20 @@ async def serve(
             learning(settings, catalog, telemetry) as learned,
             sending_traces(settings) as tracing,
         ):
-            engine = await start_engine(
+            engine, workers = await start_engine(
                 settings, catalog, executors, telemetry, on_progress, learned, tracing
             )
             # Before anybody is told: whoever starts this may stop it as soon as it says that.
             stop = stop_on_signal()
+            exchanging = Exchanging(
+                settings, engine, loaded, executors, workers, telemetry, learned.prepare
+            )
+            telemetry.registry.register(GenerationsCollector(lambda: exchanging.generations))
+            reloads = ReloadsCollector()
+            telemetry.registry.register(reloads)
+            reloading = Reloading(
+                settings.repository, exchanging.carry_out, reloads, exchanging.unserved
+            )
             rpc = await serve_rpc(
                 engine,
                 settings.host,
@@ -78,12 +94,15 @@ async def serve(
                 shared_memory=settings.registers_shared_memory,
                 feedback=learned.feedback,
                 frontier=lambda: asyncio.to_thread(watch.view),
+                repository=reloading,
                 connection_age=settings.connection_age,
             )
+            exchanging.tell(telemetry, life, learned, rpc)
             explainer.listening(settings.host, rpc.port)
             life.serves()
             announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
-            await stop.wait()
+            async with asked_again(settings, reloading, loaded.stamps, hung_up):
+                await stop.wait()
             life.drains()
             await rpc.not_serving()
             await drain(settings, engine, rpc)

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from gearshift import telemetry
+from gearshift.app.passing import Passing
+from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
-from gearshift.app.signals import stop_on_signal
+from gearshift.app.signals import on_hang_up, stop_on_signal
 from gearshift.app.tracing import check_tracing
+from gearshift.app.watching import asked_again
 from gearshift.core.frontier import packed
 from gearshift.http import HttpServer, create_app
 from gearshift.processes import (
@@ -27,6 +31,7 @@ from gearshift.processes import (
     usable_cores,
 )
 from gearshift.processes.messages import BESIDE, EXEMPLARS, METRICS, STATISTICS, TRITON
+from gearshift.repository import stamps
 from gearshift.rpc import Explainer, statistics
 
 MARGIN = 10.0
@@ -53,10 +58,16 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
         )
         for index, share in enumerate(shares)
     ]
+    hung_up = on_hang_up()
+    before = stamps(settings.repository)
+    passing = Passing()
+    reloads = telemetry.ReloadsCollector()
+    # Which folders are not served, and why, each process says of itself.
+    reloading = Reloading(settings.repository, passing.carry_out, reloads, dict)
     listeners = bound(settings.host, settings.grpc_port)
     pages = Pages()
     fleet = Fleet([len(share.cores) for share in shares])
-    metrics, triton = _Together(pages, METRICS, fleet), _Together(pages, TRITON)
+    metrics, triton = _Together(pages, METRICS, fleet, [reloads]), _Together(pages, TRITON)
     watch = telemetry.FrontierWatch(metrics.families)
     supervisor = Supervisor(
         orders,
@@ -64,7 +75,9 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
         pages,
         Total(pages, STATISTICS, statistics.summed),
         lambda: packed(watch.view()),
+        passing,
     )
+    passing.follow(supervisor, reloading)
     explainer = Explainer()
 
     def board() -> bytes:
@@ -95,7 +108,8 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
         port = listeners[0].getsockname()[1]
         explainer.listening(settings.host, port)
         announce(f"{settings.host}:{port}", f"http://{settings.host}:{http.port}")
-        await stop.wait()
+        async with asked_again(settings, reloading, before, hung_up):
+            await stop.wait()
         # Who comes now should go to another replica, and does so if it is refused.
         door.shut()
         release(listeners)
@@ -104,6 +118,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
         watch.stop()
         door.shut()
         release(listeners)
+        passing.close()
         supervisor.close()
         if http is not None:
             http.stop()
@@ -111,9 +126,15 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
 
 class _Together:
     """The families of all processes together; with the `fleet`, what is to be said of it, of the
-    process that started them, and of the machine."""
+    process that started them, and of the machine; and what its `own` collectors say."""
 
-    def __init__(self, pages: Pages, question: bytes, fleet: Fleet | None = None) -> None:
+    def __init__(
+        self,
+        pages: Pages,
+        question: bytes,
+        fleet: Fleet | None = None,
+        own: Iterable[Collector] = (),
+    ) -> None:
         self._pages = pages
         self._question = question
         self._fleet = fleet
@@ -123,6 +144,8 @@ class _Together:
             ProcessCollector(registry=self._own)
             # Once, not by each process: it is that of the machine.
             self._own.register(telemetry.EnergyCollector(telemetry.domains()))
+        for collector in own:
+            self._own.register(collector)
         self._merging = threading.Lock()
 
     def families(self) -> list[Metric]:

@@ -53,6 +53,10 @@ class Reloaded:
             self.results.values()
         )
 
+    def of(self, result: Result) -> list[str]:
+        """The models of which this became, by name."""
+        return sorted(name for name, each in self.results.items() if each is result)
+
     def pack(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 

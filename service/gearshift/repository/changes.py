@@ -137,10 +137,10 @@ def reread(
     holds no model at all: a volume that is not mounted must not end what is served.
     """
     there = names(root)
-    if not there:
-        load(root, inspect)  # says what is wrong with it
     looked = {*there, *known} if look is None else set(look)
     looked -= set(out)
+    if not there and (looked or look is None):
+        load(root, inspect)  # says what is wrong with it
     stamped: dict[str, Stamp] = {}
     found: dict[str, str] = {}
     problems: list[Problem] = []
