@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from prometheus_client import ProcessCollector
 
@@ -13,10 +14,12 @@ from gearshift.app.exchanging import Exchanging
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
 from gearshift.app.passing import Passed
+from gearshift.app.quotas import keeping_quotas
 from gearshift.app.settings import Settings
 from gearshift.app.tracing import sending_traces
 from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
+from gearshift.quotas import Table
 from gearshift.rpc import RpcServer, make_server, statistics
 from gearshift.telemetry import GenerationsCollector, Life, PrometheusTelemetry, packed
 
@@ -51,6 +54,7 @@ async def serve_behind(
     )
     try:
         async with (
+            AsyncExitStack() as stack,
             learning(settings, catalog, telemetry, among_others=True) as learned,
             sending_traces(settings, orders.index) as tracing,
         ):
@@ -90,6 +94,8 @@ async def serve_behind(
                 connection_age=settings.connection_age,
             )
             exchanging.tell(telemetry, life, learned, rpc)
+            table = Table.opened(orders.quota_table) if orders.quota_table else None
+            await stack.enter_async_context(keeping_quotas(settings, engine, telemetry, table))
             stop = asyncio.Event()
             # The parent may say it, and whoever ends a whole group of processes says it to each: a
             # second word changes nothing here, it is the parent whose end ends all at once.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from prometheus_client import ProcessCollector
 
 from gearshift.app.exchanging import Exchanging
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
+from gearshift.app.quotas import check_quotas, keeping_quotas
 from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
 from gearshift.app.signals import on_hang_up, stop_on_signal
@@ -40,6 +42,7 @@ async def serve(
     `announce` gets the gRPC and the HTTP address once every variant has answered.
     """
     check_tracing(settings)
+    check_quotas(settings)
     # A taken port is told at once: the real one opens only after loading and warm-up.
     release(bound(settings.host, settings.grpc_port))
     hung_up = on_hang_up()
@@ -70,6 +73,7 @@ async def serve(
     try:
         watch.start()
         async with (
+            AsyncExitStack() as stack,
             learning(settings, catalog, telemetry) as learned,
             sending_traces(settings) as tracing,
         ):
@@ -99,6 +103,7 @@ async def serve(
             )
             exchanging.tell(telemetry, life, learned, rpc)
             explainer.listening(settings.host, rpc.port)
+            await stack.enter_async_context(keeping_quotas(settings, engine, telemetry))
             life.serves()
             announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
             async with asked_again(settings, reloading, loaded.stamps, hung_up):

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from gearshift import telemetry
 from gearshift.app.passing import Passing
+from gearshift.app.quotas import check_quotas, shared_table
 from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
 from gearshift.app.signals import on_hang_up, stop_on_signal
@@ -46,6 +47,14 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     all processes serve.
     """
     check_tracing(settings)
+    check_quotas(settings)
+    with shared_table(settings) as quota_table:
+        await _supervise(settings, announce, quota_table)
+
+
+async def _supervise(
+    settings: Settings, announce: Callable[[str, str], None], quota_table: str
+) -> None:
     shares = divide(usable_cores(), settings.workers, settings.processes)
     orders = [
         Orders(
@@ -55,6 +64,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
             settings.model_copy(update={"workers": share.workers, "processes": 1}).model_dump(
                 mode="json"
             ),
+            quota_table=quota_table,
         )
         for index, share in enumerate(shares)
     ]
@@ -75,7 +85,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
         pages,
         Total(pages, STATISTICS, statistics.summed),
         lambda: packed(watch.view()),
-        passing,
+        post=passing,
     )
     passing.follow(supervisor, reloading)
     explainer = Explainer()

@@ -94,6 +94,8 @@ class Orders:
     """Number of the catalog that the others serve."""
     out: tuple[str, ...] = ()
     """Models that none of them serves, though they have a folder."""
+    quota_table: str = ""
+    """The file that holds the buckets of all processes, "" without quotas."""
 
     def pack(self) -> bytes:
         """As it is sent."""
@@ -111,4 +113,5 @@ class Orders:
             settings=told["settings"],
             generation=told["generation"],
             out=tuple(told["out"]),
+            quota_table=told["quota_table"],
         )

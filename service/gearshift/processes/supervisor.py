@@ -61,8 +61,8 @@ class Supervisor:
         pages: Pages,
         total: Total,
         frontier: Callable[[], bytes],
-        post: Post = NOBODY,
         launch: Callable[[Orders], Member] = Member.launch,
+        post: Post = NOBODY,
     ) -> None:
         self.fleet = fleet
         self._orders = orders

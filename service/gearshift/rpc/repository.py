@@ -43,7 +43,7 @@ class RepositoryMethods:
             _check_name(request.model_name)
             for name in request.parameters:
                 raise InvalidInput(_no_override(name))
-            await repository.load(request.model_name, "RepositoryModelLoad")
+            await repository.load(request.model_name, context.rights.client)
         except Exception as error:
             await abort(context, expected(error, model=request.model_name[:LONGEST_NAME]))
             raise
@@ -63,7 +63,7 @@ class RepositoryMethods:
                         f"unknown parameter {name[:LONGEST_NAME]!r} of RepositoryModelUnload; there"
                         " is unload_dependents"
                     )
-            await repository.unload(request.model_name, "RepositoryModelUnload")
+            await repository.unload(request.model_name, context.rights.client)
         except Exception as error:
             await abort(context, expected(error, model=request.model_name[:LONGEST_NAME]))
             raise
