@@ -35,6 +35,7 @@ class GrpcBench:
         everyone=None,
         frontier=None,
         tracing=None,
+        repository=None,
         connection_age: float = math.inf,
     ) -> None:
         model = make_model(classes=CLASSES, max_batch_size=max_batch_size)
@@ -68,6 +69,7 @@ class GrpcBench:
                 shared_memory=shared_memory,
                 everyone=everyone,
                 frontier=frontier,
+                repository=repository,
                 connection_age=connection_age,
             )
             await self.server.listen("127.0.0.1", 0)

@@ -92,7 +92,7 @@ def test_shared_memory_is_for_callers_on_this_machine_unless_said(host, said, re
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grpc_prot = 1\n", "unknown setting 'grpc_prot'; there are repository, host"),
+        ("grpc_prot = 1\n", "unknown setting 'grpc_prot'; there are .*repository, host"),
         ("workers = 0\n", "setting workers: .*greater than or equal to 1, got 0"),
         ("grpc_port = 70000\n", "setting grpc_port"),
         ('log_level = "loud"\n', "setting log_level: .*'debug'"),
