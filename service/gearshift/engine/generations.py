@@ -67,6 +67,12 @@ class Generations:
                 found.append(leaving.model)
         return found
 
+    def began(self, model: Model) -> None:
+        """A batch of this model has begun: it may go on when all that waited for it have left."""
+        leaving = self.leaving.get(_key(model))
+        if leaving is not None:
+            leaving.held += 1
+
     def released(self, model: Model) -> None:
         """A request of this model has ended, or a batch."""
         key = _key(model)

@@ -21,6 +21,8 @@ class Runs:
         run = asyncio.get_running_loop().create_task(work)
         self._models[run] = model
         run.add_done_callback(self._over)
+        if self._generations.leaving:
+            self._generations.began(model)
 
     def _over(self, run: asyncio.Task[None]) -> None:
         # Later than what the run itself has planned for the next turn: its answers.
