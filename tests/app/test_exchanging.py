@@ -63,6 +63,7 @@ class Told(FakeExecutor):
 class Place:
     def __init__(self, root, settings):
         self.root, self.settings = root, settings
+        self.one_by_one = False
         self.gate = asyncio.Event()
         self.gate.set()
         self.executor = Told(ONE_VECTOR, lambda variant, rows: 0.0, self.sleep)
@@ -71,6 +72,8 @@ class Place:
         # Only callers' runs wait: those beside serving have a loop of their own.
         if asyncio.get_running_loop() is self.loop:
             await self.gate.wait()
+            if self.one_by_one:
+                self.gate.clear()
 
     def put(self, name, variant="only", accuracy=0.9, service_class="default"):
         folder = self.root / name
@@ -123,10 +126,13 @@ class Place:
 
     def ask(self, name):
         answer = self.loop.create_future()
+        self.begin(name, answer.set_result)
+        return asyncio.wait_for(answer, WITHIN)
+
+    def begin(self, name, reply=lambda ending: None):
         inputs = {"x": np.ones((1, 3), np.float32)}
         request = Request(model=name, rows=1)
-        self.engine.submit(request, inputs, self.engine.clock.now(), answer.set_result)
-        return asyncio.wait_for(answer, WITHIN)
+        return self.engine.submit(request, inputs, self.engine.clock.now(), reply)
 
     async def retired(self):
         """Until every model holds memory once."""
@@ -187,6 +193,28 @@ async def test_requests_in_flight_end_on_the_generation_that_took_them(place):
         assert ((await running).accuracy, (await new).accuracy) == (0.9, 0.7)
         await place.retired()
         assert place.executor.held == [("a", 2), ("b", 1)]
+
+
+async def test_a_run_that_outlives_its_requests_keeps_its_generation(place):
+    """It began after the exchange, for one who had waited before, and who has left since."""
+    async with place.serving():
+        place.gate.clear()
+        first = asyncio.ensure_future(place.ask("a"))
+        await asyncio.sleep(0.01)
+        flight = place.begin("a")
+        place.put("a", accuracy=0.7)
+        await place.reload(2)
+        place.one_by_one = True
+        place.gate.set()
+        await first
+        await asyncio.sleep(0.01)  # the second one runs now, and goes on
+        place.engine.abandon(flight)
+        await asyncio.sleep(0.05)
+        assert ("a", 1) in place.executor.held
+        place.one_by_one = False
+        place.gate.set()
+        await place.retired()
+        assert ("a", 1) not in place.executor.held
 
 
 async def test_an_unloaded_model_answers_whom_it_has_and_nobody_else(place):

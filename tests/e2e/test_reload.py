@@ -21,6 +21,8 @@ from onnx_models import TWO_VARIANTS, row_sum
 from serving import Server, start, stop
 
 WITHIN = 20.0
+ONE_VARIANT = TWO_VARIANTS.partition('[[variants]]\nname = "small"')[0]
+
 SETTLE = ("--set", "watch_settle_seconds=0.3")
 
 
@@ -104,7 +106,7 @@ def test_a_model_is_exchanged_under_traffic_and_a_bad_generation_changes_nothing
             until(lambda: ask(client) == 4.0)
 
             repository.put("sums", 5)
-            repository.put("more", 7)
+            repository.put("more", 7, ONE_VARIANT)
             until(lambda: ask(client) == 5.0 and client.is_model_ready("more"))
             client.unload_model("more", client_timeout=WITHIN)
             assert not client.is_model_ready("more")
@@ -132,7 +134,8 @@ def digests(server: Server) -> set[str]:
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes must not share a core")
 def test_all_processes_serve_the_same_afterwards_those_too_that_are_replaced(tmp_path):
     repository = Repository(tmp_path)
-    repository.put("more", 7)
+    for name in ("sums", "more"):
+        repository.put(name, 1, ONE_VARIANT)
     options = ("--repository", str(repository.root), "--state-dir", str(tmp_path / "state"))
     server = start(*options, "--processes", "2", "--workers", "2")
     own = [("grpc.use_local_subchannel_pool", 1)]
@@ -144,14 +147,14 @@ def test_all_processes_serve_the_same_afterwards_those_too_that_are_replaced(tmp
             Traffic(server.grpc) as traffic,
         ):
             assert ask(one) == ask(other) == 1.0
-            repository.put("sums", 2)
+            repository.put("sums", 2, ONE_VARIANT)
             one.load_model("sums", client_timeout=WITHIN)
             assert ask(one) == ask(other) == 2.0
             other.unload_model("more", client_timeout=WITHIN)
             assert not one.is_model_ready("more")
             with pytest.raises(InferenceServerException, match="no folder 'nobody'"):
                 other.load_model("nobody", client_timeout=WITHIN)
-            repository.put("sums", 3)
+            repository.put("sums", 3, ONE_VARIANT)
             os.kill(server.process.pid, signal.SIGHUP)
             until(lambda: ask(one) == ask(other) == 3.0)
         assert traffic.failed == []
