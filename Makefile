@@ -10,7 +10,7 @@ include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
-.PHONY: bench-credentials bench-hostile bench-overload
+.PHONY: bench-credentials bench-hostile bench-overload bench-reloads
 .PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
@@ -87,6 +87,8 @@ dashboards: setup ## write the Grafana dashboards anew from deploy/dashboards
 
 dashboards-preview: setup tools ## docs/pictures/dashboard-*.png: the dashboards with data of a real Prometheus (1 minute)
 	PYTHONPATH=tests $(BIN)/python -m loadtests.dashboard_preview
+bench-reloads: setup ## 1,000 hot reloads of a real model under load: failed requests, memory, attainment (5 minutes)
+	$(BIN)/python -m loadtests.reliability.reloads --out build/reliability
 bench-plan: setup ## does the two-core pod that `gearshift plan` asks for hold its goals on the real server? (10 minutes)
 	$(BIN)/python -m loadtests.plan --out docs/results
 

@@ -6,6 +6,8 @@ import os
 import socket
 from collections import deque
 
+from gearshift.processes import messages
+
 
 class FakeMember:
     def __init__(self, pages: dict[bytes, bytes] | None = None) -> None:
@@ -21,6 +23,7 @@ class FakeMember:
         self.told: list[bytes] = []
         self.signs_told = b""
         self._asked: deque[bytes] = deque()
+        self._letters: list[bytes] = []
 
     # --- what the test does
 
@@ -31,7 +34,16 @@ class FakeMember:
         self.code = code
         self.there.close()
 
+    def write(self, body: bytes) -> None:
+        """A letter to the parent."""
+        self._letters.append(body)
+        self.say(messages.LETTER)
+
     # --- what the parent does
+
+    def letters(self) -> list[bytes]:
+        taken, self._letters = self._letters, []
+        return taken
 
     def fileno(self) -> int:
         return self._here.fileno()

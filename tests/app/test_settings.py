@@ -49,6 +49,8 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "shared_memory": "true",
         "shadow_share": "0.05",
         "drift": "false",
+        "watch": "true",
+        "watch_settle_seconds": "0.5",
         "feedback": "false",
         "feedback_url": "postgresql://db/gearshift",
         "feedback_rows": "5000",

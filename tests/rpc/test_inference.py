@@ -194,6 +194,8 @@ def test_the_unserved_list_is_exactly_what_is_left(bench):
         "ModelStreamInfer",
         "ModelStatistics",
         "RepositoryIndex",
+        "RepositoryModelLoad",
+        "RepositoryModelUnload",
         "SystemSharedMemoryRegister",
         "SystemSharedMemoryUnregister",
         "SystemSharedMemoryStatus",

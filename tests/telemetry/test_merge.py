@@ -23,7 +23,7 @@ from gearshift.drift import DriftCollector
 from gearshift.drift.watch import Drift
 from gearshift.feedback import Book, FeedbackCollector, Readings
 from gearshift.ports import Answered, Ran, Served
-from gearshift.telemetry import Life, LimitCollector, PrometheusTelemetry
+from gearshift.telemetry import GenerationsCollector, Life, LimitCollector, PrometheusTelemetry
 from gearshift.telemetry.merge import GREATEST, LEAST, SUMMED, Fleet, Past, merged
 from gearshift.telemetry.page import exposed
 from prometheus_judge import judged
@@ -171,6 +171,7 @@ def test_every_gauge_and_quantile_has_its_rule() -> None:
     telemetry.registry.register(LimitCollector(Usage()))
     certified: Any = SimpleNamespace(expiry=1.0)
     telemetry.registry.register(AccessMetrics(AuditLog(None), certified))
+    telemetry.registry.register(GenerationsCollector(lambda: {"a": 1}))
     ProcessCollector(registry=telemetry.registry)
     levels = set()
     for made in (

@@ -12,6 +12,7 @@ from gearshift.access import AccessMetrics, AuditLog, Guard, Tls, Watched
 from gearshift.access.tls import GRPC, HTTP
 from gearshift.app.access_settings import only_this_machine
 from gearshift.app.settings import Settings
+from gearshift.app.watching import SIGHUP, WATCH
 from gearshift.core.rights import ANONYMOUS
 from gearshift.errors import ConfigurationInvalid
 
@@ -42,6 +43,11 @@ class Entrance:
         """Read what has changed. Blocks."""
         for each in self.watched:
             each.look()
+
+    def acted_alone(self, who: str, what: str, result: str) -> None:
+        """Take down what was done though nobody called; calls take down themselves."""
+        if who in (SIGHUP, WATCH):
+            self.audit.acted(ANONYMOUS, "", who, what, result)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

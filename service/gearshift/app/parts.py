@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -21,7 +22,7 @@ from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.ports import EXPRESS, SHORT, Executor, Tracing, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
-from gearshift.repository import load
+from gearshift.repository import Stamp, contents, load, names, stamps
 from gearshift.rpc import RpcServer
 from gearshift.telemetry import PrometheusTelemetry
 
@@ -77,15 +78,43 @@ def with_express(
 
 
 def load_catalog(
-    settings: Settings, executors: Mapping[str, Executor], *, unlearned: bool = False
+    settings: Settings,
+    executors: Mapping[str, Executor],
+    generation: int = 1,
+    *,
+    unlearned: bool = False,
+    out: Collection[str] = (),
 ) -> Catalog:
     """The repository as a catalog; RepositoryInvalid with every mistake in it. With `unlearned`
-    cascades are as declared, for who learns them."""
+    cascades are as declared, for who learns them. The models in `out` are left out."""
     return load(
         settings.repository,
         {name: executor.inspect for name, executor in executors.items()},
+        generation,
         unlearned=unlearned,
+        only=[name for name in names(settings.repository) if name not in out] if out else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A catalog, and how its folders were before it was loaded: what changes meanwhile is found
+    different. `contents` and `stamps` as in gearshift.repository."""
+
+    catalog: Catalog
+    contents: Mapping[str, str]
+    stamps: Mapping[str, Stamp]
+
+
+def first_load(
+    settings: Settings,
+    executors: Mapping[str, Executor],
+    generation: int = 1,
+    out: Collection[str] = (),
+) -> Loaded:
+    """As `load_catalog`, for who loads anew later."""
+    before, held = stamps(settings.repository), contents(settings.repository)
+    return Loaded(load_catalog(settings, executors, generation, out=out), held, before)
 
 
 def load_variants(catalog: Catalog, executors: Mapping[str, Executor]) -> None:
@@ -132,8 +161,8 @@ async def start_engine(
     first_worker: int = 0,
     *,
     usage: Usage,
-) -> Engine:
-    """Everything loaded, measured and warm, and the engine that runs it."""
+) -> tuple[Engine, Sequence[Worker]]:
+    """Everything loaded, measured and warm, and the engine that runs it, with its workers."""
     load_variants(catalog, executors)
     workers = make_workers(settings, executors, first_worker)
     profiles = await measure_profiles(
@@ -170,7 +199,7 @@ async def start_engine(
     gc.collect()
     gc.freeze()
     give_back()
-    return engine
+    return engine, workers
 
 
 async def drain(settings: Settings, engine: Engine, rpc: RpcServer) -> None:

@@ -14,9 +14,11 @@ from prometheus_client import ProcessCollector
 from gearshift.access import names_of
 from gearshift.app.descriptors import within_descriptors
 from gearshift.app.entrance import make_entrance
+from gearshift.app.exchanging import Exchanging
 from gearshift.app.health import end_if_stuck
 from gearshift.app.learning import learning
-from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
+from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
+from gearshift.app.passing import Passed
 from gearshift.app.quotas import keeping_quotas
 from gearshift.app.settings import Settings
 from gearshift.app.tracing import sending_traces
@@ -24,7 +26,13 @@ from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
 from gearshift.quotas import Table
 from gearshift.rpc import RpcServer, make_server, statistics
-from gearshift.telemetry import Life, LimitCollector, PrometheusTelemetry, packed
+from gearshift.telemetry import (
+    GenerationsCollector,
+    Life,
+    LimitCollector,
+    PrometheusTelemetry,
+    packed,
+)
 
 ANSWER_WITHIN = 2.0
 """Seconds until the loop must have made its statistics; the parent waits a little longer."""
@@ -35,13 +43,17 @@ async def serve_behind(
 ) -> None:
     """Serve what the parent hands over until it says stop, or SIGTERM does; then drain."""
 
+    # Whoever hangs up means the parent.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     def get_on(what: str, done: int, total: int) -> None:
         parent.alive()
         on_progress(what, done, total)
 
     way_in = make_entrance(settings)
     executors = make_executors(settings)
-    catalog = load_catalog(settings, executors)
+    loaded = first_load(settings, executors, orders.generation, orders.out)
+    catalog = loaded.catalog
     telemetry = PrometheusTelemetry(catalog)
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
@@ -62,7 +74,7 @@ async def serve_behind(
             learning(settings, catalog, telemetry, among_others=True) as learned,
             sending_traces(settings, orders.index) as tracing,
         ):
-            engine = await start_engine(
+            engine, workers = await start_engine(
                 settings,
                 catalog,
                 executors,
@@ -76,6 +88,18 @@ async def serve_behind(
             if tracing is not None:
                 parent.show_exemplars(lambda: packed(telemetry.exemplars()))
             parent.show_statistics(lambda: _on(loop, lambda: statistics.of_process(engine)))
+            exchanging = Exchanging(
+                settings,
+                engine,
+                loaded,
+                executors,
+                workers,
+                telemetry,
+                learned.prepare,
+                orders.first_worker,
+            )
+            telemetry.registry.register(GenerationsCollector(lambda: exchanging.generations))
+            passed = Passed(parent, exchanging)
             # A region is registered with one process, and the next request may reach another.
             rpc = await make_server(
                 engine,
@@ -83,11 +107,13 @@ async def serve_behind(
                 everyone=parent.sum,
                 feedback=learned.feedback,
                 frontier=lambda: _frontier(parent),
+                repository=passed,
                 connection_age=settings.connection_age,
                 access=way_in.guard,
                 audit=way_in.audit,
                 names=names_of,
             )
+            exchanging.tell(telemetry, life, learned, rpc)
             table = Table.opened(orders.quota_table) if orders.quota_table else None
             await stack.enter_async_context(keeping_quotas(settings, engine, telemetry, table))
             stop = asyncio.Event()
@@ -104,6 +130,7 @@ async def serve_behind(
             stuck = asyncio.create_task(end_if_stuck(engine, stop.set))
             await stop.wait()
             stuck.cancel()
+            await passed.close()
             parent.draining()
             life.drains()
             # The server as a whole goes on if this process alone was told to end: its callers go on

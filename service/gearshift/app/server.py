@@ -11,14 +11,17 @@ from prometheus_client import ProcessCollector
 from gearshift.access import names_of
 from gearshift.app.descriptors import within_descriptors
 from gearshift.app.entrance import make_entrance
+from gearshift.app.exchanging import Exchanging
 from gearshift.app.health import Health
 from gearshift.app.inside import dialling, giving
 from gearshift.app.learning import learning
-from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
+from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
 from gearshift.app.quotas import check_quotas, keeping_quotas
+from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
-from gearshift.app.signals import stop_on_signal
+from gearshift.app.signals import on_hang_up, stop_on_signal
 from gearshift.app.tracing import check_tracing, sending_traces
+from gearshift.app.watching import asked_again
 from gearshift.door import bound, release
 from gearshift.http import HttpServer, create_app
 from gearshift.rpc import Explainer
@@ -26,9 +29,11 @@ from gearshift.rpc import serve as serve_rpc
 from gearshift.telemetry import (
     EnergyCollector,
     FrontierWatch,
+    GenerationsCollector,
     Life,
     LimitCollector,
     PrometheusTelemetry,
+    ReloadsCollector,
     board,
     domains,
 )
@@ -47,8 +52,10 @@ async def serve(
     way_in = make_entrance(settings)
     # A taken port is told at once: the real one opens only after loading and warm-up.
     release(bound(settings.host, settings.grpc_port))
+    hung_up = on_hang_up()
     executors = make_executors(settings)
-    catalog = load_catalog(settings, executors)
+    loaded = first_load(settings, executors)
+    catalog = loaded.catalog
     telemetry = PrometheusTelemetry(catalog)
     life = Life(catalog, settings.drain_seconds)
     telemetry.registry.register(life)
@@ -90,11 +97,24 @@ async def serve(
             learning(settings, catalog, telemetry) as learned,
             sending_traces(settings) as tracing,
         ):
-            engine = await start_engine(
+            engine, workers = await start_engine(
                 settings, catalog, executors, telemetry, on_progress, learned, tracing, usage=usage
             )
             # Before anybody is told: whoever starts this may stop it as soon as it says that.
             stop = stop_on_signal()
+            exchanging = Exchanging(
+                settings, engine, loaded, executors, workers, telemetry, learned.prepare
+            )
+            telemetry.registry.register(GenerationsCollector(lambda: exchanging.generations))
+            reloads = ReloadsCollector()
+            telemetry.registry.register(reloads)
+            reloading = Reloading(
+                settings.repository,
+                exchanging.carry_out,
+                reloads,
+                exchanging.unserved,
+                way_in.acted_alone,
+            )
             rpc = await serve_rpc(
                 engine,
                 settings.host,
@@ -102,6 +122,7 @@ async def serve(
                 shared_memory=settings.registers_shared_memory,
                 feedback=learned.feedback,
                 frontier=lambda: asyncio.to_thread(watch.view),
+                repository=reloading,
                 connection_age=settings.connection_age,
                 max_regions=settings.max_shared_memory_regions,
                 tls=way_in.grpc,
@@ -109,12 +130,14 @@ async def serve(
                 audit=way_in.audit,
                 names=names_of,
             )
+            exchanging.tell(telemetry, life, learned, rpc)
             explainer.listening(rpc.port, dialling(giving(rpc), asyncio.get_running_loop()))
             await stack.enter_async_context(keeping_quotas(settings, engine, telemetry))
             life.serves()
             watched = asyncio.create_task(health.watch(engine, rpc))
             announce(f"{settings.host}:{rpc.port}", http.url)
-            await stop.wait()
+            async with asked_again(settings, reloading, loaded.stamps, hung_up, way_in.reload):
+                await stop.wait()
             watched.cancel()
             life.drains()
             await rpc.not_serving()

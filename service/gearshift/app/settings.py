@@ -22,6 +22,7 @@ from pydantic_settings import (
 from gearshift.app.access_settings import AccessSettings, only_this_machine
 from gearshift.app.fault_settings import FaultSettings
 from gearshift.app.limit_settings import LimitSettings
+from gearshift.app.reload_settings import ReloadSettings
 from gearshift.errors import ConfigurationInvalid
 from gearshift.processes import usable_workers
 
@@ -33,7 +34,7 @@ def _state_dir() -> Path:
     return Path(base) / "gearshift"
 
 
-class Settings(AccessSettings, FaultSettings, LimitSettings, BaseSettings):
+class Settings(AccessSettings, FaultSettings, LimitSettings, ReloadSettings, BaseSettings):
     """What `gearshift serve` can be told."""
 
     model_config = SettingsConfigDict(env_prefix="GEARSHIFT_", extra="forbid")

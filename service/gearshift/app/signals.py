@@ -27,6 +27,14 @@ def stop_on_signal() -> asyncio.Event:
     return stop
 
 
+def on_hang_up() -> asyncio.Event:
+    """Set by each SIGHUP, for who clears it: what a daemon reads its configuration anew for. From
+    now on it no longer ends the process."""
+    wanted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wanted.set)
+    return wanted
+
+
 def end_at_once(number: signal.Signals) -> None:
     """Let the signal end this process, as it does any that has not asked for it.
 

@@ -19,10 +19,13 @@ from gearshift.access import names_of
 from gearshift.app.descriptors import raise_limit
 from gearshift.app.entrance import Entrance, make_entrance
 from gearshift.app.inside import dialling
+from gearshift.app.passing import Passing
 from gearshift.app.quotas import check_quotas, shared_table
+from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
-from gearshift.app.signals import stop_on_signal
+from gearshift.app.signals import on_hang_up, stop_on_signal
 from gearshift.app.tracing import check_tracing
+from gearshift.app.watching import asked_again
 from gearshift.core.frontier import packed
 from gearshift.core.limits import Usage
 from gearshift.door import Door, bound, release
@@ -37,6 +40,7 @@ from gearshift.processes import (
     usable_cores,
 )
 from gearshift.processes.messages import BESIDE, EXEMPLARS, METRICS, STATISTICS, TRITON
+from gearshift.repository import stamps
 from gearshift.rpc import Explainer, statistics
 
 MARGIN = 10.0
@@ -77,14 +81,21 @@ async def _supervise(
                     **asdict(settings.limits.share(settings.processes)),
                 }
             ).model_dump(mode="json"),
-            quota_table,
+            quota_table=quota_table,
         )
         for index, share in enumerate(shares)
     ]
+    hung_up = on_hang_up()
+    before = stamps(settings.repository)
+    passing = Passing()
+    reloads = telemetry.ReloadsCollector()
+    # Which folders are not served, and why, each process says of itself.
+    reloading = Reloading(settings.repository, passing.carry_out, reloads, dict, way_in.acted_alone)
     listeners = bound(settings.host, settings.grpc_port)
     pages = Pages()
     fleet = Fleet([len(share.cores) for share in shares])
-    metrics, triton = _Together(pages, METRICS, fleet, way_in.metrics), _Together(pages, TRITON)
+    own = (reloads, way_in.metrics)
+    metrics, triton = _Together(pages, METRICS, fleet, own), _Together(pages, TRITON)
     watch = telemetry.FrontierWatch(metrics.families)
     supervisor = Supervisor(
         orders,
@@ -92,7 +103,9 @@ async def _supervise(
         pages,
         Total(pages, STATISTICS, statistics.summed),
         lambda: packed(watch.view()),
+        post=passing,
     )
+    passing.follow(supervisor, reloading)
     explainer = Explainer()
 
     def board() -> bytes:
@@ -133,7 +146,8 @@ async def _supervise(
         port = listeners[0].getsockname()[1]
         explainer.listening(port, dialling(partial(_given, supervisor), asyncio.get_running_loop()))
         announce(f"{settings.host}:{port}", http.url)
-        await stop.wait()
+        async with asked_again(settings, reloading, before, hung_up, way_in.reload):
+            await stop.wait()
         # Who comes now should go to another replica, and does so if it is refused.
         door.shut()
         release(listeners)
@@ -142,6 +156,7 @@ async def _supervise(
         watch.stop()
         door.shut()
         release(listeners)
+        passing.close()
         supervisor.close()
         if http is not None:
             http.stop()
@@ -156,26 +171,26 @@ def _given(supervisor: Supervisor, connection: socket.socket) -> None:
 
 class _Together:
     """The families of all processes together; with the `fleet`, what is to be said of it, of the
-    process that started them, and of the machine."""
+    process that started them, and of the machine; and what its `own` collectors say."""
 
     def __init__(
         self,
         pages: Pages,
         question: bytes,
         fleet: Fleet | None = None,
-        access: Collector | None = None,
+        own: Iterable[Collector] = (),
     ) -> None:
         self._pages = pages
         self._question = question
         self._fleet = fleet
         self._past = telemetry.Past()
         self._own = CollectorRegistry()
-        if access is not None:
-            self._own.register(access)
         if fleet is not None:
             ProcessCollector(registry=self._own)
             # Once, not by each process: it is that of the machine.
             self._own.register(telemetry.EnergyCollector(telemetry.domains()))
+        for collector in own:
+            self._own.register(collector)
         self._merging = threading.Lock()
 
     def tell(self, collector: Collector) -> None:

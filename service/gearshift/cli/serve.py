@@ -39,6 +39,13 @@ def serve(
             " them.  [default: 1]"
         ),
     ] = None,
+    watch: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether models are loaded anew when their files change, and unloaded when their"
+            " folder is gone.  [default: no]"
+        ),
+    ] = None,
     state_dir: StateDir = None,
     provider: Provider = None,
     on_time_bonus: Annotated[
@@ -166,6 +173,7 @@ def serve(
             "http_port": http_port,
             "workers": workers,
             "processes": processes,
+            "watch": watch,
             "state_dir": state_dir,
             "providers": provider,
             "on_time_bonus": on_time_bonus,

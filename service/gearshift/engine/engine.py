@@ -15,7 +15,7 @@ from itertools import count
 
 import structlog
 
-from gearshift.core.catalog import Catalog, Standing
+from gearshift.core.catalog import Catalog, Model, Standing
 from gearshift.core.decisions import Drop, Refused
 from gearshift.core.explain import Explanation
 from gearshift.core.limits import Usage
@@ -245,8 +245,13 @@ class Engine:
         for ticket in self._scheduler.exchange(models, profiles, now):
             self._shadows.dropped(ticket)
         held = [*[flight.model for flight in self._settling], *self._running.models]
+
+        def over(model: Model) -> None:
+            self._faults.forget(model)
+            retired(model)
+
         for model in gone(self.catalog, models):
-            self._generations.leave(model, held, retired)
+            self._generations.leave(model, held, over)
             self._shadows.forget(model.name)
         self.catalog = replace(catalog, models=models)
         self._plan_decide()

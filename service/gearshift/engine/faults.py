@@ -264,6 +264,19 @@ class Faults:
             self._settling.fail(self._settling.of(drop.ticket), drop.error)
         self._changed()
 
+    def forget(self, model: Model) -> None:
+        """Nothing of this generation is left. What failed in it says nothing of the next one."""
+        for profile, (owner, _) in list(self._breakers.items()):
+            if (owner.name, owner.generation) == (model.name, model.generation):
+                del self._breakers[profile]
+                name = profile.variant.name
+                same = (
+                    (o.name, p.variant.name) == (model.name, name)
+                    for p, (o, _) in self._breakers.items()
+                )
+                if not any(same):
+                    self._telemetry.breaker(model.name, name, int(State.CLOSED))
+
     def _show(self, profile: Profile) -> None:
         """On all its devices together: the worst of its states."""
         model, _ = self._breakers[profile]

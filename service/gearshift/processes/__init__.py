@@ -9,7 +9,7 @@ from gearshift.processes.messages import Orders
 from gearshift.processes.pages import Pages
 from gearshift.processes.parent import Parent
 from gearshift.processes.shares import Share, bind, divide, usable_cores, usable_workers
-from gearshift.processes.supervisor import Supervisor
+from gearshift.processes.supervisor import Post, Supervisor
 from gearshift.processes.total import Total
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Orders",
     "Pages",
     "Parent",
+    "Post",
     "Share",
     "Supervisor",
     "Total",

@@ -37,6 +37,7 @@ class Member:
         self._connections = connections
         self._control = control
         self._received = bytearray()
+        self._letters: list[bytes] = []
         self._asked = 0
         connections.setblocking(False)
         control.settimeout(SENT_WITHIN)
@@ -75,9 +76,16 @@ class Member:
     def signs(self) -> bytes:
         """What the process has said since; nothing when it has ended."""
         try:
-            return self._connections.recv(SIGNS_AT_ONCE)
+            said, descriptors, _, _ = socket.recv_fds(self._connections, SIGNS_AT_ONCE, 4)
         except ConnectionResetError:
             return b""
+        self._letters += map(messages.read_letter, descriptors)
+        return said
+
+    def letters(self) -> list[bytes]:
+        """What came with the signs that were heard since this was asked before."""
+        taken, self._letters = self._letters, []
+        return taken
 
     def hand(self, accepted: socket.socket, *, inside: bool = False) -> None:
         """Give a connection to the process, one from `inside` if it is our own. BrokenPipeError

@@ -11,10 +11,13 @@ the process.
 from __future__ import annotations
 
 import json
+import os
 import struct
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import IO, Any
 
 ALIVE = b"a"
 READY = b"r"
@@ -24,6 +27,10 @@ ASK = b"q"
 ASK_FRONTIER = b"f"
 """Signs: the start has got on, requests are taken, no more are, a connection is over; and the
 questions for the sum of all statistics and for the frontier."""
+
+LETTER = b"l"
+"""The byte that goes with a file in either direction: an order or its answer, as both ends of it
+agree."""
 
 CONNECTION = b"n"
 INSIDE = b"l"
@@ -50,6 +57,31 @@ ANSWER = struct.Struct("!II")
 
 MAX_ORDERS = 1_000_000
 
+MAX_LETTER = 16 * 1024 * 1024
+
+
+def read_letter(descriptor: int) -> bytes:
+    """What stands in the file, which is closed; from its beginning: who else has it shares its
+    place in it."""
+    try:
+        return os.pread(descriptor, min(os.fstat(descriptor).st_size, MAX_LETTER), 0)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def letter(body: bytes) -> Iterator[int]:
+    """The descriptor of a file with this in it, to be handed over. In memory where the system can:
+    a full disk must not keep orders from arriving."""
+    with ExitStack() as stack:
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("gearshift-letter")
+            file: IO[bytes] = stack.enter_context(os.fdopen(descriptor, "wb", buffering=0))
+        else:
+            file = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+        file.write(body)
+        yield file.fileno()
+
 
 @dataclass(frozen=True, slots=True)
 class Orders:
@@ -59,6 +91,10 @@ class Orders:
     cores: tuple[int, ...]
     first_worker: int
     settings: Mapping[str, Any]
+    generation: int = 1
+    """Number of the catalog that the others serve."""
+    out: tuple[str, ...] = ()
+    """Models that none of them serves, though they have a folder."""
     quota_table: str = ""
     """The file that holds the buckets of all processes, "" without quotas."""
 
@@ -76,5 +112,7 @@ class Orders:
             cores=tuple(told["cores"]),
             first_worker=told["first_worker"],
             settings=told["settings"],
+            generation=told["generation"],
+            out=tuple(told["out"]),
             quota_table=told["quota_table"],
         )

@@ -49,6 +49,7 @@ class Parent:
         self._pages: dict[bytes, Page] = {}
         self._end = end
         self._stop: Callable[[], object] = lambda: end(0)
+        self._came: Callable[[bytes], None] | None = None
         self._opening: set[asyncio.Task[None]] = set()
         self._asked: dict[bytes, deque[asyncio.Future[bytes]]] = {
             messages.SUM: deque(),
@@ -86,6 +87,20 @@ class Parent:
         """Call `stop` on `loop` when the parent says so. Before this is set, a process that is
         told to stop ends at once: it has no requests yet."""
         self._stop = lambda: loop.call_soon_threadsafe(stop)
+
+    def on_letter(self, came: Callable[[bytes], None]) -> None:
+        """Call this with every letter of the parent, on the loop, once requests are taken."""
+        self._came = came
+
+    def write(self, body: bytes) -> None:
+        """Send the parent a letter. On the loop."""
+        with messages.letter(body) as descriptor:
+            try:
+                socket.send_fds(self._connections, [messages.LETTER], [descriptor])
+            except BlockingIOError:
+                asyncio.get_running_loop().call_later(RETRY, self.write, body)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # The listening thread ends this process.
 
     def alive(self) -> None:
         """The start gets on."""
@@ -131,6 +146,11 @@ class Parent:
             if not said:
                 asyncio.get_running_loop().remove_reader(self._connections)
                 return
+            if said == messages.LETTER:
+                for body in map(messages.read_letter, descriptors):
+                    if self._came is not None:
+                        self._came(body)
+                continue
             if said in self._asked:
                 self._told(self._asked[said], descriptors)
                 continue
@@ -144,10 +164,7 @@ class Parent:
     def _told(self, waiting: deque[asyncio.Future[bytes]], descriptors: Sequence[int]) -> None:
         """Answers come in the order of the questions, also to those who wait no longer."""
         asked = waiting.popleft()
-        for descriptor in descriptors:
-            # From its beginning: who else gets the file shares its place in it.
-            told = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-            os.close(descriptor)
+        for told in map(messages.read_letter, descriptors):
             if asked.done():
                 continue
             if told:

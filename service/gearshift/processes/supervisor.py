@@ -16,6 +16,7 @@ import structlog
 from gearshift.errors import ProcessFailed
 from gearshift.processes import messages
 from gearshift.processes.answering import Answering
+from gearshift.processes.door import FULL_PAUSE
 from gearshift.processes.fleet import Fleet, State
 from gearshift.processes.member import Member
 from gearshift.processes.messages import Orders
@@ -28,9 +29,30 @@ REAPED_WITHIN = 5.0
 """Seconds until a process that has closed its sockets, or was killed, must have ended."""
 
 
+class Post:
+    """Told of the letters that come, and of who may get some; this one does nothing with it. On the
+    loop."""
+
+    def orders(self, orders: Orders) -> Orders:
+        """What a process is told that is started now."""
+        return orders
+
+    def ready(self, index: int) -> None:
+        """The process serves."""
+
+    def came(self, index: int, body: bytes) -> None:
+        """The process has sent a letter."""
+
+    def gone(self, index: int) -> None:
+        """The process has ended."""
+
+
+NOBODY = Post()
+
+
 class Supervisor:
     """The processes that `orders` describe, one each. They are told the `total` of all
-    statistics, and the `frontier`, whenever they ask; either may block."""
+    statistics, and the `frontier`, whenever they ask; either may block. `post` gets the letters."""
 
     def __init__(
         self,
@@ -40,6 +62,7 @@ class Supervisor:
         total: Total,
         frontier: Callable[[], bytes],
         launch: Callable[[Orders], Member] = Member.launch,
+        post: Post = NOBODY,
     ) -> None:
         self.fleet = fleet
         self._orders = orders
@@ -48,6 +71,7 @@ class Supervisor:
             messages.ASK: Answering(total.collect, messages.SUM),
             messages.ASK_FRONTIER: Answering(frontier, messages.FRONTIER),
         }
+        self._post = post
         self._launch = launch
         self._members: dict[int, Member] = {}
         self._loop = asyncio.get_running_loop()
@@ -95,6 +119,23 @@ class Supervisor:
                 return False
         accepted.close()
         return True
+
+    def serving(self) -> list[int]:
+        """The processes that take requests."""
+        return [i for i in sorted(self._members) if self.fleet.state(i) is State.SERVING]
+
+    def write(self, index: int, body: bytes) -> None:
+        """Send the process a letter; one that has ended gets none."""
+        member = self._members.get(index)
+        if member is None:
+            return
+        with messages.letter(body) as descriptor:
+            try:
+                member.tell(descriptor, messages.LETTER)
+            except BlockingIOError:
+                self._loop.call_later(FULL_PAUSE, self.write, index, body)
+            except OSError:
+                pass  # It is ending, which is heard elsewhere.
 
     async def drain(self, within: float) -> None:
         """Let all finish what they have taken in, and end; after `within` seconds they are
@@ -154,7 +195,7 @@ class Supervisor:
     def _begin(self, index: int) -> None:
         self.fleet.started(index, self._loop.time())
         try:
-            member = self._launch(self._orders[index])
+            member = self._launch(self._post.orders(self._orders[index]))
         except OSError as error:
             log.error("a process cannot be started", reason=error.strerror)
             self._lost(index, f"cannot be started: {error.strerror}")
@@ -177,9 +218,12 @@ class Supervisor:
             self.fleet.alive(index, now)
         if messages.READY in signs:
             self.fleet.ready(index, now)
+            self._post.ready(index)
         if messages.DRAINING in signs:
             self.fleet.draining(index)
         self.fleet.disconnected(index, signs.count(messages.CLOSED))
+        for body in member.letters():
+            self._post.came(index, body)
         for question, answering in self._answering.items():
             answering.asked(member, signs.count(question))
         if self.fleet.complete and not self._complete.done():
@@ -194,6 +238,7 @@ class Supervisor:
             code = await asyncio.to_thread(member.wait, REAPED_WITHIN)
         del self._members[index]
         del self._reaping[index]
+        self._post.gone(index)
         self._end.set()
         self._pages.ended(member)
         if not self._stopping:

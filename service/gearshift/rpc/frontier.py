@@ -35,10 +35,10 @@ class FrontierMethods:
     async def WatchFrontier(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """NOT_FOUND for a model that is not served, INVALID_ARGUMENT for an interval below
         zero; UNAVAILABLE once the server stops."""
-        catalog, frontier = self._engine.catalog, self._frontier
+        frontier = self._frontier
         try:
             for name in request.models:
-                model_for(context.rights, catalog, name)
+                model_for(context.rights, self._engine.catalog, name)
             if frontier is None:
                 raise NotReady("nobody watches the frontier of this server")
             if request.interval_ms < 0:
@@ -59,7 +59,8 @@ class FrontierMethods:
             except TimeoutError:
                 await abort(context, NotReady("the other processes did not tell; try again"))
                 return
-            yield response(view, catalog, wanted)
+            # Another catalog may be served by now; of a model that is gone nothing is said.
+            yield response(view, self._engine.catalog, wanted)
             while (left := next_at - loop.time()) > 0:
                 await asyncio.sleep(min(left, LOOK_EVERY))
                 if not self._engine.ready:

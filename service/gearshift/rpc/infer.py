@@ -13,6 +13,7 @@ from typing import Protocol
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
+from gearshift.core.catalog import Catalog
 from gearshift.core.request import LONGEST_BUDGET, Request
 from gearshift.core.rights import ANONYMOUS, Rights
 from gearshift.engine import SOMEBODY, Answer, Caller, Engine, Flight, Reply, of_request
@@ -61,10 +62,22 @@ class Inferences:
         self._doorkeeper = engine.doorkeeper
         self.tracing = engine.traced.tracing
         """Says which requests are traced, if any may be."""
-        self._writers = {name: AnswerWriter(model) for name, model in engine.catalog.models.items()}
+        self._writers: dict[str, AnswerWriter] = {}
+        self._generations: dict[str, int] = {}
+        self.follow(engine.catalog)
         # Unique among processes and restarts, and cheaper than a random one for each answer.
         self._prefix = uuid.uuid4().hex.encode()
         self._numbers = count(1)
+
+    def follow(self, catalog: Catalog) -> None:
+        """Write what is admitted from now on as this catalog has it; who waits already is answered
+        by the writer of the generation that took him in."""
+        before, generations = self._writers, self._generations
+        self._writers = {
+            name: before[name] if generations.get(name) == model.generation else AnswerWriter(model)
+            for name, model in catalog.models.items()
+        }
+        self._generations = {name: model.generation for name, model in catalog.models.items()}
 
     def begin(
         self,
@@ -84,6 +97,9 @@ class Inferences:
         """
         if remaining > LONGEST_BUDGET:
             remaining = math.inf
+        if shapes.made_for is not self._writers:
+            # A shape that was learned for another generation says nothing of this one.
+            shapes.forget(self._writers)
         known = shapes.read(message, remaining)
         if known is None:
             return self._parse(message, arrival, remaining, rights, shapes, asker, trace, caller)

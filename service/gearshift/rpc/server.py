@@ -8,30 +8,32 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from gearshift.core.catalog import Catalog, Model
 from gearshift.core.limits import Usage
 from gearshift.core.rights import Group
 from gearshift.door import Door, bound, release
 from gearshift.engine import Engine
 from gearshift.errors import CannotListen, RequestError
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream, Turns
-from gearshift.ports import Access, Audit, Feedback
+from gearshift.ports import Access, Audit, Feedback, Repository
 from gearshift.rpc import wire
 from gearshift.rpc.audited import AuditedCall
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.control import GearshiftServicer
 from gearshift.rpc.frontier import Frontier
 from gearshift.rpc.gate import Caller, Gate, Names, address_of, no_names
+from gearshift.rpc.health import NOT_SERVING, SERVING, Health
 from gearshift.rpc.infer import SERVICE, STREAM, UNARY, Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
@@ -51,6 +53,9 @@ being busy serves nobody."""
 
 ASIDE = 1_024
 """Calls of CHECK that there may be beyond `max_requests`."""
+
+OURS = ("", SERVICE, CONTROL)
+"""The health services beside those of the models."""
 
 LIVE = "live"
 """Health service that serves as long as the process is worth keeping: for liveness probes, which
@@ -78,8 +83,9 @@ class RpcServer:
     def __init__(
         self,
         methods: Methods,
-        health_: Any,
-        services: list[str],
+        health_: Health,
+        models: Collection[str],
+        follows: Callable[[Catalog], None],
         connection_age: float = math.inf,
         *,
         usage: Usage,
@@ -99,7 +105,9 @@ class RpcServer:
         self._ages: dict[Connection[Call], float] = {}
         """When each has lived long enough (`time.monotonic`)."""
         self._health = health_
-        self._services = services
+        self._models = set(models)
+        self._follows = follows
+        self._telling: set[asyncio.Task[None]] = set()
         self._connections: set[Connection[Call]] = set()
         self._usage = usage
         self._count = count
@@ -187,17 +195,32 @@ class RpcServer:
 
     async def not_serving(self) -> None:
         """Tell health checks that this server takes nothing new; it stays live."""
-        for service in self._services:
-            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        for service in (*OURS, *self._models):
+            await self._health.set(service, NOT_SERVING)
+
+    def follow(self, catalog: Catalog) -> None:
+        """Another catalog is served from now on."""
+        self._follows(catalog)
+        for name in self._models.symmetric_difference(catalog.models):
+            self._tell(self._health.set(name, SERVING if name in catalog.models else NOT_SERVING))
+        self._models = set(catalog.models)
+
+    def forget(self, model: Model) -> None:
+        """The last request of this generation is over."""
+        if model.name not in self._models:
+            self._tell(self._health.forget(model.name))
+
+    def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(telling)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def alive(self, alive: bool) -> None:
         """Tell health checks whether this process is worth keeping. One that is not takes what it
         still can, but should get nothing new."""
-        serving = health_pb2.HealthCheckResponse.SERVING
-        status = serving if alive else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in (LIVE, *self._services):
+        for service in (LIVE, *OURS, *self._models):
             if service == LIVE or not self._elsewhere:
-                await self._health.set(service, status)
+                await self._health.set(service, SERVING if alive else NOT_SERVING)
 
     async def send_away(self) -> None:
         """Let every caller go on over a new connection, to a server that takes requests: this one
@@ -361,6 +384,7 @@ async def make_server(
     everyone: Everyone | None = None,
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
+    repository: Repository | None = None,
     connection_age: float = math.inf,
     access: Access | None = None,
     audit: Audit | None = None,
@@ -369,13 +393,13 @@ async def make_server(
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
     register it; `everyone` tells the statistics of all, where other processes serve as well;
-    `feedback` rules on reports, `frontier` is what WatchFrontier shows. `connection_age` and
-    `names` as in RpcServer. With `access` it is asked who calls; `audit` takes down what was
-    done."""
+    `feedback` rules on reports, `frontier` is what WatchFrontier shows, `repository` loads and
+    unloads models. `connection_age` and `names` as in RpcServer. With `access` it is asked who
+    calls; `audit` takes down what was done."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory, most=max_regions)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        InferenceServicer(engine, memory, everyone), methods
+        InferenceServicer(engine, memory, everyone, repository), methods
     )
     gearshift_pb2_grpc.add_GearshiftServicer_to_server(
         GearshiftServicer(engine, feedback, frontier), methods
@@ -387,11 +411,11 @@ async def make_server(
         f"/{STREAM}",
         lambda stream, call, rights, shapes: InferStream(stream, call, rights, shapes, inferences),
     )
-    checked = health.aio.HealthServicer()
+    checked = Health()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
-    services = ["", SERVICE, CONTROL, *engine.catalog.models]
-    for service in (*services, LIVE):
-        await checked.set(service, health_pb2.HealthCheckResponse.SERVING)
+    models = list(engine.catalog.models)
+    for service in (*OURS, *models, LIVE):
+        await checked.set(service, SERVING)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         reflection.aio.ReflectionServicer(
             (SERVICE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -401,7 +425,8 @@ async def make_server(
     server = RpcServer(
         methods,
         checked,
-        services,
+        models,
+        inferences.follow,
         connection_age,
         usage=engine.usage,
         count=engine.refused,
@@ -421,6 +446,7 @@ async def serve(
     shared_memory: bool = True,
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
+    repository: Repository | None = None,
     connection_age: float = math.inf,
     tls: ssl.SSLContext | None = None,
     access: Access | None = None,
@@ -434,6 +460,7 @@ async def serve(
         shared_memory=shared_memory,
         feedback=feedback,
         frontier=frontier,
+        repository=repository,
         connection_age=connection_age,
         access=access,
         audit=audit,

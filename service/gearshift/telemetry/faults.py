@@ -33,6 +33,12 @@ class FaultBook(Collector):
                 for result in RESULTS:
                     self._chances.setdefault((*names, result), 0)
 
+    def forget(self, model: str) -> None:
+        """The model is served no more."""
+        self._chances = {key: n for key, n in self._chances.items() if key[0] != model}
+        self._states = {key: n for key, n in self._states.items() if key[0] != model}
+        self._opened = {key: n for key, n in self._opened.items() if key[0] != model}
+
     def employs(self, device: str) -> None:
         """The same for workers of a device."""
         for reason in REASONS:

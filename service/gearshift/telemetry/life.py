@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gearshift.core.catalog import Catalog
+from gearshift.core.catalog import Catalog, Model
 from gearshift.telemetry.details import details
 
 
@@ -33,6 +33,13 @@ class Life(Collector):
         self._draining_since: float | None = None
         self.ready = False
         """Whether requests are taken."""
+
+    def follow(self, catalog: Catalog) -> None:
+        """Another catalog is served from now on."""
+        self._digest = digest(catalog)
+
+    def forget(self, model: Model) -> None:
+        """Nothing is kept of a generation by itself."""
 
     def serves(self) -> None:
         """Requests are taken from now on."""

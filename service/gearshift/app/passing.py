@@ -1,0 +1,245 @@
+"""Reloads with several serving processes: the parent passes each to every process in turn, and
+answers for all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Mapping
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import structlog
+
+from gearshift.app.exchanging import READY_WITHIN, Exchanging
+from gearshift.app.reloading import Reloading
+from gearshift.core.reload import Reload, Reloaded, Result
+from gearshift.errors import (
+    LoadFailed,
+    ModelNotFound,
+    NotReady,
+    Overloaded,
+    Problem,
+    RequestError,
+)
+from gearshift.processes import Orders, Parent, Post, Supervisor
+
+log = structlog.get_logger(__name__)
+
+ANSWER_WITHIN = READY_WITHIN + 30.0
+"""Seconds that one process may take."""
+
+ALL_WITHIN = 3_600.0
+"""Seconds until the parent must have said what became of what was asked for."""
+
+_ERRORS = {kind.__name__: kind for kind in (LoadFailed, ModelNotFound, NotReady)}
+"""That go from one process to another, beside Overloaded, which says when to retry."""
+
+
+def _packed(error: RequestError) -> Mapping[str, Any]:
+    told: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
+    if isinstance(error, Overloaded):
+        told["retry_after"] = error.retry_after
+    return told
+
+
+def _unpacked(told: Mapping[str, Any]) -> RequestError:
+    if "retry_after" in told:
+        return Overloaded(told["message"], told["retry_after"])
+    return _ERRORS.get(told["kind"], LoadFailed)(told["message"])
+
+
+class Passing(Post):
+    """The parent's side. `carry_out` is for a Reloading, which is told to `follow`."""
+
+    def __init__(self) -> None:
+        self._supervisor: Supervisor | None = None
+        self._reloading: Reloading | None = None
+        self._numbers = count(1)
+        self._waiting: dict[int, tuple[int, asyncio.Future[bytes | None]]] = {}
+        """By number of an order: who has it, and what becomes of it; None if he has ended."""
+        self._told: dict[int, int] = {}
+        """By process, the number of the catalog that it was started with."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def follow(self, supervisor: Supervisor, reloading: Reloading) -> None:
+        """These are whom orders go to, and who says what is to be loaded."""
+        self._supervisor, self._reloading = supervisor, reloading
+
+    async def carry_out(self, order: Reload) -> Reloaded:
+        """In every process, one after the other, so that never all are busy with it. Where the
+        first fails nothing has changed anywhere; when a later one does, the others go on: they
+        must not differ for its sake."""
+        assert self._supervisor is not None
+        results: dict[str, Result] = {}
+        problems: tuple[Problem, ...] = ()
+        heard = 0
+        for index in self._supervisor.serving():
+            body = await self._ask(index, order)
+            if body is None:
+                continue  # It has ended: who takes its place reads what is there then.
+            told = Reloaded.unpack(body)
+            heard += 1
+            if told.problems and not problems:
+                problems = tuple(
+                    replace(
+                        each,
+                        message=f"{each.message} (process {index})" if heard > 1 else each.message,
+                    )
+                    for each in told.problems
+                )
+                results |= told.results
+                if heard == 1:
+                    break
+            elif not told.problems:
+                results = {**told.results, **results}
+                results |= {n: r for n, r in told.results.items() if r is not Result.UNCHANGED}
+        if not heard:
+            problems = (Problem("the repository", "", "no process could look at it; try again"),)
+        return Reloaded(results, problems)
+
+    async def _ask(self, index: int, order: Reload) -> bytes | None:
+        assert self._supervisor is not None
+        number = next(self._numbers)
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = (index, answer)
+        body = {"order": number, "reload": order.pack().decode()}
+        self._supervisor.write(index, json.dumps(body).encode())
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                return await answer
+        except TimeoutError:
+            text = f"process {index} did not answer in {ANSWER_WITHIN:g} s"
+            return Reloaded(problems=(Problem("the repository", "", text),)).pack()
+        finally:
+            del self._waiting[number]
+
+    # --- what the supervisor tells -----------------------------------------------------------
+
+    def orders(self, orders: Orders) -> Orders:
+        if self._reloading is None:
+            return orders
+        generation = self._reloading.generation
+        self._told[orders.index] = generation
+        return replace(orders, generation=generation, out=self._reloading.out)
+
+    def ready(self, index: int) -> None:
+        if self._reloading is not None:
+            self._begin(self._catch_up(index, self._reloading))
+
+    async def _catch_up(self, index: int, reloading: Reloading) -> None:
+        """What was loaded and unloaded while the process started it may have missed."""
+
+        async def to_this(order: Reload) -> Reloaded:
+            body = await self._ask(index, order)
+            return Reloaded() if body is None else Reloaded.unpack(body)
+
+        known = self._told.get(index, reloading.generation)
+        told = await reloading.catch_up(known, to_this)
+        if told.problems:
+            reasons = [str(problem) for problem in told.problems]
+            log.error("a process does not serve what the others do", process=index, reasons=reasons)
+
+    def came(self, index: int, body: bytes) -> None:
+        told = json.loads(body)
+        if "order" in told:
+            waiting = self._waiting.get(told["order"])
+            if waiting is not None and not waiting[1].done():
+                waiting[1].set_result(told["told"].encode())
+        else:
+            self._begin(self._asked(index, told))
+
+    async def _asked(self, index: int, told: Mapping[str, Any]) -> None:
+        """Somebody called that process; all are concerned."""
+        assert self._supervisor is not None
+        answer: dict[str, Any] = {"asked": told["asked"]}
+        try:
+            if self._reloading is None:
+                raise NotReady("the server is starting; try again shortly")
+            act = self._reloading.load if told["load"] else self._reloading.unload
+            await act(told["model"], told["who"])
+        except RequestError as error:
+            answer["error"] = _packed(error)
+        except Exception as error:
+            log.exception("a reload failed")
+            answer["error"] = _packed(LoadFailed(f"failed: {type(error).__name__}; see the log"))
+        self._supervisor.write(index, json.dumps(answer).encode())
+
+    def gone(self, index: int) -> None:
+        for whose, answer in self._waiting.values():
+            if whose == index and not answer.done():
+                answer.set_result(None)
+
+    def _begin(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Nobody is answered any more."""
+        for task in self._tasks:
+            task.cancel()
+
+
+class Passed:
+    """A process's side: fills `gearshift.ports.Repository` by asking the parent, and carries out
+    the parent's orders, one at a time."""
+
+    def __init__(self, parent: Parent, exchanging: Exchanging) -> None:
+        self._parent = parent
+        self._exchanging = exchanging
+        self._numbers = count(1)
+        self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        parent.on_letter(self._came)
+
+    async def load(self, model: str, who: str) -> None:
+        await self._ask(model, who, load=True)
+
+    async def unload(self, model: str, who: str) -> None:
+        await self._ask(model, who, load=False)
+
+    async def unserved(self) -> Mapping[str, str]:
+        return await asyncio.to_thread(self._exchanging.unserved)
+
+    async def _ask(self, model: str, who: str, *, load: bool) -> None:
+        number = next(self._numbers)
+        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        body = {"asked": number, "load": load, "model": model, "who": who}
+        self._parent.write(json.dumps(body).encode())
+        try:
+            async with asyncio.timeout(ALL_WITHIN):
+                told = await answer
+        except TimeoutError:
+            raise NotReady("the other processes do not answer; see the log") from None
+        finally:
+            del self._asked[number]
+        if "error" in told:
+            raise _unpacked(told["error"])
+
+    def _came(self, body: bytes) -> None:
+        told = json.loads(body)
+        if "asked" in told:
+            answer = self._asked.get(told["asked"])
+            if answer is not None and not answer.done():
+                answer.set_result(told)
+            return
+        task = asyncio.get_running_loop().create_task(self._carry_out(told))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, told: Mapping[str, Any]) -> None:
+        async with self._turn:
+            done = await self._exchanging.carry_out(Reload.unpack(told["reload"].encode()))
+        answer = {"order": told["order"], "told": done.pack().decode()}
+        self._parent.write(json.dumps(answer).encode())
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
