@@ -33,7 +33,7 @@ LETTER = b"l"
 agree."""
 
 CONNECTION = b"n"
-INSIDE = b"l"
+INSIDE = b"o"
 SUM = b"u"
 FRONTIER = b"v"
 """The byte that goes with a connection, with one that is the parent's own, and those with the files

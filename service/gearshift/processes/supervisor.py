@@ -13,10 +13,10 @@ from contextlib import suppress
 
 import structlog
 
+from gearshift.door import FULL_PAUSE
 from gearshift.errors import ProcessFailed
 from gearshift.processes import messages
 from gearshift.processes.answering import Answering
-from gearshift.processes.door import FULL_PAUSE
 from gearshift.processes.fleet import Fleet, State
 from gearshift.processes.member import Member
 from gearshift.processes.messages import Orders
