@@ -56,6 +56,8 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "quotas": "/etc/gearshift/quotas.toml",
         "otel_endpoint": "http://collector:4317",
         "trace_ratio": "0.25",
+        "worker_isolation": "process",
+        "worker_memory_mib": "500",
         "log_level": "debug",
         "log_format": "json",
     }
@@ -90,7 +92,7 @@ def test_shared_memory_is_for_callers_on_this_machine_unless_said(host, said, re
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grpc_prot = 1\n", "unknown setting 'grpc_prot'; there are repository, host"),
+        ("grpc_prot = 1\n", "unknown setting 'grpc_prot'; there are .*repository, host"),
         ("workers = 0\n", "setting workers: .*greater than or equal to 1, got 0"),
         ("grpc_port = 70000\n", "setting grpc_port"),
         ('log_level = "loud"\n', "setting log_level: .*'debug'"),

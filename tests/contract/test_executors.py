@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from builders import ONE_VECTOR, make_model
+from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.fake import FakeExecutor
+from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.ports import Worker
 from onnx_models import row_sum
@@ -17,13 +19,16 @@ from onnx_models import row_sum
 WORKERS = [Worker(0, "cpu"), Worker(1, "cpu")]
 
 
-@pytest.fixture(params=["fake", "onnx"])
+MADE = {
+    "fake": lambda: FakeExecutor(ONE_VECTOR, lambda variant, rows: 0.0),
+    "onnx": lambda: OnnxExecutor(["CPUExecutionProvider"]),
+    "isolated": lambda: IsolatedExecutor(len(WORKERS), ["CPUExecutionProvider"]),
+}
+
+
+@pytest.fixture(params=MADE)
 def executor(request):
-    made = (
-        FakeExecutor(ONE_VECTOR, lambda variant, rows: 0.0)
-        if request.param == "fake"
-        else OnnxExecutor(["CPUExecutionProvider"])
-    )
+    made = MADE[request.param]()
     yield made
     made.close()
 
@@ -94,6 +99,10 @@ async def test_after_close_nothing_is_loaded(executor, model):
 
 def test_a_run_on_the_callers_thread(executor, model):
     executor.load(model, model.variants[0])
+    if not executor.runs_here:
+        with pytest.raises(ExecutorUnavailable, match="processes of their own"):
+            executor.run_here(model, model.variants[0], rows(1.0))
+        return
     outputs = executor.run_here(model, model.variants[0], rows(1.0, 2.0))
     assert outputs["y"].tolist() == [[3.0], [6.0]]
     with pytest.raises(Exception, match="not loaded"):
