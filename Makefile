@@ -10,6 +10,7 @@ include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
+.PHONY: bench-drains bench-isolation
 .PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
@@ -77,6 +78,10 @@ dashboards: setup ## write the Grafana dashboards anew from deploy/dashboards
 
 dashboards-preview: setup tools ## docs/pictures/dashboard-*.png: the dashboards with data of a real Prometheus (1 minute)
 	PYTHONPATH=tests $(BIN)/python -m loadtests.dashboard_preview
+bench-drains: setup ## 1,000 servers under load ended by SIGTERM at random moments: is every admitted request answered? (40 minutes)
+	$(BIN)/python -m loadtests.reliability.drains --out build/reliability
+bench-isolation: setup ## what workers in processes of their own cost a run, beside threads (2 minutes)
+	$(BIN)/python -m loadtests.reliability.isolation --out docs/results
 bench-plan: setup ## does the two-core pod that `gearshift plan` asks for hold its goals on the real server? (10 minutes)
 	$(BIN)/python -m loadtests.plan --out docs/results
 
