@@ -89,10 +89,22 @@ class Executor(Protocol):
         """Give back what this variant of this generation holds; it is not run again."""
 
     async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
-        """Run one batch. Raises ExecutorUnavailable if the backend is down, or whatever broke."""
+        """Run one batch. Raises ExecutorUnavailable if the backend is down, WorkerLost if the
+        worker is gone, or whatever broke. A run that hangs is cancelled: that must end this call
+        at once, whatever becomes of the run."""
 
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         """The same at once, on the caller's thread, for the express worker."""
+
+    async def replace(self, worker: Worker) -> None:
+        """The worker is lost: it hangs, and its run was cancelled, or it is gone. Returns when
+        `run` may be called for it again; what it still does, if anything, is nobody's. Raises
+        what keeps it from that; it is then tried again later."""
+
+    @property
+    def stuck(self) -> int:
+        """Runs given up that still hold a thread and what they need, because nothing can end
+        them."""
 
     def close(self) -> None:
         """Give everything back; `run` is not called again."""
@@ -301,6 +313,19 @@ class Telemetry(Protocol):
 
     def settled(self, event: Settled) -> None: ...
 
+    def second_chance(self, model: str, variant: str, *, answered: bool) -> None:
+        """A request that `variant` had failed ("" if it was no variant's fault) has got an answer
+        after all, or not. Told beside how it ended."""
+
+    def breaker(self, model: str, variant: str, state: int) -> None:
+        """Its circuit breaker is now closed (0), half open (1) or open (2)."""
+
+    def breaker_opened(self, model: str, variant: str) -> None:
+        """It is taken out, because it keeps failing."""
+
+    def worker_lost(self, device: str, reason: str) -> None:
+        """A worker is lost: `hung` or `crashed`."""
+
     def statistics(self, model: str, version: int) -> VariantStatistics:
         """What has been counted for one variant since the start; zeros if nothing yet."""
 
@@ -335,6 +360,9 @@ class Trace(Protocol):
     def went_on(self, ticket: Ticket, at: float) -> None:
         """The first variant of a cascade was not sure of `ticket.rows` of its rows, which wait
         for the second."""
+
+    def again(self, ticket: Ticket, at: float) -> None:
+        """Its run failed, or should be over; it waits for another variant."""
 
     def answered(
         self,

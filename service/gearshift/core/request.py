@@ -68,6 +68,11 @@ class Ticket:
     weight: float = 1.0
     fallback: bool = False
     """It has an answer already, and is dropped without anybody losing one."""
+    without: str | None = None
+    """It is a second chance, and may have any variant but this one, which failed it
+    (`gearshift.core.second_chance`)."""
+    generation: int = 1
+    """That of the model which admitted it: no other one answers it."""
 
     @property
     def budget(self) -> float:
@@ -98,6 +103,7 @@ def ticket_for(request: Request, model: Model, ticket_id: int, arrival: float) -
         variant=_pinned(request.version, parameters.get("variant"), model),
         late=service_class.late,
         weight=service_class.weight,
+        generation=model.generation,
     )
 
 

@@ -140,7 +140,7 @@ class Strand:
     def missed(self, ticket: Ticket) -> float:
         """Worker seconds that the ticket, which will not run, would have cost in the gear that it
         wanted, in a batch like the last one: under the load that it is a victim of."""
-        if ticket.fallback:
+        if ticket.fallback or ticket.without is not None:
             return 0.0
         wanted = self.admitted(ticket.budget).wanted
         assert wanted is not None
@@ -152,6 +152,12 @@ class Strand:
         self.rate, self.budget, self.tight = old.rate, old.budget, old.tight
         self._budgets, self._arrived, self._slack = old._budgets, old._arrived, old._slack
         self.seen = old.seen
+
+    def leave(self) -> None:
+        """No new tickets come: those that wait are all that is left."""
+        self.rate, self._arrived = 0.0, 0
+        if not len(self):
+            self.seen = -math.inf
 
     def expect(self, budget: float, now: float) -> None:
         """A class declares such tickets: be ready for them before the first one comes."""

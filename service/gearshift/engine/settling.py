@@ -12,6 +12,7 @@ from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
 from gearshift.engine.cascade import completed
 from gearshift.engine.flight import Answer, Flight, Run
+from gearshift.engine.generations import Generations
 from gearshift.errors import (
     Cancelled,
     DeadlineExpired,
@@ -44,11 +45,17 @@ class Settling:
     """Holds who waits for an answer. `go_on` is asked where a cascade is not sure."""
 
     def __init__(
-        self, clock: Clock, telemetry: Telemetry, journal: Journal | None, go_on: GoOn
+        self,
+        clock: Clock,
+        telemetry: Telemetry,
+        journal: Journal | None,
+        generations: Generations,
+        go_on: GoOn,
     ) -> None:
         self._clock = clock
         self._telemetry = telemetry
         self._journal = journal
+        self._generations = generations
         self._go_on = go_on
         self._flights: dict[int, Flight] = {}
         self._empty = asyncio.Event()
@@ -96,6 +103,7 @@ class Settling:
         """Give each member its rows, or let it go on; the others of its batch are nothing to it.
         Returns who was answered, if there is a journal."""
         flights, unsure, cascade = self._flights, run.unsure, dispatch.profile.cascade
+        spoiled = run.spoiled
         served: list[Served] = []
         rows: list[Row] = []
         answered: list[Flight] = []
@@ -106,6 +114,8 @@ class Settling:
             begin, row = row, row + ticket.rows
             if ticket.id not in flights:
                 continue
+            if spoiled is not None and spoiled[begin:row].any():
+                continue  # of these, `Faults` has taken care
             if member.first is not None:
                 second = completed(member.first, run, begin)
                 self._give_alone(member, second, inputs if second.run is run else {})
@@ -147,6 +157,8 @@ class Settling:
             self._end(member, too_late(ticket), run.variant)
             return None
         self._forget(member)
+        if ticket.without is not None:
+            self._telemetry.second_chance(ticket.model, ticket.without, answered=True)
         problem = member.reply(answer)
         if problem is not None:
             self._count(member, problem, ending_of(problem), run.variant)
@@ -155,7 +167,7 @@ class Settling:
             self._traced(member.trace, answer, late, now)
         arrival, reason = ticket.arrival, answer.reason
         missed = 0.0
-        if reason is Reason.LOAD or reason is Reason.FALLBACK:
+        if reason is Reason.LOAD or (reason is Reason.FALLBACK and answer.cascade is not None):
             missed = _load_deficit(member, answer)
         return Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack, missed)
 
@@ -230,6 +242,9 @@ class Settling:
         if flight.dispatched_at is not None and isinstance(error, DeadlineExpired):
             ending = Ending(ending.status, Outcome.LATE)
         self._forget(flight)
+        without = flight.ticket.without
+        if without is not None and not isinstance(error, Cancelled):
+            self._telemetry.second_chance(flight.ticket.model, without, answered=False)
         self._count(flight, error, ending, variant, wanted)
         flight.reply(error)
 
@@ -266,6 +281,8 @@ class Settling:
 
     def _forget(self, flight: Flight) -> None:
         del self._flights[flight.ticket.id]
+        if self._generations.leaving:
+            self._generations.released(flight.model)
         if not self._flights:
             self._empty.set()
 
