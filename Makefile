@@ -10,7 +10,7 @@ include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
-.PHONY: bench-drains bench-isolation
+.PHONY: test-life-cycle bench-drains bench-isolation
 .PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
@@ -26,6 +26,9 @@ serve: setup ## serve model_repo on the default ports until Ctrl-C
 
 test: lint tools ## everything that must hold: lint, types, layers, all tests
 	$(BIN)/pytest
+
+test-life-cycle: setup ## real servers stopped, killed, frozen, on a full disk (2 minutes)
+	GEARSHIFT_TEST_LIFE_CYCLE=1 $(BIN)/pytest tests/life_cycle
 
 tools: setup $(TOOLS)/promtool $(TOOLS)/browser $(DEPLOY_TOOLS) ## what the tests need beside Python, under build/
 

@@ -54,6 +54,7 @@ WHILE_SERVING = 0.8
 STARTS_SHARE = 0.2
 """Of the runs, those that are ended before, within the time that a start has taken."""
 
+STARTS_WITHIN = 600.0
 ENDS_WITHIN = 60.0
 ASKED_AGAIN_AFTER = 0.01
 """Seconds."""
@@ -112,7 +113,7 @@ async def run(folder: Path, number: int, chance: random.Random, start: dict[str,
         if starting:
             await asyncio.wait([said], timeout=moment)
             process.send_signal(signal.SIGTERM)
-        line = (await asyncio.wait_for(said, 120)).decode()
+        line = (await asyncio.wait_for(said, STARTS_WITHIN)).decode()
         found = re.search(r"gRPC on (\S+),", line)
         if found is not None:
             told.ready, told.started = True, time.monotonic() - begun

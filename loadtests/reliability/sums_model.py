@@ -13,7 +13,7 @@ ROUNDS = 12
 """Products with a matrix of WIDTH x WIDTH, all the same: some milliseconds on one core."""
 
 MODEL = """\
-metric = "top1"
+metric = "average_precision"
 max_batch_size = 8
 default_class = "patient"
 
