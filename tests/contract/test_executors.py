@@ -26,11 +26,24 @@ MADE = {
 }
 
 
-@pytest.fixture(params=MADE)
-def executor(request):
-    made = MADE[request.param]()
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module", params=MADE)
+def made(request):
+    """One for all tests: processes take a while to start."""
+    executor = MADE[request.param]()
+    yield executor
+    executor.close()
+
+
+@pytest.fixture
+def executor(made, model):
+    """With nothing loaded."""
     yield made
-    made.close()
+    for generation in (1, 2):
+        for variant in model.variants:
+            made.unload(replace(model, generation=generation), variant)
 
 
 @pytest.fixture
@@ -50,12 +63,12 @@ def rows(*values: float):
     return {"x": np.array([[value] * 3 for value in values], np.float32)}
 
 
-def test_it_names_its_device_and_itself(executor):
+async def test_it_names_its_device_and_itself(executor):
     assert executor.devices == ("cpu",)
     assert executor.identity
 
 
-def test_inspect_tells_the_signature(executor, model):
+async def test_inspect_tells_the_signature(executor, model):
     assert executor.inspect(model.variants[0].artifact) == ONE_VECTOR
 
 
@@ -88,7 +101,9 @@ async def test_what_is_not_loaded_does_not_run(executor, model):
         await executor.run(WORKERS[0], model, model.variants[0], rows(1))
 
 
-async def test_after_close_nothing_is_loaded(executor, model):
+@pytest.mark.parametrize("kind", MADE)
+async def test_after_close_nothing_is_loaded(kind, model):
+    executor = MADE[kind]()
     executor.load(model, model.variants[0])
     await executor.run(WORKERS[0], model, model.variants[0], rows(1))
     executor.close()
@@ -97,7 +112,7 @@ async def test_after_close_nothing_is_loaded(executor, model):
         await executor.run(WORKERS[0], model, model.variants[0], rows(1))
 
 
-def test_a_run_on_the_callers_thread(executor, model):
+async def test_a_run_on_the_callers_thread(executor, model):
     executor.load(model, model.variants[0])
     if not executor.runs_here:
         with pytest.raises(ExecutorUnavailable, match="processes of their own"):
