@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from itertools import count
 from typing import NamedTuple
 
@@ -80,12 +81,7 @@ class IsolatedExecutor:
 
     def load(self, model: Model, variant: Variant) -> None:
         """In all processes, or in none: the first tries it alone."""
-        order = {
-            "model": model.name,
-            "variant": variant.name,
-            "artifact": variant.artifact,
-            "artifact_bytes": variant.artifact_bytes,
-        }
+        order = {"model": model.name, "variant": asdict(replace(variant, card=None))}
         with self._loading:
             self._start(len(self._slots))
             check_room(variant.artifact_bytes, len(self._slots))

@@ -128,15 +128,7 @@ class WorkerProcess:
 
 def _stand_in(order: Message) -> tuple[Model, Variant]:
     """As much of a model and its variant as the executor looks at."""
-    variant = Variant(
-        name=order["variant"],
-        version=0,
-        executor="onnx",
-        accuracy=0.0,
-        source="",
-        artifact=order["artifact"],
-        artifact_bytes=order["artifact_bytes"],
-    )
+    variant = Variant(**order["variant"])
     model = Model(
         name=order["model"],
         metric="",
