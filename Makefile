@@ -10,7 +10,8 @@ include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
-.PHONY: bench-credentials bench-hostile bench-overload bench-reloads
+.PHONY: bench-credentials bench-drains bench-hostile bench-isolation bench-overload bench-reloads
+.PHONY: test-life-cycle
 .PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
@@ -26,6 +27,9 @@ serve: setup ## serve model_repo on the default ports until Ctrl-C
 
 test: lint tools ## everything that must hold: lint, types, layers, all tests
 	$(BIN)/pytest
+
+test-life-cycle: setup ## real servers stopped, killed, frozen, on a full disk (2 minutes)
+	GEARSHIFT_TEST_LIFE_CYCLE=1 $(BIN)/pytest tests/life_cycle
 
 tools: setup $(TOOLS)/promtool $(TOOLS)/browser $(DEPLOY_TOOLS) ## what the tests need beside Python, under build/
 
@@ -89,6 +93,10 @@ dashboards-preview: setup tools ## docs/pictures/dashboard-*.png: the dashboards
 	PYTHONPATH=tests $(BIN)/python -m loadtests.dashboard_preview
 bench-reloads: setup ## 1,000 hot reloads of a real model under load: failed requests, memory, attainment (5 minutes)
 	$(BIN)/python -m loadtests.reliability.reloads --out build/reliability
+bench-drains: setup ## 1,000 servers under load ended by SIGTERM at random moments: is every admitted request answered? (40 minutes)
+	$(BIN)/python -m loadtests.reliability.drains --out build/reliability
+bench-isolation: setup ## what workers in processes of their own cost a run, beside threads (2 minutes)
+	$(BIN)/python -m loadtests.reliability.isolation --out docs/results
 bench-plan: setup ## does the two-core pod that `gearshift plan` asks for hold its goals on the real server? (10 minutes)
 	$(BIN)/python -m loadtests.plan --out docs/results
 

@@ -140,7 +140,7 @@ class Seen:
         for line in status.splitlines():
             if line.startswith("VmRSS"):
                 self.rss = max(self.rss, int(line.split()[1]) * 1024)
-        for name in ("", "-wal"):
+        for name in ("", "-journal"):
             path = file.with_name(file.name + name)
             size = path.stat().st_size if path.exists() else 0
             if name:
@@ -294,7 +294,7 @@ def told(arguments: argparse.Namespace, seen: Seen, labels: int, lost: int, rest
             f" database knows what three variants are worth after {restart}.",
             "",
             "| answers so far | answers a second | MB (RSS), most | MB of database"
-            " | MB of write-ahead log, most |",
+            " | MB of journal, most |",
             "| ---: | ---: | ---: | ---: | ---: |",
             *seen.lines,
             "",

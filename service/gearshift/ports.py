@@ -75,6 +75,10 @@ class Executor(Protocol):
     def identity(self) -> str:
         """Library, version and providers: a change of it makes old profiles worthless."""
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether `run_here` may be called: not where workers are processes of their own."""
+
     def inspect(self, artifact: str) -> Signature:
         """The signature of an artifact; ValueError with a sentence if it cannot be served."""
 

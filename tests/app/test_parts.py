@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from builders import make_catalog, make_model, make_profiles
 from gearshift.app.parts import EXPRESS_NUMBERS, with_express
@@ -11,10 +12,10 @@ from gearshift.ports import EXPRESS, SHORT, Worker
 WORKERS = (Worker(0, "cpu"), Worker(1, "cpu"))
 
 
-def placed(seconds: dict[str, tuple[float, float]], number: int = 0):
+def placed(seconds: dict[str, tuple[float, float]], number: int = 0, apart: Collection[str] = ()):
     catalog = make_catalog(make_model("m", {"large": 0.9, "small": 0.8}, max_batch_size=10))
     measured = make_profiles(catalog, seconds)
-    profiles, workers = with_express(catalog, measured, WORKERS, number)
+    profiles, workers = with_express(catalog, measured, WORKERS, number, apart)
     most = {(p.variant.name, p.device): p.max_batch for p in profiles.everywhere("m")}
     return most, workers, profiles
 
@@ -44,3 +45,9 @@ def test_without_a_short_batch_there_is_no_express_worker():
 def test_each_process_numbers_its_own():
     _, workers, _ = placed({"large": (0.0, 1e-5), "small": (0.0, 1e-5)}, number=3)
     assert workers[0].id == EXPRESS_NUMBERS + 3
+
+
+def test_what_runs_in_processes_of_their_own_has_no_express_worker():
+    most, workers, _ = placed({"large": (0.0, 1e-5), "small": (0.0, 1e-5)}, apart={"fake"})
+    assert most == {("large", "cpu"): 10, ("small", "cpu"): 10}
+    assert workers == WORKERS

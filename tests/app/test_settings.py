@@ -77,6 +77,8 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "otel_endpoint": "http://collector:4317",
         "trace_ratio": "0.25",
         "hung_after_seconds": "20",
+        "worker_isolation": "process",
+        "worker_memory_mib": "500",
         "log_level": "debug",
         "log_format": "json",
         "tls_certificate": "/tls/tls.crt",

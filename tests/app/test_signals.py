@@ -16,6 +16,17 @@ end_at_once(signal.SIGTERM)
 print("loading", flush=True)
 time.sleep(30)
 """
+STARTING = """
+import asyncio, os, sys
+from gearshift.app import server
+from gearshift.cli.commands import app
+{pid}
+async def serve(settings, on_progress, announce):
+    print("loading", flush=True)
+    await asyncio.sleep(30)
+server.serve = serve
+app(["serve"])
+"""
 DRAINING = """
 import asyncio, os, signal, uvloop
 from gearshift.app.signals import stop_on_signal
@@ -30,19 +41,31 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     runner.run(serve())
 """
 # The kernel ends whoever has not asked for a signal; of process 1 the program must do it.
-ENDS = [("", -signal.SIGTERM), ("os.getpid = lambda: 1", 128 + signal.SIGTERM)]
+BY_KERNEL, FIRST_OF_ALL = "", "os.getpid = lambda: 1"
+TERM, INT = signal.SIGTERM, signal.SIGINT
 
 
-@pytest.mark.parametrize(("pid", "expected"), ENDS)
-@pytest.mark.parametrize(("script", "lines"), [(LOADING, 1), (DRAINING, 2)])
-def test_a_signal_that_ends_at_once(script, lines, pid, expected):
+@pytest.mark.parametrize(
+    ("script", "lines", "pid", "number"),
+    [
+        (LOADING, 1, BY_KERNEL, TERM),
+        (LOADING, 1, FIRST_OF_ALL, TERM),
+        (STARTING, 1, BY_KERNEL, INT),
+        (STARTING, 1, FIRST_OF_ALL, TERM),
+        (DRAINING, 2, BY_KERNEL, TERM),
+        (DRAINING, 2, BY_KERNEL, INT),
+        (DRAINING, 2, FIRST_OF_ALL, TERM),
+    ],
+)
+def test_a_signal_that_ends_at_once(script, lines, pid, number):
+    expected = -number if pid == BY_KERNEL else 128 + number
     with subprocess.Popen(
         [sys.executable, "-c", script.format(pid=pid)], stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             for _ in range(lines):
                 assert process.stdout.readline()
-                process.send_signal(signal.SIGTERM)
+                process.send_signal(number)
             assert process.wait(20) == expected
         finally:
             process.kill()

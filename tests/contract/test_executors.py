@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from builders import ONE_VECTOR, make_model
+from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.fake import FakeExecutor
+from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.ports import Worker
 from onnx_models import row_sum
@@ -17,15 +19,31 @@ from onnx_models import row_sum
 WORKERS = [Worker(0, "cpu"), Worker(1, "cpu")]
 
 
-@pytest.fixture(params=["fake", "onnx"])
-def executor(request):
-    made = (
-        FakeExecutor(ONE_VECTOR, lambda variant, rows: 0.0)
-        if request.param == "fake"
-        else OnnxExecutor(["CPUExecutionProvider"])
-    )
+MADE = {
+    "fake": lambda: FakeExecutor(ONE_VECTOR, lambda variant, rows: 0.0),
+    "onnx": lambda: OnnxExecutor(["CPUExecutionProvider"]),
+    "isolated": lambda: IsolatedExecutor(len(WORKERS), ["CPUExecutionProvider"]),
+}
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module", params=MADE)
+def made(request):
+    """One for all tests: processes take a while to start."""
+    executor = MADE[request.param]()
+    yield executor
+    executor.close()
+
+
+@pytest.fixture
+def executor(made, model):
+    """With nothing loaded."""
     yield made
-    made.close()
+    for generation in (1, 2):
+        for variant in model.variants:
+            made.unload(replace(model, generation=generation), variant)
 
 
 @pytest.fixture
@@ -45,12 +63,12 @@ def rows(*values: float):
     return {"x": np.array([[value] * 3 for value in values], np.float32)}
 
 
-def test_it_names_its_device_and_itself(executor):
+async def test_it_names_its_device_and_itself(executor):
     assert executor.devices == ("cpu",)
     assert executor.identity
 
 
-def test_inspect_tells_the_signature(executor, model):
+async def test_inspect_tells_the_signature(executor, model):
     assert executor.inspect(model.variants[0].artifact) == ONE_VECTOR
 
 
@@ -83,7 +101,9 @@ async def test_what_is_not_loaded_does_not_run(executor, model):
         await executor.run(WORKERS[0], model, model.variants[0], rows(1))
 
 
-async def test_after_close_nothing_is_loaded(executor, model):
+@pytest.mark.parametrize("kind", MADE)
+async def test_after_close_nothing_is_loaded(kind, model):
+    executor = MADE[kind]()
     executor.load(model, model.variants[0])
     await executor.run(WORKERS[0], model, model.variants[0], rows(1))
     executor.close()
@@ -92,8 +112,12 @@ async def test_after_close_nothing_is_loaded(executor, model):
         await executor.run(WORKERS[0], model, model.variants[0], rows(1))
 
 
-def test_a_run_on_the_callers_thread(executor, model):
+async def test_a_run_on_the_callers_thread(executor, model):
     executor.load(model, model.variants[0])
+    if not executor.runs_here:
+        with pytest.raises(ExecutorUnavailable, match="processes of their own"):
+            executor.run_here(model, model.variants[0], rows(1.0))
+        return
     outputs = executor.run_here(model, model.variants[0], rows(1.0, 2.0))
     assert outputs["y"].tolist() == [[3.0], [6.0]]
     with pytest.raises(Exception, match="not loaded"):

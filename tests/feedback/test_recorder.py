@@ -112,7 +112,7 @@ def test_the_thread_writes_by_itself_and_what_is_held_at_the_end(place, monkeypa
     monkeypatch.setattr(module, "WRITE_EVERY", 0.01)
     written = threading.Event()
     record = place.store.record
-    monkeypatch.setattr(place.store, "record", lambda rows: (record(rows), written.set()))
+    monkeypatch.setattr(place.store, "record", lambda *rows: (record(*rows), written.set()))
     place.recorder.start()
     place.recorder.answered(place.batch("kinds", [0], ["a"]))
     assert written.wait(10)

@@ -141,7 +141,7 @@ def test_answers_survive_a_restart(tmp_path: Path) -> None:
 def test_sqlite_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     place = Place(f"sqlite:///{tmp_path / 'f.sqlite3'}")
     with place.store._reading() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "truncate"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
     place.close()
 

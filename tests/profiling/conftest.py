@@ -47,6 +47,10 @@ class TimedExecutor:
         self.busy.remove(worker.id)
         return {}
 
+    @property
+    def runs_here(self) -> bool:
+        return True
+
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         self._spend(HERE, variant.name, inputs)
         return {}

@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from gearshift.app import parts
@@ -47,11 +48,14 @@ class Past:
 
 
 def place_express(
-    catalog: Catalog, profiles: Profiles, workers: Mapping[int, str]
+    catalog: Catalog,
+    profiles: Profiles,
+    workers: Mapping[int, str],
+    apart: Collection[str] = (),
 ) -> tuple[Profiles, Mapping[int, str]]:
-    """Where the server itself runs short batches."""
+    """Where the server itself runs short batches; those of the executors in `apart` it does not."""
     listed = [Worker(number, device) for number, device in workers.items()]
-    placed, with_express = parts.with_express(catalog, profiles, listed, 0)
+    placed, with_express = parts.with_express(catalog, profiles, listed, 0, apart)
     return placed, {worker.id: worker.device for worker in with_express}
 
 
@@ -100,8 +104,9 @@ async def from_repository(
             kept += _kept(settings, catalog, kind, kinds_file, mistakes)
             profiles[kind.hardware] = Profiles(catalog.models, kept)
     mistakes.raise_if_any()
+    place = partial(place_express, apart=parts.apart(executors))
     pods = {
-        kind.name: make_pod(kind, catalog, profiles[kind.hardware], memory, place_express, server)
+        kind.name: make_pod(kind, catalog, profiles[kind.hardware], memory, place, server)
         for kind in kinds
     }
     traffic: Traffic

@@ -14,7 +14,7 @@ import structlog
 
 from gearshift.app.aside import LAST, MEASURING, aside
 from gearshift.app.memory import give_back
-from gearshift.app.parts import Loaded, load_variants, measure_profiles, with_express
+from gearshift.app.parts import Loaded, apart, load_variants, measure_profiles, with_express
 from gearshift.app.settings import Settings
 from gearshift.core.catalog import Catalog, Model
 from gearshift.core.profile import Profile, Profiles
@@ -176,6 +176,8 @@ class Exchanging:
                 on_progress=_tell,
             )
 
+        if not any(executor.runs_here for executor in self._executors.values()):
+            return await measured()
         # On a loop of its own: runs on the spot would hold up this one.
         return await aside(lambda: asyncio.run(measured()), MEASURING)
 
@@ -216,7 +218,9 @@ class Exchanging:
         return told
 
     def _placed(self, new: Catalog, profiles: Profiles) -> Profiles:
-        placed, workers = with_express(new, profiles, self._workers, self._first_worker)
+        placed, workers = with_express(
+            new, profiles, self._workers, self._first_worker, apart(self._executors)
+        )
         for worker in workers:
             if worker not in self._workers:
                 self._engine.employ(worker)

@@ -19,6 +19,7 @@ from gearshift.core.profile import Profile, Profiles
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
 from gearshift.errors import Problem, RepositoryInvalid
+from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.ports import EXPRESS, SHORT, Executor, Tracing, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
@@ -40,6 +41,10 @@ LAST_ANSWERS = 1.0
 
 def make_executors(settings: Settings) -> Mapping[str, Executor]:
     """Every executor that can run here, by the name that model.toml uses."""
+    if settings.worker_isolation == "process":
+        # One more than there are workers: it measures what is loaded anew while those serve.
+        processes = settings.workers + 1
+        return {"onnx": IsolatedExecutor(processes, settings.providers, settings.worker_memory)}
     return {"onnx": OnnxExecutor(settings.providers)}
 
 
@@ -53,17 +58,26 @@ def make_workers(
     return [Worker(index, device) for index, device in enumerate(places, first * len(devices))]
 
 
+def apart(executors: Mapping[str, Executor]) -> Collection[str]:
+    """The executors that run nothing on the caller's thread: they have no express worker."""
+    return {name for name, executor in executors.items() if not executor.runs_here}
+
+
 def with_express(
-    catalog: Catalog, profiles: Profiles, workers: Sequence[Worker], number: int
+    catalog: Catalog,
+    profiles: Profiles,
+    workers: Sequence[Worker],
+    number: int,
+    apart: Collection[str] = (),
 ) -> tuple[Profiles, Sequence[Worker]]:
     """Batches that a processor runs in no time go to a worker of their own; a variant whose
-    larger ones take longer runs those where it did."""
+    larger ones take longer runs those where it did, and so do all of the executors in `apart`."""
     placed: list[Profile] = []
     short = 0
     for name in catalog.models:
         for profile in profiles.everywhere(name):
             within = 0
-            if profile.device == "cpu":
+            if profile.device == "cpu" and profile.variant.executor not in apart:
                 within = bisect_right(profile.p50s, SHORT) - 1
             if within:
                 short += 1
@@ -169,7 +183,7 @@ async def start_engine(
         settings, catalog, executors, workers, refresh=False, on_progress=on_progress
     )
     await warm_up(catalog, executors, workers)
-    profiles, workers = with_express(catalog, profiles, workers, first_worker)
+    profiles, workers = with_express(catalog, profiles, workers, first_worker, apart(executors))
     telemetry.profiled(p for name in catalog.models for p in profiles.everywhere(name))
     telemetry.employs(worker.device for worker in workers)
     scheduler = Scheduler(

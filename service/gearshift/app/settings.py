@@ -23,6 +23,7 @@ from gearshift.app.access_settings import AccessSettings, only_this_machine
 from gearshift.app.fault_settings import FaultSettings
 from gearshift.app.limit_settings import LimitSettings
 from gearshift.app.reload_settings import ReloadSettings
+from gearshift.app.worker_settings import WorkerSettings
 from gearshift.errors import ConfigurationInvalid
 from gearshift.processes import usable_workers
 
@@ -34,7 +35,9 @@ def _state_dir() -> Path:
     return Path(base) / "gearshift"
 
 
-class Settings(AccessSettings, FaultSettings, LimitSettings, ReloadSettings, BaseSettings):
+class Settings(
+    AccessSettings, FaultSettings, LimitSettings, ReloadSettings, WorkerSettings, BaseSettings
+):
     """What `gearshift serve` can be told."""
 
     model_config = SettingsConfigDict(env_prefix="GEARSHIFT_", extra="forbid")

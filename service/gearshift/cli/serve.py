@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gearshift.app.settings import load_settings
-from gearshift.app.signals import end_at_once
+from gearshift.app.signals import NUMBERS, end_at_once
 from gearshift.cli.options import Config, Provider, Repository, StateDir, Workers
 from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
 from gearshift.errors import ConfigurationInvalid
@@ -164,7 +163,8 @@ def serve(
     progress bar) and keeps the result; later starts reuse it. When everything has answered
     once, one line names both addresses.
     """
-    end_at_once(signal.SIGTERM)  # Until it serves, when there is something to drain.
+    for number in NUMBERS:
+        end_at_once(number)  # Until it serves, when there is something to drain.
     with failing_clearly():
         named = {
             "repository": repository,

@@ -46,6 +46,10 @@ class FakeExecutor:
     def identity(self) -> str:
         return "fake"
 
+    @property
+    def runs_here(self) -> bool:
+        return True
+
     def inspect(self, artifact: str) -> Signature:
         return self._signature
 

@@ -79,6 +79,10 @@ class FaultyExecutor:
         return self.inner.identity
 
     @property
+    def runs_here(self) -> bool:
+        return self.inner.runs_here
+
+    @property
     def stuck(self) -> int:
         return self.inner.stuck
 

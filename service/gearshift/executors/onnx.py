@@ -22,6 +22,7 @@ import structlog
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.key import Key, key
+from gearshift.executors.memory import check_room, room, told
 from gearshift.executors.thread import WorkerThread
 from gearshift.ports import Tensors, Worker
 
@@ -95,6 +96,10 @@ class OnnxExecutor:
     def identity(self) -> str:
         return f"onnxruntime {ort.__version__} {' '.join(self._providers)}"
 
+    @property
+    def runs_here(self) -> bool:
+        return True
+
     def inspect(self, artifact: str) -> Signature:
         """The signature of an ONNX file; ValueError if it does not load or cannot be served."""
         session = _session(artifact, ["CPUExecutionProvider"], optimize=False)
@@ -104,6 +109,7 @@ class OnnxExecutor:
         )
 
     def load(self, model: Model, variant: Variant) -> None:
+        check_room(variant.artifact_bytes)
         session = _session(variant.artifact, self._providers, optimize=True)
         if session.get_providers()[0] != self._providers[0]:
             log.warning(
@@ -198,6 +204,11 @@ def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
     try:
         return ort.InferenceSession(artifact, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors share no base below Exception
+        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+            raise ValueError(
+                f"not enough memory to load it: {told(room())} were free, and the artifact has"
+                f" {told(os.path.getsize(artifact))}; unload something, or give the server more"
+            ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"ONNX Runtime cannot load it: {reason}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +54,19 @@ def _sqlite(url: URL) -> Engine:
         raise ConfigurationInvalid(
             "setting feedback_url: SQLite needs a file, as in sqlite:////var/lib/feedback.sqlite3"
         )
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(url)
     engine = create_engine(url, connect_args={"timeout": SECONDS})
 
     @event.listens_for(engine, "connect")
     def opened(connection: Any, _: Any) -> None:
         # Transactions begin where we say so and not where the driver thinks best.
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode = WAL")
-        # What was acknowledged survives the machine as well: one fsync a commit.
+        # No write-ahead log: its index is mapped into memory, and whoever truncates that file ends
+        # this process (SIGBUS); nor would a database that was deleted be noticed.
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
+        connection.execute("PRAGMA mmap_size = 0")
+        # What was acknowledged survives the machine as well.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA journal_size_limit = {64 * 2**20}")
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
@@ -72,6 +75,13 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def make_folder(url: URL) -> None:
+    """The folder of a SQLite file. Where it cannot be made, opening the file says so."""
+    if url.get_backend_name() == "sqlite":
+        with suppress(OSError):
+            Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _postgresql(url: URL) -> Engine:

@@ -80,6 +80,7 @@ class Learner:
         self._clock = clock
         self._artifacts: dict[int, tuple[Model, Variant]] = {}
         self._seen: int | None = None
+        self._epoch = store.epoch
         self._shadows_at = -SHADOWS_EVERY
         self._stopping = threading.Event()
         self._retry = Retry("live accuracies stay as they were")
@@ -152,6 +153,9 @@ class Learner:
             log.exception("live accuracies could not be made")
 
     def _look_at_labels(self) -> None:
+        if self._epoch != self._store.epoch:
+            # It may be another database.
+            self._epoch, self._seen = self._store.epoch, None
         if self._seen is None:
             seen = self._store.latest()
             self._artifacts = {

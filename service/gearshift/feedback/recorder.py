@@ -196,6 +196,7 @@ class Recorder:
             self._progress.notify_all()
 
     def _enter(self, taken: Sequence[_Held]) -> None:
+        epoch = self._store.epoch
         answered: list[Entry] = []
         shadowed: list[Answered] = []
         readings: dict[str, Reading] = {}
@@ -208,7 +209,7 @@ class Recorder:
             # Between two batches other threads get their turn: the engine must not wait for all.
             time.sleep(0)
         if answered:
-            self._store.record(answered)
+            self._store.record(answered, epoch)
         if shadowed:
             self._refer(shadowed, readings)
 

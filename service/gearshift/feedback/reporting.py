@@ -166,7 +166,13 @@ class Reporting:
         """The answers, those too that are not in the database yet."""
         found = self._store.find(keys)
         missing = [key for key in keys if key not in found]
-        if missing and self._recorder.flush(FLUSH_WITHIN):
+        if missing:
+            if not self._recorder.flush(FLUSH_WITHIN):
+                # To call them unknown would make their caller give up what may be held here.
+                raise FeedbackUnavailable(
+                    "answers cannot be written to the feedback database now, maybe those that were"
+                    " reported on too; nothing of this message was counted, send it again later"
+                )
             found |= self._store.find(missing)
             missing = [key for key in missing if key not in found]
         if missing and self._elsewhere:

@@ -10,8 +10,10 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import structlog
 from sqlalchemy import (
     Connection,
     Table,
@@ -27,14 +29,18 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gearshift.core.catalog import Model, Variant
 from gearshift.core.live import WINDOW, Labelled, Verdict
 from gearshift.core.shadowing import Shadows
 from gearshift.errors import ConfigurationInvalid
 from gearshift.feedback import schema
-from gearshift.feedback.database import READS, alone_with_labels, connect
+from gearshift.feedback.broken import is_broken, put_aside
+from gearshift.feedback.database import READS, alone_with_labels, connect, make_folder
 from gearshift.feedback.schema import answers, artifacts, labels, verdicts
+
+log = structlog.get_logger(__name__)
 
 LONGEST_ID = 64
 """Bytes of a request id that are kept as they are; of longer ones a digest is."""
@@ -46,6 +52,10 @@ DELETED_TOGETHER = 10_000
 
 Record = Mapping[str, Any]
 """One row of a table, by column."""
+
+
+class OpenedAnew(SQLAlchemyError):
+    """The database is another one than what was to be written was made for; make it again."""
 
 
 class Key(NamedTuple):
@@ -115,6 +125,10 @@ class Store:
         self._insert = dialect.insert
         self._enter = self._entering()
         self._prepared = False
+        self._known = False
+        """Whether there were tables when this process first looked, or it has made them."""
+        self.epoch = 0
+        """Goes up when the database is opened anew: numbers from before mean nothing then."""
 
     @property
     def where(self) -> str:
@@ -126,6 +140,7 @@ class Store:
         that is not known here."""
         if self._prepared:
             return
+        make_folder(self._engine.url)
         with self._engine.begin() as connection:
             alone_with_labels(connection)
             schema.metadata.create_all(connection)
@@ -137,22 +152,47 @@ class Store:
                 f"setting feedback_url: {self.where} holds feedback of version {found}, and this"
                 f" gearshift knows version {schema.VERSION} only; name another database"
             )
-        self._prepared = True
+        if found is None and self._known:
+            log.error(
+                "the feedback database was removed or emptied: a new one is begun without what was"
+                " counted in it",
+                database=self.where,
+            )
+        self._prepared = self._known = True
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        self.prepare()
-        with self._engine.connect().execution_options(**{READS: True}) as connection:
-            yield connection
+        with self._reopening():
+            self.prepare()
+            with self._engine.connect().execution_options(**{READS: True}) as connection:
+                yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        self.prepare()
-        with self._engine.begin() as connection:
-            yield connection
+        with self._reopening():
+            self.prepare()
+            with self._engine.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def _reopening(self) -> Iterator[None]:
+        """A file that was deleted, overwritten or cut off stays so for who has it open."""
+        try:
+            yield
+        except DBAPIError as error:
+            if self._engine.dialect.name == "sqlite":
+                self._engine.dispose()
+                self._prepared = False
+                self.epoch += 1
+                self._artifacts.clear()
+                self._variants.clear()
+                if is_broken(error) and put_aside(Path(str(self._engine.url.database))):
+                    # That it is a new one was said.
+                    self._known = False
+            raise
 
     # --- answers -----------------------------------------------------------------------
 
@@ -174,10 +214,13 @@ class Store:
         """The name of the variant whose artifact has that number; "" if it was not asked for."""
         return self._variants.get(artifact, "")
 
-    def record(self, rows: Sequence[Entry]) -> None:
-        """Enter answers, each with the fields of Answered. An id that is there already, from
-        another request, becomes ambiguous. Doing it again changes nothing."""
+    def record(self, rows: Sequence[Entry], epoch: int) -> None:
+        """Enter answers, each with the fields of Answered, whose artifacts got their numbers in
+        that `epoch`. An id that is there already, from another request, becomes ambiguous. Doing it
+        again changes nothing. OpenedAnew if the epoch is over."""
         with self._writing() as connection:
+            if epoch != self.epoch:
+                raise OpenedAnew("the database was opened anew meanwhile")
             # Past SQLAlchemy's parameters: with thousands a second they would cost more than all
             # else here.
             connection.exec_driver_sql(self._enter, list(rows))

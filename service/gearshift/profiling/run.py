@@ -136,7 +136,7 @@ async def _measured(job: _Job, clock: Callable[[], float]) -> list[LatencyPoint]
     near = (job.executor, Worker(job.worker.id, EXPRESS), job.model, job.variant)
     short: list[LatencyPoint] = []
     try:
-        if job.worker.device == "cpu":
+        if job.worker.device == "cpu" and job.executor.runs_here:
             largest = await short_up_to(*near, clock=clock)
             if largest:
                 points = await measure(*near, largest=largest, clock=clock)
