@@ -9,10 +9,11 @@ import pytest
 from onnx import TensorProto
 
 from builders import make_model
+from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import TensorSpec
 from gearshift.executors.onnx import DATATYPES, OnnxExecutor
 from gearshift.ports import Worker
-from onnx_models import identity, row_sum, wide_inside
+from onnx_models import artifact_at, identity, row_sum, wide_inside
 
 GARMENT = Path(__file__).parents[2] / "model_repo" / "garment"
 
@@ -46,7 +47,7 @@ def test_every_datatype_is_known():
 @pytest.mark.parametrize("datatype", KINDS)
 def test_signatures_of_every_datatype(executor, tmp_path, datatype):
     path = identity(tmp_path / "model.onnx", KINDS[datatype], "n", 28, 28)
-    assert executor.inspect(str(path)).inputs == (TensorSpec("x", datatype, (28, 28)),)
+    assert executor.inspect(artifact_at(path)).inputs == (TensorSpec("x", datatype, (28, 28)),)
 
 
 @pytest.mark.parametrize(
@@ -61,20 +62,19 @@ def test_signatures_of_every_datatype(executor, tmp_path, datatype):
 def test_what_cannot_be_served_is_said(executor, tmp_path, kind, shape, text):
     path = identity(tmp_path / "model.onnx", kind, *shape)
     with pytest.raises(ValueError, match=text):
-        executor.inspect(str(path))
+        executor.inspect(artifact_at(path))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x09" * 100])
-def test_a_corrupt_artifact_is_a_clear_error(executor, tmp_path, content):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(content)
+def test_a_corrupt_artifact_is_a_clear_error(executor, content):
     with pytest.raises(ValueError, match=r"cannot load it|first dimension|has type|no output"):
-        executor.inspect(str(path))
+        executor.inspect(Artifact("model.onnx", content))
 
 
 def test_a_missing_artifact_is_a_clear_error(executor, tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
-        executor.inspect(str(tmp_path / "model.onnx"))
+    model = make_model()
+    with pytest.raises(ValueError, match=r"model.onnx: cannot be read: no such file"):
+        executor.load(model, replace(model.best, artifact=str(tmp_path / "model.onnx")))
 
 
 def test_a_provider_that_is_not_installed_is_left_out_with_one_line(capsys):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Late, Signature
 from gearshift.repository import load
 
@@ -97,8 +98,8 @@ def test_an_executor_without_a_file_is_asked_by_folder(folder: Any, signature: A
     asked: list[str] = []
     shared: Signature = signature()
 
-    def inspect(artifact: str) -> Signature:
-        asked.append(artifact)
+    def inspect(artifact: Artifact) -> Signature:
+        asked.append(artifact.path)
         return shared
 
     folder.replace(

@@ -14,6 +14,8 @@ from gearshift.core.catalog import Signature, TensorSpec
 from gearshift.errors import RepositoryInvalid
 from gearshift.repository import load
 
+from .conftest import model_of
+
 TOML = "fraud/model.toml"
 
 IN_MODEL_TOML = [
@@ -131,11 +133,11 @@ FEATURES, LABELS = np.zeros((4, 3), np.float32), np.zeros(4, np.int64)
 IN_FILES: list[tuple[Callable[[Any], object], str, str, str]] = [
     (lambda f: f.toml.unlink(), TOML, "", "every folder here is a model"),
     (lambda f: f.toml.write_bytes(b"metric = 'a'\nx = '\xff'"), TOML, "", "not UTF-8 text (line 2"),
-    (lambda f: f.toml.write_bytes(b"#" * 5_000_000), TOML, "", "is larger than"),
+    (lambda f: f.toml.write_bytes(b"#" * 5_000_000), TOML, "", "has 5000000 bytes"),
     (lambda f: f.toml.write_text("a=" + "[" * 5000), TOML, "", "nested too deeply"),
     (lambda f: f.artifact("small").unlink(), SMALL, "", "does not exist; the artifact belongs"),
-    (lambda f: f.artifact("small").write_bytes(b"\0"), SMALL, "", "not a model at all"),
-    (lambda f: f.artifact("small").write_text('{"refuse":"dim 1"}'), SMALL, "", "served: dim 1"),
+    (lambda f: f.artifact("small").write_bytes(b"\0"), SMALL, "", "is no ONNX file"),
+    (lambda f: f.put("small", model_of({"refuse": "dim 1"})), SMALL, "", "served: dim 1"),
     (fifo, SMALL, "", "is not a regular file"),
     (unlink_card_and_do_not_declare, TOML, "variants[0].accuracy", f"there is no {SMALL_CARD}"),
     (lambda f: f.card("small").write_text("{"), SMALL_CARD, "", "is not JSON"),

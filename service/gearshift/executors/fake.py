@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 
+from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.executors.key import Key, key
 from gearshift.ports import Tensors, Worker
@@ -45,7 +46,7 @@ class FakeExecutor:
     def identity(self) -> str:
         return "fake"
 
-    def inspect(self, artifact: str) -> Signature:
+    def inspect(self, artifact: Artifact) -> Signature:
         return self._signature
 
     def load(self, model: Model, variant: Variant) -> None:

@@ -21,6 +21,8 @@ from typing import Any
 import onnxruntime as ort
 import structlog
 
+from gearshift.artifacts import read_again
+from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.key import Key, key
@@ -92,7 +94,7 @@ class OnnxExecutor:
     def identity(self) -> str:
         return f"onnxruntime {ort.__version__} {' '.join(self._providers)}"
 
-    def inspect(self, artifact: str) -> Signature:
+    def inspect(self, artifact: Artifact) -> Signature:
         """The signature of an ONNX file; ValueError if it does not load or cannot be served."""
         session = _session(artifact, ["CPUExecutionProvider"], optimize=False)
         return Signature(
@@ -101,7 +103,7 @@ class OnnxExecutor:
         )
 
     def load(self, model: Model, variant: Variant) -> None:
-        session = _session(variant.artifact, self._providers, optimize=True)
+        session = _session(read_again(variant), self._providers, optimize=True)
         if session.get_providers()[0] != self._providers[0]:
             log.warning(
                 "provider did not start, falling back",
@@ -167,9 +169,7 @@ def _register_arena() -> None:
     ort.create_and_register_allocator(place, ort.OrtArenaCfg({}))
 
 
-def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
-    if not os.path.isfile(artifact):
-        raise ValueError(f"no such file: {artifact}")
+def _session(artifact: Artifact, providers: Sequence[str], *, optimize: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -183,8 +183,15 @@ def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
         if optimize
         else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     )
+    if artifact.beside:
+        # By the names that the model calls them: no path is opened for it.
+        options.add_external_initializers_from_files_in_memory(
+            list(artifact.beside),
+            list(artifact.beside.values()),
+            [len(content) for content in artifact.beside.values()],
+        )
     try:
-        return ort.InferenceSession(artifact, options, providers=list(providers))
+        return ort.InferenceSession(artifact.content, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors share no base below Exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"ONNX Runtime cannot load it: {reason}") from error

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from gearshift.core.card import SCHEMA, Card, Measurement
-from gearshift.repository.files import read_text
+from gearshift.repository.files import Root, read_text
 from gearshift.repository.findings import Findings
 from gearshift.repository.schema import CardFile, CascadeFile
 
@@ -21,10 +21,11 @@ Mistake = tuple[str, str]
 Holder = TypeVar("Holder", CardFile, CascadeFile)
 
 
-def read_card(path: Path, file: str, findings: Findings, holder: type[Holder]) -> Holder | None:
+def read_card(root: Root, path: Path, findings: Findings, holder: type[Holder]) -> Holder | None:
     """What `path` holds; None, and the mistakes in `findings`, if it is no such card."""
+    file = root.relative(path)
     try:
-        text = read_text(path)
+        text = read_text(root, path)
     except ValueError as error:
         findings.add(file, "", str(error))
         return None

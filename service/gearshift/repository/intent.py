@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gearshift.repository.files import read_text
+from gearshift.repository.files import Root, read_text
 from gearshift.repository.findings import Findings
 from gearshift.repository.schema import CascadeEntry, ClassEntry, ModelFile, VariantEntry
 
@@ -37,10 +37,11 @@ class Intent:
     file: ModelFile | None = None
 
 
-def read_intent(path: Path, file: str, findings: Findings) -> Intent | None:
+def read_intent(root: Root, path: Path, findings: Findings) -> Intent | None:
     """Read and validate `path`; None if it is not even TOML."""
+    file = root.relative(path)
     try:
-        document = tomllib.loads(read_text(path))
+        document = tomllib.loads(read_text(root, path))
     except tomllib.TOMLDecodeError as error:
         findings.add(file, "", f"is not TOML: {error}")
         return None
