@@ -27,6 +27,7 @@ from gearshift.core.wanted import worker_seconds
 from gearshift.engine.batch import assemble, check_outputs, failed
 from gearshift.engine.cascade import unsure_rows
 from gearshift.engine.clock import Alarm
+from gearshift.engine.doorkeeper import SOMEBODY, Caller, Doorkeeper
 from gearshift.engine.explaining import explained
 from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run, to_nobody
 from gearshift.engine.log_keys import of_requests
@@ -34,7 +35,7 @@ from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
 from gearshift.engine.shadows import Shadows
 from gearshift.engine.traced import TracedBatches
-from gearshift.errors import Cancelled, NotReady, RequestError
+from gearshift.errors import Cancelled, NotReady, Overloaded, RequestError
 from gearshift.ports import (
     EXPRESS,
     Array,
@@ -75,6 +76,7 @@ class Engine:
         self.clock = clock
         self.telemetry = telemetry
         self.traced = TracedBatches(tracing)
+        self.doorkeeper = Doorkeeper(clock)
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
@@ -125,13 +127,15 @@ class Engine:
         reply: Reply,
         request_id: bytes = b"",
         trace: Trace | None = None,
+        caller: Caller = SOMEBODY,
     ) -> Flight:
         """Take one request in: `reply` is called once, with its answer or the RequestError that
         it ends with, unless it is abandoned before. Raises, and counts, what is refused.
 
         `inputs` are checked against the model's signature already; `arrival` is on the
         engine's clock. `reply` must not raise: a whole batch waits behind it. `request_id` is
-        that of the answer; `trace` is told how the request fares.
+        that of the answer; `trace` is told how the request fares. `caller` has passed
+        `doorkeeper.turn_away`.
         """
         ticket: Ticket | None = None
         missed = 0.0
@@ -140,9 +144,12 @@ class Engine:
                 raise NotReady(NOT_READY)
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
+            self.doorkeeper.check(caller, ticket)
             verdict = self._scheduler.admit(ticket, self.clock.now())
             if isinstance(verdict, Refused):
                 missed = verdict.wanted
+                if isinstance(verdict.error, Overloaded):
+                    self.doorkeeper.shed(caller, verdict.error)
                 raise verdict.error
         except RequestError as error:
             self.refused(error, arrival, request.model, ticket, missed, trace)
