@@ -12,15 +12,18 @@ import structlog
 from gearshift.app.learning import Learning
 from gearshift.app.memory import give_back
 from gearshift.app.settings import Settings
-from gearshift.core.catalog import Catalog
+from gearshift.artifacts import Allowance
+from gearshift.core.artifact import Artifact
+from gearshift.core.catalog import Catalog, Signature
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.onnx import OnnxExecutor
+from gearshift.executors.trial import inspect_apart
 from gearshift.ports import EXPRESS, SHORT, Executor, Tracing, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
-from gearshift.repository import load
+from gearshift.repository import Inspect, load
 from gearshift.rpc import RpcServer
 from gearshift.telemetry import PrometheusTelemetry
 
@@ -38,7 +41,7 @@ LAST_ANSWERS = 1.0
 
 def make_executors(settings: Settings) -> Mapping[str, Executor]:
     """Every executor that can run here, by the name that model.toml uses."""
-    return {"onnx": OnnxExecutor(settings.providers)}
+    return {"onnx": OnnxExecutor(settings.providers, settings.max_run_bytes)}
 
 
 def make_workers(
@@ -82,9 +85,20 @@ def load_catalog(
     cascades are as declared, for who learns them."""
     return load(
         settings.repository,
-        {name: executor.inspect for name, executor in executors.items()},
+        inspectors(settings, executors),
         unlearned=unlearned,
+        allowance=Allowance(settings.max_artifact_bytes, settings.max_repository_bytes),
     )
+
+
+def inspectors(settings: Settings, executors: Mapping[str, Executor]) -> Inspect:
+    """Who says what an artifact takes and gives, by executor."""
+    known: dict[str, Callable[[Artifact], Signature]] = {
+        name: executor.inspect for name, executor in executors.items()
+    }
+    if settings.try_apart:
+        known["onnx"] = inspect_apart
+    return known
 
 
 def load_variants(catalog: Catalog, executors: Mapping[str, Executor]) -> None:

@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gearshift.app.repository_settings import RepositorySettings
 from gearshift.errors import ConfigurationInvalid
 from gearshift.processes import usable_workers
 
@@ -31,7 +32,7 @@ def _state_dir() -> Path:
     return Path(base) / "gearshift"
 
 
-class Settings(BaseSettings):
+class Settings(RepositorySettings, BaseSettings):
     """What `gearshift serve` can be told."""
 
     model_config = SettingsConfigDict(env_prefix="GEARSHIFT_", extra="forbid")

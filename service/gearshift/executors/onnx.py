@@ -51,6 +51,7 @@ DEVICES = {
     "CUDAExecutionProvider": "gpu",
     "CPUExecutionProvider": "cpu",
 }
+CPU = ("CPUExecutionProvider",)
 ERRORS_ONLY = 3
 BEHIND = 5
 """The niceness of worker threads: a third of the loop's share where both want a core."""
@@ -64,8 +65,10 @@ SHARED_ARENA = ("session.use_env_allocators", "1")
 class OnnxExecutor:
     """Runs `model.onnx` artifacts on the first available of the wanted providers."""
 
-    def __init__(self, providers: Sequence[str] = ()) -> None:
-        """`providers` in order of preference; empty means the best that is installed.
+    def __init__(self, providers: Sequence[str] = (), run_bytes: int = 0) -> None:
+        """`providers` in order of preference; empty means the best that is installed. `run_bytes`
+        bounds what runs take on their way, all together and of the whole process, where it is not
+        0: a run that needs more fails.
 
         One that is wanted but not installed is left out with one line in the log: a server
         without its GPU still serves, and says so.
@@ -82,7 +85,7 @@ class OnnxExecutor:
                 missing=missing,
                 using=self._providers,
             )
-        _register_arena()
+        _register_arena(run_bytes)
         self._sessions: dict[Key, tuple[Any, list[str]]] = {}
         self._threads: dict[int, ThreadPoolExecutor] = {}
 
@@ -96,11 +99,7 @@ class OnnxExecutor:
 
     def inspect(self, artifact: Artifact) -> Signature:
         """The signature of an ONNX file; ValueError if it does not load or cannot be served."""
-        session = _session(artifact, ["CPUExecutionProvider"], optimize=False)
-        return Signature(
-            inputs=tuple(_spec(tensor, "input") for tensor in session.get_inputs()),
-            outputs=tuple(_spec(tensor, "output") for tensor in session.get_outputs()),
-        )
+        return _signature(_session(artifact, CPU, optimize=False))
 
     def load(self, model: Model, variant: Variant) -> None:
         session = _session(read_again(variant), self._providers, optimize=True)
@@ -149,6 +148,15 @@ class OnnxExecutor:
         self._sessions.clear()
 
 
+def rehearse(artifact: Artifact) -> Signature:
+    """Inspect an artifact and load it, all that a serving process does with it on a processor but
+    for running it. ValueError as for `inspect`."""
+    _register_arena(0)
+    signature = _signature(_session(artifact, CPU, optimize=False))
+    _session(artifact, CPU, optimize=True)
+    return signature
+
+
 def _behind_the_loop() -> None:
     """Let the event loop's thread go first where there are more threads than cores.
 
@@ -161,12 +169,13 @@ def _behind_the_loop() -> None:
 
 
 @cache
-def _register_arena() -> None:
-    """The one arena of this process for the sessions with SHARED_ARENA."""
+def _register_arena(most: int) -> None:
+    """The one arena of this process for the sessions with SHARED_ARENA, of at most so many bytes
+    where that is not 0."""
     place = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    ort.create_and_register_allocator(place, ort.OrtArenaCfg({}))
+    ort.create_and_register_allocator(place, ort.OrtArenaCfg({"max_mem": most} if most else {}))
 
 
 def _session(artifact: Artifact, providers: Sequence[str], *, optimize: bool) -> Any:
@@ -195,6 +204,13 @@ def _session(artifact: Artifact, providers: Sequence[str], *, optimize: bool) ->
     except Exception as error:  # ONNX Runtime's errors share no base below Exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"ONNX Runtime cannot load it: {reason}") from error
+
+
+def _signature(session: Any) -> Signature:
+    return Signature(
+        inputs=tuple(_spec(tensor, "input") for tensor in session.get_inputs()),
+        outputs=tuple(_spec(tensor, "output") for tensor in session.get_outputs()),
+    )
 
 
 def _spec(tensor: Any, role: str) -> TensorSpec:

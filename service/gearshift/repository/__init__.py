@@ -1,5 +1,5 @@
 """Loading: the repository folder on disk becomes the immutable catalog, all of it or nothing."""
 
-from gearshift.repository.loader import load
+from gearshift.repository.loader import Inspect, load
 
-__all__ = ["load"]
+__all__ = ["Inspect", "load"]

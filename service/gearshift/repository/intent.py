@@ -20,6 +20,8 @@ from gearshift.repository.files import Root, read_text
 from gearshift.repository.findings import Findings
 from gearshift.repository.schema import CascadeEntry, ClassEntry, ModelFile, VariantEntry
 
+MOST_ENTRIES = 1_000
+
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
@@ -51,6 +53,9 @@ def read_intent(root: Root, path: Path, findings: Findings) -> Intent | None:
     except ValueError as error:
         findings.add(file, "", str(error))
         return None
+    if _too_many(document):
+        findings.add(file, "", f"lists more than {MOST_ENTRIES} entries of one kind")
+        return None
     intent = _validated(document, file, findings)
     _check_default_class(document, file, findings)
     for attribute in ("name", "version"):
@@ -60,6 +65,14 @@ def read_intent(root: Root, path: Path, findings: Findings) -> Intent | None:
             file, "variants", "are all canaries; somebody must serve: leave out one's `canary`"
         )
     return intent
+
+
+def _too_many(document: dict[str, Any]) -> bool:
+    """More than are worth a message each."""
+    return any(
+        isinstance(entries, (list, dict)) and len(entries) > MOST_ENTRIES
+        for entries in (document, *document.values())
+    )
 
 
 def _validated(document: dict[str, Any], file: str, findings: Findings) -> Intent:

@@ -21,7 +21,7 @@ from gearshift.repository.findings import Findings, shown
 from gearshift.repository.intent import Intent, read_intent
 from gearshift.repository.samples import samples_complaint
 from gearshift.repository.schema import NAME_RULE, CardFile, Name, VariantEntry
-from gearshift.repository.signatures import differences
+from gearshift.repository.signatures import LARGEST_BATCH_BYTES, batch_bytes, differences
 
 Inspect = Mapping[str, Callable[[Artifact], Signature]]
 
@@ -159,6 +159,7 @@ class _ModelLoader:
             index: self._variant(index, entry, intent) for index, entry in intent.variants.items()
         }
         signature = self._signature()
+        self._check_size(intent, signature)
         samples = self._samples(signature)
         known = [variant for variant in variants.values() if variant is not None]
         self._check_floors(intent, known)
@@ -353,6 +354,20 @@ class _ModelLoader:
             self._findings.add(file, *mistake)
             return None
         return str(path)
+
+    def _check_size(self, intent: Intent, signature: Signature | None) -> None:
+        """A batch that does not fit into memory would fail every run."""
+        if intent.file is None or signature is None:
+            return
+        rows = intent.file.max_batch_size
+        needed = batch_bytes(signature, rows)
+        if needed > LARGEST_BATCH_BYTES:
+            self._findings.add(
+                self._file,
+                "max_batch_size",
+                f"{rows} rows take {needed} bytes of inputs and outputs; {LARGEST_BATCH_BYTES} are"
+                f" the most, which {LARGEST_BATCH_BYTES * rows // needed} rows take",
+            )
 
     def _check_floors(self, intent: Intent, known: list[Variant]) -> None:
         """A class whose floor no variant reaches would refuse every request."""
