@@ -21,7 +21,7 @@ from gearshift.repository import load
 from gearshift.repository.schema import LARGEST_BATCH, MOST_CLASSES, MOST_VARIANTS
 from onnx_models import TWO_VARIANTS, tensor
 
-SIGNATURE = Signature((TensorSpec("x", "FP32", (3,)),), (TensorSpec("y", "FP32", (1,)),))
+SIGNATURE = Signature((TensorSpec("x", "FP32", (3,)),), (TensorSpec("y", "FP32", (4,)),))
 FAKE = TWO_VARIANTS.replace('executor = "onnx"', 'executor = "fake"')
 CASCADES = """
 [[cascades]]
