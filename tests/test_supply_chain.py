@@ -118,6 +118,7 @@ LOCKS = (
     "deploy/kserve.lock",
     "deploy/schemas.lock",
     "deploy/container/audit.lock",
+    "tests/fuzz/atheris.lock",
     "deploy/container/build.lock",
     "deploy/container/python-cpu.lock",
     "deploy/container/python-gpu.lock",

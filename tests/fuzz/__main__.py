@@ -80,6 +80,7 @@ def run(name: str, seconds: int, inputs: int, out: Path) -> dict[str, int]:
         f"-artifact_prefix={saved}/",
         *([f"-dict={words}"] if TARGETS[name].words else []),
         "-print_final_stats=1",
+        "-report_slow_units=1000000",  # by the clock: on a busy machine that says nothing
         "-verbosity=1",
         str(kept),
         str(saved),
