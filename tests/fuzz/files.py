@@ -17,6 +17,7 @@ from gearshift.artifacts import SamplesFile, examine
 from gearshift.core.card import SCHEMA, Card, CascadeCard, DataSource, Measurement, Recipe
 from gearshift.core.catalog import Catalog, Signature, TensorSpec
 from gearshift.errors import ConfigurationInvalid, RepositoryInvalid
+from gearshift.quotas.file import read as read_quotas
 from gearshift.repository import load
 from gearshift.repository.schema import LARGEST_BATCH, MOST_CLASSES, MOST_VARIANTS
 from onnx_models import TWO_VARIANTS, tensor
@@ -204,6 +205,26 @@ def _settings_seeds() -> list[bytes]:
     ]
 
 
+def _quotas() -> Feed:
+    path = Path(scratch("quotas.toml"))
+
+    def feed(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            read_quotas(path)
+        except ConfigurationInvalid as error:
+            require(bool(str(error)), "no reason")
+
+    return feed
+
+
+def _quota_seeds() -> list[bytes]:
+    return [
+        b'identity = "x-tenant"\n[default]\nrows_per_second = 500\nburst = 1000\n',
+        b"[clients.a]\nrows_per_second = 5e3\n[models.m.classes.c]\nrows_per_second = 8\n",
+    ]
+
+
 def _json(card: Card | CascadeCard) -> list[bytes]:
     text = card.to_json()
     return [text.encode(), json.dumps(json.loads(text)).encode()]
@@ -233,5 +254,6 @@ TARGETS = (
         2048,
         (b"NaN", b"1e999", b"[" * 30),
     ),
+    Target("quotas-file", _quotas, _quota_seeds, 512, (b"[a]", b"inf", b"= {}")),
     Target("settings-file", _settings, _settings_seeds, 512, (b"[a]", b"inf", b"= {}")),
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gearshift.core.artifact import Artifact
-from gearshift.core.catalog import Late, Signature
+from gearshift.core.catalog import Late, Signature, TensorSpec
 from gearshift.repository import load
 
 
@@ -124,3 +124,12 @@ def test_generation_is_one_by_default(folder: Any) -> None:
     inspect = {"onnx": lambda _: Signature((), ())}
     (folder.model / "samples.npz").unlink()
     assert load(folder.root, inspect).generation == 1
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_a_mistake(folder: Any, signature: Any) -> None:
+    wide = signature(inputs=(TensorSpec("features", "FP32", (3, 2**21)),))
+    for variant in ("small", "large"):
+        folder.write_signature(variant, wide)
+    (problem, *_) = folder.problems()
+    assert (problem.file, problem.key) == ("fraud/model.toml", "max_batch_size")
+    assert "which 42 rows take" in problem.message

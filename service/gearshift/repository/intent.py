@@ -21,6 +21,8 @@ from gearshift.repository.findings import Findings
 from gearshift.repository.schema import CascadeEntry, ClassEntry, ModelFile, VariantEntry
 
 MOST_ENTRIES = 1_000
+MOST_DOTS = 64
+"""In one line."""
 
 Entry = TypeVar("Entry", bound=BaseModel)
 
@@ -43,7 +45,7 @@ def read_intent(root: Root, path: Path, findings: Findings) -> Intent | None:
     """Read and validate `path`; None if it is not even TOML."""
     file = root.relative(path)
     try:
-        document = tomllib.loads(read_text(root, path))
+        document = tomllib.loads(_plain(read_text(root, path)))
     except tomllib.TOMLDecodeError as error:
         findings.add(file, "", f"is not TOML: {error}")
         return None
@@ -65,6 +67,15 @@ def read_intent(root: Root, path: Path, findings: Findings) -> Intent | None:
             file, "variants", "are all canaries; somebody must serve: leave out one's `canary`"
         )
     return intent
+
+
+def _plain(text: str) -> str:
+    """The text, if no key in it has so many parts that reading it takes minutes: tomllib's time
+    goes with their square. ValueError with the line otherwise."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MOST_DOTS and not line.lstrip().startswith("#"):
+            raise ValueError(f"has more than {MOST_DOTS} dots in line {number}; no key has so many")
+    return text
 
 
 def _too_many(document: dict[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -67,7 +67,6 @@ def keep(name: str, found: Kept, cache: Path) -> None:
     place = _place(name, cache)
     place.parent.mkdir(parents=True, exist_ok=True)
     result: Any = found.result
-    assert is_dataclass(result)
     told = {"result": asdict(result), "machine": found.machine, "command": found.command}
     place.write_text(json.dumps(told), encoding="utf-8")
 
