@@ -3,8 +3,8 @@
     python deploy/audit.py PIP_AUDIT LOCK...
 
 Each lock file is asked about as it is: nothing is resolved or installed. Exit code 1 where
-something is known, 2 where the databases of advisories (PyPI's, OSV's) cannot be reached: that is no answer,
-and said as such.
+something is known, 2 where the databases of advisories (PyPI's, OSV's) cannot be reached: that is
+no answer, and said as such.
 """
 
 from __future__ import annotations
