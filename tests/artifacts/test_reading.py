@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -183,6 +184,19 @@ def test_nothing_outside_is_opened_by_onnx_runtime_itself(tmp_path: Path) -> Non
     path = outside(tmp_path / "model.onnx")
     with pytest.raises(Exception, match="xternal"):
         ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+
+
+def test_a_loaded_model_is_not_kept_as_a_file_as_well(tmp_path: Path, executor) -> None:
+    path = wide_inside(tmp_path / "model.onnx", WIDTH)
+    model = make_model()
+    variant = replace(model.best, artifact=str(path))
+    executor.load(model, variant)
+    held = [each for each in gc.get_objects() if isinstance(each, ort.InferenceSession)]
+    assert held
+    kept = [value for session in held for value in vars(session).values()]
+    assert not [value for value in kept if isinstance(value, bytes) and len(value) > 99]
+    rows = {"x": np.ones((1, 3), np.float32)}
+    assert executor.run_here(model, variant, rows)["y"].tolist() == [[3.0]]
 
 
 def test_a_variant_without_a_hash_is_loaded_as_it_is(tmp_path: Path) -> None:

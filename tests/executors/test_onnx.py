@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,3 +129,26 @@ async def test_what_runs_need_does_not_grow_with_what_is_loaded(executor, tmp_pa
             Worker(0, "cpu"), model, model.by_name(name), {"x": np.ones((16, 3), np.float32)}
         )
     assert resident() - before < 80e6
+
+
+def test_runs_that_need_more_than_they_may_fail_and_others_go_on(tmp_path):
+    """In a process of its own: the arena is one for all of a process."""
+    path = wide_inside(tmp_path / "model.onnx", 2_000_000)
+    program = f"""
+import numpy as np
+from dataclasses import replace
+from builders import make_model
+from gearshift.executors.onnx import OnnxExecutor
+executor, model = OnnxExecutor(["CPUExecutionProvider"], run_bytes=100_000_000), make_model()
+variant = replace(model.best, artifact={str(path)!r})
+executor.load(model, variant)
+for rows in (1, 64, 1):
+    try:
+        print(len(executor.run_here(model, variant, {{"x": np.ones((rows, 3), np.float32)}})["y"]))
+    except Exception as error:
+        print("failed")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.stdout.split() == ["1", "failed", "1"], ended.stderr

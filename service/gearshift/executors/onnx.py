@@ -200,10 +200,14 @@ def _session(artifact: Artifact, providers: Sequence[str], *, optimize: bool) ->
             [len(content) for content in artifact.beside.values()],
         )
     try:
-        return ort.InferenceSession(artifact.content, options, providers=list(providers))
+        session = ort.InferenceSession(artifact.content, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors share no base below Exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"ONNX Runtime cannot load it: {reason}") from error
+    # It keeps the file beside what it has made of it, for starting anew with other providers, which
+    # nobody asks for here: all weights would be in memory twice.
+    session._model_bytes = b""
+    return session
 
 
 def _signature(session: Any) -> Signature:
