@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -128,8 +129,16 @@ def add(file: Path, name: str, ran: dict[str, int]) -> dict[str, int]:
 
 
 def page(totals: dict[str, dict[str, int]]) -> str:
-    """The totals as a table in Markdown."""
+    """The totals as a page in Markdown."""
     lines = [
+        "# Fuzzing\n",
+        "Written by `make fuzz`, which adds to what earlier runs came to; do not edit by hand."
+        f" Machine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python"
+        f" {platform.python_version()}.\n",
+        "Each input is bytes that were changed until they reached new code (atheris, libFuzzer)."
+        " None may raise what is no error of the project's own tree, end with a status outside the"
+        f" table, take {MOST_MEMORY_MB} MB or ten seconds of processor, or leave a server that does"
+        " not answer as before.\n",
         "| target | inputs | a second | features of coverage | peak memory, MB | open findings |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
