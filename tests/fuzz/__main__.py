@@ -89,14 +89,17 @@ def run(name: str, seconds: int, inputs: int, out: Path) -> dict[str, int]:
     began = time.monotonic()
     log = out / "fuzz" / f"{name}.log"
     with log.open("wb") as stream:
-        ended = subprocess.run(
-            command,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONHASHSEED": "0"},
-            timeout=seconds + 2 * LONGEST_INPUT_S,
-            check=False,
-        )
+        try:
+            code = subprocess.run(
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONHASHSEED": "0"},
+                timeout=seconds + 2 * LONGEST_INPUT_S,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = 1  # it was ended: a hang that nothing else noticed
     told = log.read_text(errors="replace")
     lines = list(PROGRESS.finditer(told))
     if not lines:
@@ -109,7 +112,7 @@ def run(name: str, seconds: int, inputs: int, out: Path) -> dict[str, int]:
         "seconds": round(time.monotonic() - began),
         "features": int(last["features"]),
         "memory_mb": int(peak[1] if peak else last["memory"]),
-        "findings": new or int(ended.returncode != 0),
+        "findings": new or int(code != 0),
     }
 
 
