@@ -12,7 +12,7 @@ include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
 .PHONY: fuzz audit
-.PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
+.PHONY: bench-overload bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -73,6 +73,9 @@ bench-peers: setup ## beside plain gRPC, Triton, KServe, MLServer: throughput, l
 
 bench-peers-load: setup ## beside the same: what happens under load, with deadlines (8 minutes)
 	$(BIN)/python -m loadtests.peers.load
+
+bench-overload: setup ## ten times the load and back; one tenant floods, with and without quotas (9 minutes)
+	$(BIN)/python -m loadtests.reliability.overload --out build/reliability
 
 dashboards: setup ## write the Grafana dashboards anew from deploy/dashboards
 	$(BIN)/python -m deploy.dashboards

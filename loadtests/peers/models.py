@@ -81,8 +81,9 @@ def mid(graph: Graph) -> None:
     graph.classes(x, 128, 10)
 
 
-def big(graph: Graph, narrowest: int = 64) -> None:
-    x = graph.relu(graph.convolution(INPUT, 3, narrowest, 7, stride=2))
+def big(graph: Graph, narrowest: int = 64, picture: str = INPUT) -> None:
+    """`picture` is what it looks at, (n, 3, height, width)."""
+    x = graph.relu(graph.convolution(picture, 3, narrowest, 7, stride=2))
     x = graph.add("MaxPool", x, kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2])
     channels = narrowest
     for stage, blocks in enumerate((3, 4, 6, 3)):

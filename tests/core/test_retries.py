@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gearshift.core.retries import LONGEST, MEMORY, RETRIES, Damper
+from gearshift.core.retries import LONGEST, MEMORY, RETRIES, Damper, coarse
 
 
 def overloaded(damper, now=1.0):
@@ -48,7 +48,7 @@ def test_a_handful_of_requests_proves_nothing():
 
 def test_the_wait_is_spread_and_grows_with_attempts_and_load():
     calm, busy = Damper(), overloaded(Damper())
-    assert calm.wait(0.1, 0, 0.0) == busy.wait(0.1, 0, 0.0) == 0.1
+    assert calm.wait(0.1, 0, 0.0) == busy.wait(0.1, 0, 0.0) == pytest.approx(0.1)
     assert calm.wait(0.1, 0, 1.0) == pytest.approx(0.2)
     assert busy.wait(0.1, 0, 1.0) == pytest.approx(0.1 + 0.2)
     assert calm.wait(0.1, 3, 1.0) == pytest.approx(0.1 + 0.8)
@@ -58,4 +58,11 @@ def test_the_wait_is_spread_and_grows_with_attempts_and_load():
 def test_nobody_waits_less_than_is_missing_nor_for_ever(missing, attempts, draw, much):
     damper = overloaded(Damper()) if much else Damper()
     wait = damper.wait(missing, attempts, draw)
-    assert missing <= wait <= missing + LONGEST
+    assert missing * (1 - 1e-9) <= wait <= (missing + LONGEST) * 1.1
+
+
+@given(st.floats(1e-9, 1e9))
+def test_times_are_rounded_up_to_two_digits(seconds):
+    rounded = coarse(seconds)
+    assert seconds * (1 - 1e-9) <= rounded <= seconds * 1.1 * (1 + 1e-9)
+    assert float(f"{rounded:.1e}") == pytest.approx(rounded)

@@ -14,12 +14,10 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from gearshift.core.quota import Limits, Quotas, Rate
-from gearshift.engine import Caller
-from gearshift.errors import InvalidInput, Overloaded
+from gearshift.core.rights import EVERYTHING
 from gearshift.quotas import Table
 from gearshift.rpc import wire
-from gearshift.rpc.infer import Inferences
-from gearshift.rpc.shapes import Shapes
+from gearshift.rpc.infer import LONGEST_REST, Inferences
 from gearshift.rpc.shared_memory import SharedMemory
 
 ONE = Rate(rows=0.001, burst=2.0)
@@ -104,43 +102,61 @@ def test_each_message_of_a_stream_counts(limited):
     assert any("client 'one'" in message for message in told)
 
 
-class Asked:
-    """Hears what becomes of one request."""
+class Asking:
+    """A call's stream, and the connection behind it."""
+
+    received = 5.0
 
     def __init__(self) -> None:
-        self.ended = None
+        self.ended = b""
+        self.clients: list[str] = []
+        self.rests: list[float] = []
+        self.finish = lambda block: setattr(self, "ended", block)
+        self.used_by = self.clients.append
+        self.rest = self.rests.append
 
-    def answered(self, message: bytes) -> None:
-        self.ended = "OK"
 
-    def failed(self, error: Exception, request_id: str) -> None:
-        self.ended = error
+def call(attempts: int = 0, *metadata: tuple[str, str]) -> wire.Call:
+    return wire.Call("", math.inf, b"", metadata, True, attempts=attempts)
 
 
 def test_while_much_is_shed_retries_are_refused_unread(make_bench):
     bench = make_bench()
     doorkeeper = bench.engine.doorkeeper
     inferences = Inferences(bench.engine, SharedMemory(allowed=False))
+    first, again = Asking(), Asking()
 
-    async def storm() -> list[Asked]:
+    async def storm() -> list[bool]:
         now = bench.engine.clock.now()
         for _ in range(1_000):
             doorkeeper._damper.came(0, now)
             doorkeeper._damper.shed(now)
         doorkeeper._damper._retries = 1_000.0
-        asked = [Asked(), Asked()]
-        for attempts, each in enumerate(asked):
-            # Nobody reads it: it is no request.
-            caller = Caller(attempts=attempts)
-            inferences.begin(b"\xff", now, math.inf, Shapes(), each, caller=caller)
-        return asked
+        asked = enumerate((first, again))
+        return [inferences.turns_away(each, call(tries), EVERYTHING) for tries, each in asked]
 
-    first, again = bench.run(storm())
-    assert isinstance(first.ended, InvalidInput)
-    assert isinstance(again.ended, Overloaded)
-    assert "retries" in str(again.ended)
-    assert again.ended.retry_after >= 1.0
-    assert doorkeeper.retries_refused == 1
+    assert bench.run(storm()) == [False, True]
+    assert b"retries" in again.ended
+    assert (first.ended, again.rests, doorkeeper.retries_refused) == (b"", [], 1)
+    assert bench.telemetry.outcomes() == {"shed": 1}
+
+
+def test_a_connection_that_goes_on_over_its_quota_rests(limited):
+    bench = limited(identity="x-tenant", default=ONE)
+    inferences = Inferences(bench.engine, SharedMemory(allowed=False))
+    asked = Asking()
+
+    async def flood() -> list[bool]:
+        now = bench.engine.clock.now()
+        bench.engine.doorkeeper.quotas.take("loud", "m", "default", 2, now)
+        return [
+            inferences.turns_away(asked, call(0, ("x-tenant", name)), EVERYTHING)
+            for name in ("quiet", "loud")
+        ]
+
+    assert bench.run(flood()) == [False, True]
+    assert asked.clients == ["quiet", "loud"]
+    assert asked.rests == [LONGEST_REST]
 
 
 @pytest.mark.parametrize(
@@ -148,5 +164,5 @@ def test_while_much_is_shed_retries_are_refused_unread(make_bench):
     [(b"2", 2), (b"", 0), (b"-1", 0), (b"x", 0), (b"9" * 40, 0), (b"1 ", 0)],
 )
 def test_how_often_it_was_sent_before(said, attempts):
-    call = wire.read_call(((b":path", b"/x"), (b"grpc-previous-rpc-attempts", said)))
-    assert (call.attempts, call.metadata) == (attempts, ())
+    read = wire.read_call(((b":path", b"/x"), (b"grpc-previous-rpc-attempts", said)))
+    assert (read.attempts, read.metadata) == (attempts, ())

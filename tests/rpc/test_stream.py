@@ -137,6 +137,7 @@ def test_mistakes_in_the_last_bytes_of_a_stream_are_all_told(make_bench):
     stream = SimpleNamespace(
         open=True,
         held=0,
+        received=0.0,
         waiting=False,
         begin=lambda head: None,
         send=sent.append,

@@ -1,6 +1,7 @@
 #include "calls.h"
 
 #include <errno.h>
+#include <math.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,7 +167,8 @@ void call_send(struct call *call) {
     char timeout[16] = "";
     if (kind->deadline > 0) {
         double left = 1e6 * (call->due + kind->deadline - now());
-        snprintf(timeout, sizeof timeout, "%.0fu", left > 1 ? left : 1);
+        /* In whole milliseconds, rounded up, as gRPC clients say it. */
+        snprintf(timeout, sizeof timeout, "%.0fm", left > 1000 ? ceil(1e-3 * left) : 1);
     }
     nghttp2_nv headers[] = {
         FIXED(":method", "POST"),

@@ -33,6 +33,14 @@ STEPS = 10
 """Attempts after which the wait grows no more."""
 
 
+def coarse(seconds: float) -> float:
+    """Rounded up to two digits: what is told in few different ways need not be written anew."""
+    if not 0.0 < seconds < math.inf:
+        return seconds
+    step = 10.0 ** (math.floor(math.log10(seconds)) - 1)
+    return math.ceil(seconds / step - 1e-9) * step
+
+
 class Damper:
     """Counts what came and what was shed, each decaying, and rules on retries."""
 
@@ -67,7 +75,7 @@ class Damper:
         # With a share s shed, one of 1 / (1 - s) gets through: so many waits for each.
         crowd = 1.0 / max(1.0 - share, 0.05)
         spread = missing * crowd * 2.0 ** min(attempts, STEPS)
-        return missing + min(spread, LONGEST) * draw
+        return coarse(missing + min(spread, LONGEST) * draw)
 
     def _storming(self) -> bool:
         return self._came >= FEWEST and self._shed > SHEDDING * self._came

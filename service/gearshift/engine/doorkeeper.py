@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gearshift.core.quota import Over, Quotas
 from gearshift.core.request import Ticket
-from gearshift.core.retries import Damper
+from gearshift.core.retries import Damper, coarse
 from gearshift.core.rights import ANONYMOUS
 from gearshift.errors import Overloaded, QuotaExceeded
 from gearshift.ports import Clock
@@ -74,5 +74,7 @@ class Doorkeeper:
         self.refused[over.client] += 1
         wait = self._damper.wait(over.wait, caller.attempts, self._draw())
         return QuotaExceeded(
-            f"the quota of {over.whose} is used up; there is room again in {over.wait:.3g} s", wait
+            f"the quota of {over.whose} is used up; there is room again in"
+            f" {coarse(over.wait):.2g} s",
+            wait,
         )

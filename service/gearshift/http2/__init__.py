@@ -5,6 +5,8 @@ grpcio's own server: docs/decisions/2026-11-26-front-door.md.
 """
 
 from gearshift.http2.connection import Connection
+from gearshift.http2.limits import MAX_STREAMS
 from gearshift.http2.stream import NOBODY, Receiver, Stream
+from gearshift.http2.turns import Turns
 
-__all__ = ["NOBODY", "Connection", "Receiver", "Stream"]
+__all__ = ["MAX_STREAMS", "NOBODY", "Connection", "Receiver", "Stream", "Turns"]

@@ -18,6 +18,7 @@ from gearshift.http2.frame_reader import FrameReader
 from gearshift.http2.frames import ConnectionFault, StreamFault
 from gearshift.http2.header_blocks import Fields, HeaderReader
 from gearshift.http2.stream import Receiver, Stream
+from gearshift.http2.turns import Turns
 
 Meaning = TypeVar("Meaning")
 
@@ -37,8 +38,9 @@ class Connection(FrameReader, Generic[Meaning]):
         *,
         stream_window: int = limits.STREAM_WINDOW,
         max_streams: int = limits.MAX_STREAMS,
+        turns: Turns | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(turns)
         self.stream_window = stream_window
         self.window = frames.DEFAULT_WINDOW
         """Bytes that may be sent."""
@@ -60,6 +62,9 @@ class Connection(FrameReader, Generic[Meaning]):
         self._last_stream = 0
         self._block: tuple[int, int, bytearray] | None = None
         """Stream, flags and bytes of a header block that goes on in the next frame."""
+        self._full = self._held_back = self._resting = False
+        self._client: str | None = None
+        self._many_clients = False
         self._leaving = False
         self._heard: Callable[[], None] | None = None
 
@@ -87,16 +92,58 @@ class Connection(FrameReader, Generic[Meaning]):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self.forget_unread()
         for stream in list(self.streams.values()):
             self._cancel(stream)
         self._told()
         self._gone(self)
 
     def pause_writing(self) -> None:
-        self._transport.pause_reading()
+        self._full = True
+        self._read_or_not()
 
     def resume_writing(self) -> None:
-        self._transport.resume_reading()
+        self._full = False
+        self._read_or_not()
+
+    def hold_back(self, held: bool) -> None:
+        if held is not self._held_back:
+            self._held_back = held
+            self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """A peer that does not read, or sends more than can be read, is not read from."""
+        if self._transport is not None and not self._transport.is_closing():
+            if self._full or self._held_back or self._resting:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def used_by(self, client: str) -> None:
+        """A request of this client came; there may be several behind one proxy."""
+        if self._client is None:
+            self._client = client
+        elif client != self._client:
+            self._many_clients = True
+
+    def rest(self, seconds: float) -> None:
+        """Read nothing for so long, because its one client has sent too much: what it sends then
+        waits with itself. Where several clients share the connection, the others would wait, too,
+        and nothing is done."""
+        if not self._many_clients and not self._resting:
+            self._resting = True
+            self._read_or_not()
+            self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._read_or_not()
+
+    def advertise(self, streams: int) -> None:
+        """Tell the peer how many requests it should have here at a time; more are still taken, up
+        to the limit that it was told at first."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.send(frames.settings(((frames.MAX_CONCURRENT_STREAMS, streams),)))
 
     # --- frames ------------------------------------------------------------------------
 

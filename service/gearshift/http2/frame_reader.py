@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
+from collections import deque
 
 from gearshift.http2 import frames, limits
 from gearshift.http2.frames import ConnectionFault, StreamFault
+from gearshift.http2.turns import Turns
+
+MOST_UNREAD = 64 * 1024
+"""Bytes that wait to be read before the peer may send no more."""
 
 
 class FrameReader(asyncio.Protocol):
     """The reading half of a connection; what frames mean is said by who inherits from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns | None = None) -> None:
+        """With `turns` it reads no longer at a stretch than they allow."""
+        self.received = 0.0
+        """When the bytes came that are being read, in monotonic seconds."""
+        self._turns = turns
+        self._unread: deque[tuple[bytes, float]] = deque()
+        self._unread_size = 0
+        self._stopped = False
+        """The time was over before all whole frames were taken."""
         self._rest = bytearray()
         self._wanted = 0
         """How many bytes must be there before it is worth looking again."""
@@ -31,28 +46,93 @@ class FrameReader(asyncio.Protocol):
         """The connection ends by its peer's fault."""
         raise NotImplementedError
 
+    def hold_back(self, held: bool) -> None:
+        """Let the peer send no more, or again."""
+        raise NotImplementedError
+
+    @property
+    def since(self) -> float:
+        """When the first of the bytes came that wait to be read."""
+        return self._unread[0][1]
+
     @property
     def greeted(self) -> bool:
         """The peer speaks HTTP/2."""
         return self._greeted
 
     def data_received(self, data: bytes) -> None:
+        turns = self._turns
+        if turns is None:
+            self.received = time.monotonic()
+            self._feed(data, math.inf)
+            return
+        now = turns.now()
+        if self._unread:
+            self._leave_unread(data, now)
+            return
+        self.received = now
+        left = self._feed(data, turns.until(now))
+        if left:
+            self._leave_unread(left, now)
+            turns.wait(self)
+
+    def go_on(self) -> bool:
+        """Read what waits, as far as there is time; whether some is left."""
+        turns, unread = self._turns, self._unread
+        assert turns is not None
+        until = turns.until(turns.now())
+        while unread:
+            data, self.received = unread.popleft()
+            self._unread_size -= len(data)
+            left = self._feed(data, until)
+            if left:
+                unread.appendleft((left, self.received))
+                self._unread_size += len(left)
+                return True
+            if turns.now() >= until:
+                break
+        if self._unread_size <= MOST_UNREAD // 2:
+            self.hold_back(False)
+        return bool(unread)
+
+    def forget_unread(self) -> None:
+        """The connection is over: what came is of no use any more."""
+        if self._unread and self._turns is not None:
+            self._turns.forget(self)
+        self._unread.clear()
+        self._unread_size = 0
+
+    def _leave_unread(self, data: bytes, now: float) -> None:
+        self._unread.append((data, now))
+        self._unread_size += len(data)
+        if self._unread_size > MOST_UNREAD:
+            self.hold_back(True)
+
+    def _feed(self, data: bytes, until: float) -> bytes:
+        """Read `data` behind what was kept of a frame; what of it there was no time for."""
         if self._rest:
             self._rest += data
             if len(self._rest) < self._wanted:
-                return
+                return b""
             data = bytes(self._rest)
             self._rest.clear()
+        self._stopped = False
         try:
-            at = self._read(data)
+            at = self._read(data, until)
         except ConnectionFault as fault:
             self.fail(fault)
-            return
-        if at < len(data):
-            self._rest += data[at:] if at else data
+            self._unread.clear()
+            self._unread_size = 0
+            return b""
+        left = data[at:] if at else data
+        if self._stopped:
+            return left
+        if left:
+            self._rest += left
+        return b""
 
-    def _read(self, data: bytes) -> int:
-        """Take the whole frames in `data`; how many bytes they were."""
+    def _read(self, data: bytes, until: float) -> int:
+        """Take the whole frames in `data`, until then; how many bytes they were."""
         at, size = 0, len(data)
         if not self._greeted:
             if not data.startswith(frames.PREFACE[:size]):
@@ -96,6 +176,9 @@ class FrameReader(asyncio.Protocol):
                 self.take(kind, flags, number & frames.LARGEST_STREAM, payload)
             except StreamFault as fault:
                 self.drop(fault)
+            if until < math.inf and at < size and time.monotonic() >= until:
+                self._stopped = True
+                break
         self._wanted = head_size
         return at
 

@@ -80,6 +80,19 @@ class Stream:
         self._owed = 0
         self._drained: asyncio.Future[None] | None = None
 
+    @property
+    def received(self) -> float:
+        """When the bytes came that are being read on this connection, in monotonic seconds."""
+        return self._connection.received
+
+    def used_by(self, client: str) -> None:
+        """This is a request of that client."""
+        self._connection.used_by(client)
+
+    def rest(self, seconds: float) -> None:
+        """Its connection has sent too much."""
+        self._connection.rest(seconds)
+
     # --- taking ------------------------------------------------------------------------
 
     def more(self, size: int) -> None:

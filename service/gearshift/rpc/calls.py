@@ -39,7 +39,7 @@ class Responder:
         """`rights` are those of whoever calls."""
         self.call = call
         self.rights = rights
-        self.arrival = time.monotonic()
+        self.arrival = stream.received
         """Seconds, when the call's headers came."""
         self._stream = stream
         self._serialize: Callable[[Any], bytes] = bytes
@@ -65,7 +65,7 @@ class Responder:
         self._over()
         if self._stream.open:
             ending = wire.trailers if self._begun else wire.trailers_only
-            self._stream.finish(ending(code, text, metadata))
+            self._stream.finish(ending(code, text, tuple(metadata)))
 
     def _over(self) -> None:
         """Nothing more will be needed of what came in."""

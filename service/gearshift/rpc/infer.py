@@ -13,16 +13,18 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.request import LONGEST_BUDGET, Request
-from gearshift.core.rights import ANONYMOUS
+from gearshift.core.rights import ANONYMOUS, Rights
 from gearshift.engine import SOMEBODY, Answer, Caller, Engine, Flight, Reply, of_request
-from gearshift.errors import InvalidInput, RequestError, ending_of
+from gearshift.errors import InvalidInput, QuotaExceeded, RequestError, ending_of
+from gearshift.http2 import Stream
 from gearshift.ports import Tensors, Trace
-from gearshift.rpc import codec
+from gearshift.rpc import codec, wire
 from gearshift.rpc.answers import AnswerWriter
-from gearshift.rpc.calls import Responder, UnaryCall
+from gearshift.rpc.calls import UnaryCall
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending, expected
+from gearshift.rpc.wire import Call
 
 
 class Asker(Protocol):
@@ -34,6 +36,10 @@ class Asker(Protocol):
 
     def failed(self, error: Exception, request_id: str) -> None: ...
 
+
+LONGEST_REST = 0.05
+"""Seconds that a connection whose client is over its quota is not read from at a time: other calls
+on it, such as health checks, must not wait long."""
 
 NOWHERE: Mapping[str, Place] = {}
 """No output is wanted in shared memory."""
@@ -72,11 +78,6 @@ class Inferences:
 
         Returns what to abandon if the caller leaves; None if the request has failed already.
         """
-        turned_away = self._doorkeeper.turn_away(caller)
-        if turned_away is not None:
-            self._engine.refused(turned_away, arrival, trace=trace)
-            asker.failed(turned_away, "")
-            return None
         if remaining > LONGEST_BUDGET:
             remaining = math.inf
         known = shapes.read(message, remaining)
@@ -151,12 +152,35 @@ class Inferences:
             trace.failed(known, ending_of(known), self._engine.clock.now())
         return known
 
-    def caller_of(self, asks: Responder) -> Caller:
+    def turns_away(self, stream: Stream, call: Call, rights: Rights) -> bool:
+        """Whether a call is refused unread. Who goes on sending over its quota is not read from
+        for a moment: refusing, too, takes time from those who are served."""
+        doorkeeper = self._doorkeeper
+        caller = self.caller_of(call, rights)
+        if doorkeeper.quotas is not None:
+            stream.used_by(caller.client)
+        refused = doorkeeper.turn_away(caller)
+        if refused is None:
+            return False
+        self._engine.refused(refused, stream.received)
+        stream.finish(wire.trailers_only(*ending(refused)))
+        if isinstance(refused, QuotaExceeded):
+            stream.rest(min(refused.retry_after, LONGEST_REST))
+        return True
+
+    def turned_away(self, caller: Caller, arrival: float) -> RequestError | None:
+        """The same for one request of a stream: what it hears if it is refused unread."""
+        refused = self._doorkeeper.turn_away(caller)
+        if refused is not None:
+            self._engine.refused(refused, arrival)
+        return refused
+
+    def caller_of(self, call: Call, rights: Rights) -> Caller:
         """Who asks: who has proved it, or who the metadata that the quotas go by says it is."""
-        client, attempts = asks.rights.client, asks.call.attempts
+        client, attempts = rights.client, call.attempts
         key = self._doorkeeper.identity
         if key and client == ANONYMOUS:
-            for name, value in asks.call.metadata:
+            for name, value in call.metadata:
                 if name == key and isinstance(value, str):
                     client = value
         if client == ANONYMOUS and not attempts:
@@ -184,7 +208,7 @@ class Inferences:
             call.shapes,
             asker,
             trace,
-            self.caller_of(call),
+            self.caller_of(call.call, call.rights),
         )
         return None if flight is None else partial(self._engine.abandon, flight)
 

@@ -60,7 +60,7 @@ class InferStream(Responder):
         super().__init__(stream, call, rights)
         self._shapes = shapes
         self._inferences = inferences
-        self._caller = inferences.caller_of(self)
+        self._caller = inferences.caller_of(call, rights)
         self._rest = bytearray()
         self._wanted = 0
         """Bytes of the message that has begun in `_rest`, as far as is known."""
@@ -93,7 +93,7 @@ class InferStream(Responder):
     def _read(self, data: bytes) -> int:
         """Ask for the whole messages in `data`; how many bytes they were."""
         at, size, stream = 0, len(data), self._stream
-        arrival = time.monotonic()
+        arrival = stream.received
         left = max(0.0, self.call.timeout - (arrival - self.arrival))
         while size - at >= wire.PREFIX:
             compressed, length = wire.PREFIXED.unpack_from(data, at)
@@ -112,6 +112,10 @@ class InferStream(Responder):
             if stream.open:
                 asker = _StreamAsker(self)
                 inferences, trace = self._inferences, None
+                refused = inferences.turned_away(self._caller, arrival)
+                if refused is not None:
+                    asker.failed(refused, "")
+                    continue
                 if inferences.tracing is not None:
                     received = time.monotonic()
                     metadata = self.call.metadata

@@ -24,17 +24,21 @@ if TYPE_CHECKING:
 Direct = Callable[["UnaryCall", bytes], Callable[[], None] | None]
 """Begins to answer a call, given its message; returns what to do if the caller leaves."""
 
+Gate = Callable[[Stream, Call, Rights], bool]
+"""Asked before anything of a call but its headers is read; True: it has been refused."""
+
 StreamMaker = Callable[[Stream, Call, Rights, Shapes], Receiver]
 """Makes who takes all that comes in on one call; the shapes are those of its connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: `handler` of generated code, `direct`, or `stream`."""
+    """One method: `handler` of generated code, `direct`, or `stream`; `gate` is before it."""
 
     handler: Any = None
     direct: Direct | None = None
     stream: StreamMaker | None = None
+    gate: Gate | None = None
 
     @property
     def streams_in(self) -> bool:
@@ -64,8 +68,8 @@ class Methods:
         for name, handler in handlers.items():
             self._known[f"/{service}/{name}"] = Method(handler)
 
-    def add_direct(self, path: str, direct: Direct) -> None:
-        self._known[path] = Method(direct=direct)
+    def add_direct(self, path: str, direct: Direct, gate: Gate | None = None) -> None:
+        self._known[path] = Method(direct=direct, gate=gate)
 
     def add_stream(self, path: str, stream: StreamMaker) -> None:
         self._known[path] = Method(stream=stream)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import grpc
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
@@ -20,7 +21,7 @@ from tritonclient.grpc import service_pb2_grpc
 from gearshift.core.rights import EVERYTHING
 from gearshift.engine import Engine
 from gearshift.errors import CannotListen
-from gearshift.http2 import NOBODY, Connection, Receiver, Stream
+from gearshift.http2 import MAX_STREAMS, NOBODY, Connection, Receiver, Stream, Turns
 from gearshift.ports import Feedback
 from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
@@ -35,6 +36,8 @@ from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.wire import Call, read_call
 from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 
+log = structlog.get_logger(__name__)
+
 CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
 LIVE = "live"
 """Health service that serves as long as the process runs: for liveness probes, which must
@@ -47,6 +50,10 @@ said nothing in that time is closed, a request that is not complete after UNFINI
 
 HEARD_WITHIN = 1.0
 """Seconds that callers get to hear that they should go elsewhere: a round trip, and a busy loop."""
+
+STREAMS_BEHIND, FEWEST_STREAMS = 256, 4
+"""Requests at a time that callers are asked to keep to, all together, and each connection at least,
+while more comes than can be read."""
 
 BACKLOG = 4_096
 """Connections that may wait to be taken; a fleet may come back all at once."""
@@ -65,6 +72,8 @@ class RpcServer:
     ) -> None:
         self._methods = methods
         self._connection_age = connection_age
+        self._turns = Turns(self._falls_behind)
+        self._behind = False
         self._ages: dict[Connection[Call], float] = {}
         """When each has lived long enough (`time.monotonic`)."""
         self._health = health_
@@ -173,7 +182,7 @@ class RpcServer:
             if gone is not None:
                 gone()
 
-        connection = Connection(read_call, partial(self._accept, Shapes()), over)
+        connection = Connection(read_call, partial(self._accept, Shapes()), over, turns=self._turns)
         self._connections.add(connection)
         if self._connection_age < math.inf:
             # Not all at once: they came together when a server started.
@@ -184,6 +193,17 @@ class RpcServer:
         if self._elsewhere:  # it was accepted before that
             connection.leave()
         return connection
+
+    def _falls_behind(self, behind: bool) -> None:
+        """More comes than can be read: what waits should wait with the callers, who can give it up
+        without costing this server anything."""
+        self._behind = behind
+        log.info("reading falls behind" if behind else "reading has caught up")
+        streams = MAX_STREAMS
+        if behind:
+            streams = max(FEWEST_STREAMS, STREAMS_BEHIND // max(1, len(self._connections)))
+        for connection in self._connections:
+            connection.advertise(streams)
 
     def _gone(self, connection: Connection[Call]) -> None:
         self._connections.discard(connection)
@@ -205,6 +225,8 @@ class RpcServer:
             )
             return NOBODY
         rights = EVERYTHING
+        if method.gate is not None and method.gate(stream, call, rights):
+            return NOBODY
         if method.stream is not None:
             return method.stream(stream, call, rights, shapes)
         if method.streams_in:
@@ -238,7 +260,7 @@ async def make_server(
         GearshiftServicer(engine, feedback, frontier), methods
     )
     inferences = Inferences(engine, memory)
-    methods.add_direct(f"/{UNARY}", inferences.unary)
+    methods.add_direct(f"/{UNARY}", inferences.unary, inferences.turns_away)
     methods.add_stream(
         f"/{STREAM}",
         lambda stream, call, rights, shapes: InferStream(stream, call, rights, shapes, inferences),

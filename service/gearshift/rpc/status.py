@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import uuid
+from functools import lru_cache
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from gearshift.errors import ExecutorFailed, Overloaded, RequestError, ending_of
 from gearshift.rpc.wire import Metadata
 
 log = structlog.get_logger(__name__)
+
+DETAILS = "grpc-status-details-bin"
+RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 
 PUSHBACK = "grpc-retry-pushback-ms"
 """What retries by service config wait for instead of their own backoff (gRPC proposal A6)."""
@@ -49,9 +52,9 @@ def ending(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
     code, message = code_and_message(error)
     trailing: Metadata = ()
     if isinstance(error, Overloaded):
-        details = rpc_status.to_status(_retry_status(code, message, error)).trailing_metadata
         # Rounded up: a millisecond too early is refused again.
-        trailing = (*details, (PUSHBACK, str(math.ceil(error.retry_after * 1e3))))
+        wait = math.ceil(error.retry_after * 1e3)
+        trailing = ((DETAILS, _details(code, message, wait)), (PUSHBACK, str(wait)))
     return code, message, trailing
 
 
@@ -60,9 +63,18 @@ async def abort(context: Any, error: Exception) -> None:
     await context.abort(*ending(error))
 
 
-def _retry_status(code: grpc.StatusCode, message: str, error: Overloaded) -> Any:
+def _details(code: grpc.StatusCode, message: str, wait: int) -> bytes:
+    """A google.rpc.Status with RetryInfo, as grpc_status writes it; `wait` in milliseconds. In an
+    overload this is most of what the server says, and must leave it time to serve."""
+    status = status_pb2.Status(code=code.value[0], message=message)
+    detail = status.details.add()
+    detail.type_url = RETRY_INFO
+    detail.value = _retry_info(wait)
+    return bytes(status.SerializeToString())
+
+
+@lru_cache(maxsize=4_096)
+def _retry_info(wait: int) -> bytes:
     delay = duration_pb2.Duration()
-    delay.FromNanoseconds(round(error.retry_after * 1e9))
-    detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(code=code.value[0], message=message, details=[detail])
+    delay.FromMilliseconds(wait)
+    return bytes(error_details_pb2.RetryInfo(retry_delay=delay).SerializeToString())

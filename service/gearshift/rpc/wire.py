@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 import grpc
@@ -40,6 +41,7 @@ OK_HEAD = write(
         (b"grpc-accept-encoding", b"identity,deflate,gzip"),
     )
 )
+ONLY_HEAD = write(((b":status", b"200"), (b"content-type", b"application/grpc")))
 OK_TRAILERS = write(((b"grpc-status", b"0"),))
 NOT_GRPC = write(((b":status", b"415"),))
 
@@ -170,18 +172,26 @@ def trailers(code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> bytes
     return write(_ending(code, text, metadata))
 
 
-def trailers_only(code: grpc.StatusCode, text: str, metadata: Metadata = ()) -> bytes:
-    """The header block of an answer that is nothing but its ending."""
-    head = ((b":status", b"200"), (b"content-type", b"application/grpc"))
-    return write((*head, *_ending(code, text, metadata)))
+@lru_cache(maxsize=512)
+def trailers_only(
+    code: grpc.StatusCode, text: str, metadata: tuple[tuple[str, str | bytes], ...] = ()
+) -> bytes:
+    """The header block of an answer that is nothing but its ending. Remembered: in an overload the
+    same is said again and again, and refusing must not cost what serving does."""
+    return ONLY_HEAD + write(_ending(code, text, metadata))
+
+
+def _percent_encoded(text: str) -> bytes:
+    """Spaces and most punctuation travel as they are."""
+    if text.isascii() and text.isprintable() and "%" not in text:
+        return text.encode()
+    return quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode()
 
 
 def _ending(code: grpc.StatusCode, text: str, metadata: Metadata) -> Iterable[tuple[bytes, bytes]]:
     yield b"grpc-status", str(code.value[0]).encode()
     if text:
-        # Spaces and most punctuation travel as they are, the rest percent-encoded.
-        safe = quote(text[:LONGEST_TEXT], safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
-        yield b"grpc-message", safe.encode()
+        yield b"grpc-message", _percent_encoded(text[:LONGEST_TEXT])
     for name, value in metadata:
         if name.endswith("-bin"):
             raw = value if isinstance(value, bytes) else value.encode()

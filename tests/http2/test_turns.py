@@ -1,0 +1,194 @@
+"""No connection is read for long at a stretch, and none is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+
+from gearshift.http2 import Connection, Stream, turns
+from gearshift.http2.frame_reader import MOST_UNREAD
+from gearshift.http2.turns import BEHIND, CAUGHT_UP, SLICE, Turns
+from virtual import virtual
+
+
+class Now:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.at = 10.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.reading = True
+        self.written = b""
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class Served:
+    """A connection each of whose requests takes `cost` seconds to read."""
+
+    def __init__(self, taken: list[str], name: str, shared: Turns, now: Now, cost: float) -> None:
+        def accept(stream: Stream, path: str) -> Served:
+            now.at += cost
+            taken.append(name)
+            self.ages.append(now.at - cost - stream.received)
+            return self
+
+        self.ages: list[float] = []
+        self.transport = Transport()
+        self.connection: Connection[str] = Connection(
+            lambda fields: "", accept, lambda _: None, turns=shared
+        )
+        self.connection.connection_made(self.transport)
+        self.client = H2Connection(H2Configuration(client_side=True))
+        self.client.initiate_connection()
+        self._next = 1
+
+    def data(self, payload: bytes, *, ended: bool) -> None:
+        pass
+
+    def cancelled(self) -> None:
+        pass
+
+    def send(self, requests: int) -> None:
+        fields = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "x")]
+        for _ in range(requests):
+            self.client.send_headers(self._next, fields, end_stream=True)
+            self._next += 2
+        self.connection.data_received(self.client.data_to_send())
+
+
+@pytest.fixture
+def now(monkeypatch):
+    made = Now()
+    monkeypatch.setattr("gearshift.http2.frame_reader.time.monotonic", made)
+    return made
+
+
+async def until_read(taken: list[str], count: int) -> None:
+    async with asyncio.timeout(100):
+        while len(taken) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+@virtual
+async def test_connections_are_read_in_turns(now):
+    taken: list[str] = []
+    shared = Turns(now=now)
+    loud, quiet = (Served(taken, name, shared, now, SLICE / 4) for name in ("loud", "quiet"))
+    loud.send(40)
+    quiet.send(1)
+    # The slice was used up, and one frame more for who came next.
+    assert taken.count("loud") <= 5
+    await until_read(taken, 41)
+    assert "quiet" in taken[:12]
+
+
+@virtual
+async def test_other_work_of_the_loop_goes_on_between_two_slices(now):
+    taken: list[str] = []
+    served = Served(taken, "", Turns(now=now), now, SLICE)
+    served.send(20)
+    seen = []
+
+    def work() -> None:
+        seen.append(len(taken))
+        if len(taken) < 20:
+            asyncio.get_running_loop().call_soon(work)
+
+    work()
+    await until_read(taken, 20)
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= 2
+
+
+@virtual
+async def test_a_request_is_as_old_as_its_bytes(now):
+    taken: list[str] = []
+    served = Served(taken, "", Turns(now=now), now, SLICE)
+    served.send(10)
+    await until_read(taken, 10)
+    assert served.ages == pytest.approx([SLICE * number for number in range(10)])
+
+
+@virtual
+async def test_who_sends_more_than_can_be_read_is_not_read_from(now):
+    taken: list[str] = []
+    served = Served(taken, "", Turns(now=now), now, SLICE)
+    served.send(2)
+    while served.transport.reading:
+        served.send(100)
+    assert served.connection._unread_size > MOST_UNREAD
+    while not served.transport.reading:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert served.connection._unread_size <= MOST_UNREAD
+
+
+@virtual
+async def test_falling_behind_is_told_once_and_so_is_its_end(now):
+    told: list[bool] = []
+    taken: list[str] = []
+    shared = Turns(told.append, now)
+    served = Served(taken, "", shared, now, SLICE)
+    count = round(3 * BEHIND / SLICE)
+    served.send(count)
+    await until_read(taken, count)
+    assert told == [True]
+    now.at += 2 * CAUGHT_UP
+    await asyncio.sleep(2 * CAUGHT_UP)
+    assert told == [True, False]
+    await asyncio.sleep(100 * CAUGHT_UP)
+    assert told == [True, False]
+
+
+@virtual
+async def test_what_is_over_is_read_no_more(now):
+    taken: list[str] = []
+    shared = Turns(now=now)
+    served = Served(taken, "", shared, now, SLICE)
+    served.send(10)
+    before = len(taken)
+    served.connection.connection_lost(None)
+    for _ in range(30):
+        await asyncio.sleep(0)
+    assert len(taken) == before
+    assert not shared._waiting
+
+
+@virtual
+async def test_a_rest_is_for_connections_of_one_client_and_ends(now):
+    one, many = (Served([], "", Turns(now=now), now, 0.0) for _ in range(2))
+    for client in ("a", "b"):
+        one.connection.used_by("a")
+        many.connection.used_by(client)
+    for served in (one, many):
+        served.connection.rest(0.05)
+    assert (one.transport.reading, many.transport.reading) == (False, True)
+    await asyncio.sleep(0.06)
+    assert one.transport.reading
+
+
+def test_the_slice_is_short():
+    """A budget of ten milliseconds must outlive a few of them."""
+    assert turns.SLICE <= 0.002
