@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := build/tools
 MODELS_VENV := build/models-venv
+FUZZ_SECONDS ?= 60
 PIP := pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 include deploy/tools.mk
@@ -11,7 +12,7 @@ include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
 .PHONY: bench-credentials bench-drains bench-hostile bench-isolation bench-overload bench-reloads
-.PHONY: test-life-cycle
+.PHONY: audit fuzz test-life-cycle
 .PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
@@ -109,6 +110,13 @@ lock: setup ## resolve the dependencies of pyproject.toml anew into requirements
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--extra dev --output-file requirements.lock pyproject.toml
 
+fuzz: setup build/fuzz/.ready ## coverage-guided fuzzing of all that reads foreign bytes, FUZZ_SECONDS for each target (60); totals add up
+	PYTHONPATH=build/fuzz:tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) --out build/reliability
+
+audit: build/audit/.ready ## is something known against a package of a lock file? Says so where no database can be reached
+	build/audit/bin/python deploy/audit.py build/audit/bin/pip-audit requirements.lock \
+		requirements-compress.lock deploy/requirements.lock $(wildcard deploy/container/python-*.lock)
+
 clean: ## remove everything that was built or downloaded
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
@@ -119,6 +127,17 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 		|| { apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/$(PIP) --require-hashes -r requirements.lock
 	$(BIN)/$(PIP) --no-deps --editable .
+	@touch $@
+
+# Beside .venv and not in it: its wheels are for Linux on x86-64 only.
+build/fuzz/.ready: tests/fuzz/atheris.lock
+	@mkdir -p build/fuzz
+	$(BIN)/$(PIP) --require-hashes --upgrade --target build/fuzz -r $<
+	@touch $@
+
+build/audit/.ready: deploy/container/audit.lock
+	$(PYTHON) -m venv --clear build/audit
+	build/audit/bin/$(PIP) --require-hashes -r $<
 	@touch $@
 
 $(MODELS_VENV)/.ready: requirements-compress.lock pyproject.toml

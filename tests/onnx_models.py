@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from gearshift.core.artifact import Artifact
+
 OPSET = [helper.make_opsetid("", 17)]
 
 TWO_VARIANTS = """
@@ -31,6 +33,11 @@ executor = "onnx"
 accuracy = 0.8
 """
 """A model.toml for two such artifacts."""
+
+
+def artifact_at(path: Path) -> Artifact:
+    """As it is read, without files beside it."""
+    return Artifact(str(path), path.read_bytes())
 
 
 def save(path: Path, nodes, inputs, outputs, initializers=()) -> Path:

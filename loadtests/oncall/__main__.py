@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import pickle
+import json
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 from loadtests.oncall import page
 from loadtests.oncall.faults import FAULTS, Fault, Seen, complaint, watched
 from loadtests.peers.peer import ROOT
+from pydantic import TypeAdapter
 
 ALONE = {"overload"}
 """Faults that would disturb others on the same machine."""
@@ -27,7 +29,7 @@ ALONE = {"overload"}
 
 def tried(fault: Fault, folder: Path, interval: float, calm: float) -> Seen:
     """In a process of its own."""
-    result = folder / "seen.pickle"
+    result = folder / "seen.json"
     folder.mkdir()
     words = ["--only", fault.name, "--interval", str(interval), "--calm", str(calm)]
     done = subprocess.run(
@@ -38,7 +40,7 @@ def tried(fault: Fault, folder: Path, interval: float, calm: float) -> Seen:
     )
     if not result.is_file():
         raise SystemExit(f"{fault.name}: ended with code {done.returncode} and no result")
-    seen: Seen = pickle.loads(result.read_bytes())
+    seen = TypeAdapter(Seen).validate_json(result.read_bytes())
     print(fault.name, complaint(fault, seen) or "as expected", flush=True)
     return seen
 
@@ -58,7 +60,7 @@ def main() -> None:
             fault = faults[asked.only]
             seen = asyncio.run(watched(fault, folder, interval=asked.interval, calm=asked.calm))
             if asked.result:
-                asked.result.write_bytes(pickle.dumps(seen))
+                asked.result.write_text(json.dumps(asdict(seen)))
             else:
                 _tell(fault, seen)
             return

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.core.decisions import Dispatch
 from gearshift.core.reports import Report, Result
@@ -79,12 +80,13 @@ class Executor(Protocol):
     def runs_here(self) -> bool:
         """Whether `run_here` may be called: not where workers are processes of their own."""
 
-    def inspect(self, artifact: str) -> Signature:
+    def inspect(self, artifact: Artifact) -> Signature:
         """The signature of an artifact; ValueError with a sentence if it cannot be served."""
 
     def load(self, model: Model, variant: Variant) -> None:
-        """Make the variant ready to run, beside that of another generation of the model; ValueError
-        with a sentence if that fails."""
+        """Make the variant ready to run, beside that of another generation of the model, from the
+        bytes that have its hash (`artifacts.read_again`); ValueError with a sentence if that fails.
+        """
 
     def unload(self, model: Model, variant: Variant) -> None:
         """Give back what this variant of this generation holds; it is not run again."""

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from gearshift.app.parts import inspectors, make_executors
 from gearshift.app.settings import CONFIG_VARIABLE, Settings, load_settings
 from gearshift.errors import ConfigurationInvalid
+from gearshift.executors.trial import inspect_apart
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,10 @@ def test_an_option_wins_over_the_environment_over_the_file(tmp_path, monkeypatch
 
 def test_every_setting_can_come_from_the_environment(monkeypatch):
     values = {
+        "max_artifact_bytes": "2000000",
+        "max_repository_bytes": "3000000",
+        "max_run_bytes": "4000000",
+        "try_apart": "true",
         "repository": "/models",
         "host": "0.0.0.0",
         "grpc_port": "9",
@@ -149,3 +155,13 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 def test_a_missing_file_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigurationInvalid, match="no such file"):
         load_settings(tmp_path / "nope.toml")
+
+
+def test_how_far_a_repository_is_trusted():
+    settings = load_settings(max_artifact_bytes=2**20, try_apart=True)
+    assert (settings.max_artifact_bytes, settings.max_repository_bytes) == (2**20, 16 * 2**30)
+    assert inspectors(settings, make_executors(settings))["onnx"] is inspect_apart
+    usual = make_executors(load_settings())
+    assert inspectors(load_settings(), usual)["onnx"] == usual["onnx"].inspect
+    with pytest.raises(ConfigurationInvalid, match="max_artifact_bytes"):
+        load_settings(max_artifact_bytes=0)

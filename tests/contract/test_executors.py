@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from builders import ONE_VECTOR, make_model
+from gearshift.artifacts import read_again
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.fake import FakeExecutor
 from gearshift.executors.isolated import IsolatedExecutor
@@ -69,7 +70,7 @@ async def test_it_names_its_device_and_itself(executor):
 
 
 async def test_inspect_tells_the_signature(executor, model):
-    assert executor.inspect(model.variants[0].artifact) == ONE_VECTOR
+    assert executor.inspect(read_again(model.variants[0])) == ONE_VECTOR
 
 
 async def test_each_row_gets_its_own_answer_at_any_batch_size(executor, model):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import pytest
 from onnx import TensorProto
 
 from builders import make_model
+from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import TensorSpec
 from gearshift.executors.onnx import DATATYPES, OnnxExecutor
 from gearshift.ports import Worker
-from onnx_models import identity, row_sum, wide_inside
+from onnx_models import artifact_at, identity, row_sum, wide_inside
 
 GARMENT = Path(__file__).parents[2] / "model_repo" / "garment"
 
@@ -46,7 +49,7 @@ def test_every_datatype_is_known():
 @pytest.mark.parametrize("datatype", KINDS)
 def test_signatures_of_every_datatype(executor, tmp_path, datatype):
     path = identity(tmp_path / "model.onnx", KINDS[datatype], "n", 28, 28)
-    assert executor.inspect(str(path)).inputs == (TensorSpec("x", datatype, (28, 28)),)
+    assert executor.inspect(artifact_at(path)).inputs == (TensorSpec("x", datatype, (28, 28)),)
 
 
 @pytest.mark.parametrize(
@@ -61,20 +64,19 @@ def test_signatures_of_every_datatype(executor, tmp_path, datatype):
 def test_what_cannot_be_served_is_said(executor, tmp_path, kind, shape, text):
     path = identity(tmp_path / "model.onnx", kind, *shape)
     with pytest.raises(ValueError, match=text):
-        executor.inspect(str(path))
+        executor.inspect(artifact_at(path))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x09" * 100])
-def test_a_corrupt_artifact_is_a_clear_error(executor, tmp_path, content):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(content)
+def test_a_corrupt_artifact_is_a_clear_error(executor, content):
     with pytest.raises(ValueError, match=r"cannot load it|first dimension|has type|no output"):
-        executor.inspect(str(path))
+        executor.inspect(Artifact("model.onnx", content))
 
 
 def test_a_missing_artifact_is_a_clear_error(executor, tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
-        executor.inspect(str(tmp_path / "model.onnx"))
+    model = make_model()
+    with pytest.raises(ValueError, match=r"model.onnx: cannot be read: no such file"):
+        executor.load(model, replace(model.best, artifact=str(tmp_path / "model.onnx")))
 
 
 def test_a_provider_that_is_not_installed_is_left_out_with_one_line(capsys):
@@ -127,3 +129,26 @@ async def test_what_runs_need_does_not_grow_with_what_is_loaded(executor, tmp_pa
             Worker(0, "cpu"), model, model.by_name(name), {"x": np.ones((16, 3), np.float32)}
         )
     assert resident() - before < 80e6
+
+
+def test_runs_that_need_more_than_they_may_fail_and_others_go_on(tmp_path):
+    """In a process of its own: the arena is one for all of a process."""
+    path = wide_inside(tmp_path / "model.onnx", 2_000_000)
+    program = f"""
+import numpy as np
+from dataclasses import replace
+from builders import make_model
+from gearshift.executors.onnx import OnnxExecutor
+executor, model = OnnxExecutor(["CPUExecutionProvider"], run_bytes=100_000_000), make_model()
+variant = replace(model.best, artifact={str(path)!r})
+executor.load(model, variant)
+for rows in (1, 64, 1):
+    try:
+        print(len(executor.run_here(model, variant, {{"x": np.ones((rows, 3), np.float32)}})["y"]))
+    except Exception as error:
+        print("failed")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.stdout.split() == ["1", "failed", "1"], ended.stderr

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+from gearshift.core.artifact import Artifact
 from gearshift.core.card import SCHEMA, Card, DataSource, Measurement, Recipe
 from gearshift.core.catalog import Catalog, Signature, TensorSpec
 from gearshift.errors import Problem, RepositoryInvalid
@@ -46,10 +48,11 @@ SIGNATURE = Signature(
 )
 
 
-def inspect(artifact: str) -> Signature:
-    """The fake artifacts are JSON: [[name, datatype, shape], ...] for inputs and outputs."""
+def inspect(artifact: Artifact) -> Signature:
+    """The fake artifacts are ONNX files without a node, whose documentation is JSON:
+    [[name, datatype, shape], ...] for inputs and outputs."""
     try:
-        document = json.loads(Path(artifact).read_bytes())
+        document = json.loads(onnx.ModelProto.FromString(artifact.content).doc_string)
         if "refuse" in document:
             raise ValueError(document["refuse"])
         inputs, outputs = (
@@ -73,7 +76,14 @@ def artifact_of(signature: Signature, comment: str = "") -> bytes:
         "outputs": [[t.name, t.datatype, t.shape] for t in signature.outputs],
         "comment": comment,
     }
-    return json.dumps(document).encode()
+    return model_of(document)
+
+
+def model_of(document: Any) -> bytes:
+    """An ONNX file that says nothing but this."""
+    held = onnx.ModelProto(ir_version=9, doc_string=json.dumps(document))
+    held.graph.name = "fake"
+    return held.SerializeToString()
 
 
 def card_for(artifact: bytes, variant: str, value: float) -> Card:
@@ -131,10 +141,12 @@ class Folder:
         self.edit_card(variant, accuracy=document["accuracy"] | changes)
 
     def write_signature(self, variant: str, signature: Signature) -> None:
+        self.put(variant, artifact_of(signature, variant))
+
+    def put(self, variant: str, artifact: bytes, value: float = 0.8) -> None:
         """Another artifact, with a card that fits it."""
-        artifact = artifact_of(signature, variant)
         self.artifact(variant).write_bytes(artifact)
-        self.write_card(variant, card_for(artifact, variant, 0.8))
+        self.write_card(variant, card_for(artifact, variant, value))
 
     def replace(self, old: str, new: str) -> None:
         """Change model.toml; the text to be replaced must be there."""
@@ -145,7 +157,7 @@ class Folder:
     def write_samples(self, inputs: Any, labels: Any) -> None:
         np.savez_compressed(self.model / "samples.npz", inputs=inputs, labels=labels)
 
-    def load(self, **inspectors: Callable[[str], Signature]) -> Catalog:
+    def load(self, **inspectors: Callable[[Artifact], Signature]) -> Catalog:
         return load(self.root, {"onnx": inspect, **inspectors}, generation=7)
 
     def problems(self) -> tuple[Problem, ...]:

@@ -11,7 +11,7 @@ from gearshift.core.card import CASCADE_SCHEMA, CascadeCard, Measurement, Relati
 from gearshift.core.catalog import Cascade, Signature, TensorSpec
 from gearshift.repository import load
 
-from .conftest import SIGNATURE, Folder, card_for, inspect
+from .conftest import SIGNATURE, Folder, artifact_of, inspect
 
 TOML = "fraud/model.toml"
 FILE = "fraud/both/cascade.json"
@@ -89,9 +89,7 @@ def test_who_learns_it_sees_it_as_declared(folder: Folder) -> None:
 
 def test_another_artifact_is_to_be_learned_again(folder: Folder) -> None:
     write(folder)
-    artifact = folder.artifact("small").read_bytes() + b" "
-    folder.artifact("small").write_bytes(artifact)
-    folder.write_card("small", card_for(artifact, "small", 0.7))
+    folder.put("small", artifact_of(SIGNATURE, "another"), 0.7)
     (problem,) = folder.problems()
     assert (problem.file, problem.key) == (FILE, "first_sha256")
     assert "run `gearshift cascade fraud --within 0.2` again" in problem.message

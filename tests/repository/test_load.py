@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gearshift.core.catalog import Late, Signature
+from gearshift.core.artifact import Artifact
+from gearshift.core.catalog import Late, Signature, TensorSpec
 from gearshift.repository import load
 
 
@@ -97,8 +98,8 @@ def test_an_executor_without_a_file_is_asked_by_folder(folder: Any, signature: A
     asked: list[str] = []
     shared: Signature = signature()
 
-    def inspect(artifact: str) -> Signature:
-        asked.append(artifact)
+    def inspect(artifact: Artifact) -> Signature:
+        asked.append(artifact.path)
         return shared
 
     folder.replace(
@@ -123,3 +124,12 @@ def test_generation_is_one_by_default(folder: Any) -> None:
     inspect = {"onnx": lambda _: Signature((), ())}
     (folder.model / "samples.npz").unlink()
     assert load(folder.root, inspect).generation == 1
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_a_mistake(folder: Any, signature: Any) -> None:
+    wide = signature(inputs=(TensorSpec("features", "FP32", (3, 2**21)),))
+    for variant in ("small", "large"):
+        folder.write_signature(variant, wide)
+    (problem, *_) = folder.problems()
+    assert (problem.file, problem.key) == ("fraud/model.toml", "max_batch_size")
+    assert "which 42 rows take" in problem.message

@@ -14,6 +14,8 @@ from gearshift.core.catalog import Signature, TensorSpec
 from gearshift.errors import RepositoryInvalid
 from gearshift.repository import load
 
+from .conftest import model_of
+
 TOML = "fraud/model.toml"
 
 IN_MODEL_TOML = [
@@ -128,14 +130,28 @@ SMALL, LARGE = "fraud/small/model.onnx", "fraud/large/model.onnx"
 SMALL_CARD = "fraud/small/card.json"
 FEATURES, LABELS = np.zeros((4, 3), np.float32), np.zeros(4, np.int64)
 
+MANY = "".join(f"c{number} = {{}}\n" for number in range(1_001))
+MEASURED = [
+    {"metric": "m", "value": 0.5, "n": 1, "low": 0.1, "high": 0.9, "method": "bootstrap"},
+]
+
 IN_FILES: list[tuple[Callable[[Any], object], str, str, str]] = [
     (lambda f: f.toml.unlink(), TOML, "", "every folder here is a model"),
     (lambda f: f.toml.write_bytes(b"metric = 'a'\nx = '\xff'"), TOML, "", "not UTF-8 text (line 2"),
-    (lambda f: f.toml.write_bytes(b"#" * 5_000_000), TOML, "", "is larger than"),
+    (lambda f: f.toml.write_bytes(b"#" * 5_000_000), TOML, "", "has 5000000 bytes"),
     (lambda f: f.toml.write_text("a=" + "[" * 5000), TOML, "", "nested too deeply"),
+    (lambda f: f.toml.write_text("a" + ".a" * 9_000 + "=1"), TOML, "", "64 dots in line 1"),
+    (lambda f: f.toml.write_text("a" * 9_000 + "=1"), TOML, "a" * 197 + "...", "unknown key"),
+    (lambda f: f.toml.write_text("[classes]\n" + MANY), TOML, "", "more than 1000 entries"),
+    (lambda f: f.card("small").write_text("[" * 9_000), SMALL_CARD, "", "nested too deeply"),
+    (lambda f: f.card("small").write_text('{"n":1,"n":2}'), SMALL_CARD, "", "key 'n' twice"),
+    (lambda f: f.edit_card("small", parameters=10**400), SMALL_CARD, "parameters", "cannot be"),
+    (lambda f: f.edit_card("small", parameters=-1), SMALL_CARD, "parameters", "cannot be"),
+    (lambda f: f.edit_accuracy("small", n=10**30), SMALL_CARD, "accuracy.n", "is more than"),
+    (lambda f: f.edit_card("small", further=MEASURED * 201), SMALL_CARD, "further", "lists 201"),
     (lambda f: f.artifact("small").unlink(), SMALL, "", "does not exist; the artifact belongs"),
-    (lambda f: f.artifact("small").write_bytes(b"\0"), SMALL, "", "not a model at all"),
-    (lambda f: f.artifact("small").write_text('{"refuse":"dim 1"}'), SMALL, "", "served: dim 1"),
+    (lambda f: f.artifact("small").write_bytes(b"\0"), SMALL, "", "is no ONNX file"),
+    (lambda f: f.put("small", model_of({"refuse": "dim 1"})), SMALL, "", "served: dim 1"),
     (fifo, SMALL, "", "is not a regular file"),
     (unlink_card_and_do_not_declare, TOML, "variants[0].accuracy", f"there is no {SMALL_CARD}"),
     (lambda f: f.card("small").write_text("{"), SMALL_CARD, "", "is not JSON"),

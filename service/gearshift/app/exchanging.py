@@ -14,7 +14,15 @@ import structlog
 
 from gearshift.app.aside import LAST, MEASURING, aside
 from gearshift.app.memory import give_back
-from gearshift.app.parts import Loaded, apart, load_variants, measure_profiles, with_express
+from gearshift.app.parts import (
+    Loaded,
+    allowance,
+    apart,
+    inspectors,
+    load_variants,
+    measure_profiles,
+    with_express,
+)
 from gearshift.app.settings import Settings
 from gearshift.core.catalog import Catalog, Model
 from gearshift.core.profile import Profile, Profiles
@@ -140,11 +148,12 @@ class Exchanging:
     def _read(self, order: Reload) -> Changes:
         return reread(
             self._settings.repository,
-            {name: executor.inspect for name, executor in self._executors.items()},
+            inspectors(self._settings, self._executors),
             self._contents,
             order.generation,
             order.look,
             order.out,
+            allowance(self._settings),
         )
 
     async def _made_ready(self, changes: Changes, held: list[Model]) -> Profiles | None:

@@ -13,7 +13,9 @@ import structlog
 from gearshift.app.learning import Learning
 from gearshift.app.memory import give_back
 from gearshift.app.settings import Settings
-from gearshift.core.catalog import Catalog
+from gearshift.artifacts import Allowance
+from gearshift.core.artifact import Artifact
+from gearshift.core.catalog import Catalog, Signature
 from gearshift.core.limits import Usage
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.scheduler import Scheduler
@@ -21,9 +23,10 @@ from gearshift.engine import Engine, LoopClock
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
+from gearshift.executors.trial import inspect_apart
 from gearshift.ports import EXPRESS, SHORT, Executor, Tracing, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
-from gearshift.repository import Stamp, contents, load, names, stamps
+from gearshift.repository import Inspect, Stamp, contents, load, names, stamps
 from gearshift.rpc import RpcServer
 from gearshift.telemetry import PrometheusTelemetry
 
@@ -43,9 +46,15 @@ def make_executors(settings: Settings) -> Mapping[str, Executor]:
     """Every executor that can run here, by the name that model.toml uses."""
     if settings.worker_isolation == "process":
         # One more than there are workers: it measures what is loaded anew while those serve.
-        processes = settings.workers + 1
-        return {"onnx": IsolatedExecutor(processes, settings.providers, settings.worker_memory)}
-    return {"onnx": OnnxExecutor(settings.providers)}
+        return {
+            "onnx": IsolatedExecutor(
+                settings.workers + 1,
+                settings.providers,
+                settings.worker_memory,
+                settings.max_run_bytes,
+            )
+        }
+    return {"onnx": OnnxExecutor(settings.providers, settings.max_run_bytes)}
 
 
 def make_workers(
@@ -103,11 +112,27 @@ def load_catalog(
     cascades are as declared, for who learns them. The models in `out` are left out."""
     return load(
         settings.repository,
-        {name: executor.inspect for name, executor in executors.items()},
+        inspectors(settings, executors),
         generation,
         unlearned=unlearned,
         only=[name for name in names(settings.repository) if name not in out] if out else None,
+        allowance=allowance(settings),
     )
+
+
+def allowance(settings: Settings) -> Allowance:
+    """How large artifacts may be, each and all together."""
+    return Allowance(settings.max_artifact_bytes, settings.max_repository_bytes)
+
+
+def inspectors(settings: Settings, executors: Mapping[str, Executor]) -> Inspect:
+    """Who says what an artifact takes and gives, by executor."""
+    known: dict[str, Callable[[Artifact], Signature]] = {
+        name: executor.inspect for name, executor in executors.items()
+    }
+    if settings.try_apart:
+        known["onnx"] = inspect_apart
+    return known
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from gearshift.app.access_settings import AccessSettings, only_this_machine
 from gearshift.app.fault_settings import FaultSettings
 from gearshift.app.limit_settings import LimitSettings
 from gearshift.app.reload_settings import ReloadSettings
+from gearshift.app.repository_settings import RepositorySettings
 from gearshift.app.worker_settings import WorkerSettings
 from gearshift.errors import ConfigurationInvalid
 from gearshift.processes import usable_workers
@@ -36,7 +37,13 @@ def _state_dir() -> Path:
 
 
 class Settings(
-    AccessSettings, FaultSettings, LimitSettings, ReloadSettings, WorkerSettings, BaseSettings
+    AccessSettings,
+    FaultSettings,
+    LimitSettings,
+    ReloadSettings,
+    RepositorySettings,
+    WorkerSettings,
+    BaseSettings,
 ):
     """What `gearshift serve` can be told."""
 

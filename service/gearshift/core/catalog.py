@@ -61,9 +61,10 @@ class Standing(StrEnum):
 class Variant:
     """One way to answer for a model.
 
-    `artifact` is the path of the file that the executor loads; `source` says whether the
-    accuracy was measured (there is a card) or only declared in model.toml. While it is a canary,
-    `share` of the requests that it could answer are given to it.
+    `artifact` is the path of the file that the executor loads, `artifact_files` are the names of
+    those beside it that belong to it; bytes and hash are of all of them (`core.artifact`). `source`
+    says whether the accuracy was measured (there is a card) or only declared in model.toml. While
+    it is a canary, `share` of the requests that it could answer are given to it.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Variant:
     artifact: str
     artifact_bytes: int = 0
     artifact_sha256: str = ""
+    artifact_files: tuple[str, ...] = ()
     card: Card | None = None
     standing: Standing = Standing.SERVING
     share: float = 0.0

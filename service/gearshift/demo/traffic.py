@@ -13,6 +13,8 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from gearshift.artifacts import SamplesFile
+
 PATIENCE = 30.0
 """Seconds after which the client gives a request up: nothing here may hang."""
 
@@ -109,10 +111,10 @@ class Samples:
     """A model's held-out rows: `inputs`, `labels`, and how many rows each stands for."""
 
     def __init__(self, repository: Path, model: str) -> None:
-        with np.load(repository / model / "samples.npz", allow_pickle=False) as file:
-            self.inputs = file["inputs"]
-            self.labels = file["labels"]
-            self.weights = file["weights"] if "weights" in file else np.ones(len(self.labels))
+        with SamplesFile(repository / model / "samples.npz") as file:
+            self.inputs = file.array("inputs")
+            self.labels = file.array("labels")
+            self.weights = file.array("weights") if "weights" in file else np.ones(len(self.labels))
 
 
 async def play(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from gearshift.artifacts import SamplesFile
 from gearshift.core.catalog import Model
 from gearshift.drift.features import Array, Features, Values
 
@@ -86,8 +86,10 @@ def read(model: Model) -> Reference:
         raise NotWatchedError("it has no samples.npz to compare with")
     try:
         inputs, weights = _arrays(model.samples)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise NotWatchedError(f"samples.npz cannot be read: {error}") from error
+    except KeyError as error:
+        raise NotWatchedError(f"samples.npz has no {error}") from error
+    except ValueError as error:
+        raise NotWatchedError(f"samples.npz {error}") from error
     if inputs.shape[1:] != spec.shape or weights.shape != inputs.shape[:1]:
         raise NotWatchedError("samples.npz has arrays that do not fit the model or each other")
     if not np.isfinite(weights).all() or weights.min() < 0.0 or not weights.any():
@@ -107,13 +109,13 @@ def read(model: Model) -> Reference:
 
 
 def _arrays(path: str) -> tuple[Array, Values]:
-    with zipfile.ZipFile(path) as archive:
-        size = archive.getinfo("inputs.npy").file_size
-    if size > MOST_BYTES:
-        raise ValueError(f"inputs take {size} bytes, more than the {MOST_BYTES} that are read")
-    with np.load(path, allow_pickle=False) as archive:
-        inputs: npt.NDArray[Any] = archive["inputs"]
-        weights = archive["weights"] if "weights" in archive else np.ones(len(inputs))
+    with SamplesFile(Path(path)) as samples:
+        shape, kind = samples.header("inputs")
+        size = math.prod(shape) * kind.itemsize
+        if size > MOST_BYTES:
+            raise ValueError(f"inputs take {size} bytes, more than the {MOST_BYTES} that are read")
+        inputs = samples.array("inputs")
+        weights = samples.array("weights") if "weights" in samples else np.ones(len(inputs))
     return inputs, weights.astype(np.float64)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 
+from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.executors.key import Key, key
 from gearshift.ports import Tensors, Worker
@@ -50,7 +51,7 @@ class FakeExecutor:
     def runs_here(self) -> bool:
         return True
 
-    def inspect(self, artifact: str) -> Signature:
+    def inspect(self, artifact: Artifact) -> Signature:
         return self._signature
 
     def load(self, model: Model, variant: Variant) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.errors import WorkerLost
 from gearshift.executors.fault_plan import Draws, Fault, Kind, Moment, Plan, plan_from
@@ -86,7 +87,7 @@ class FaultyExecutor:
     def stuck(self) -> int:
         return self.inner.stuck
 
-    def inspect(self, artifact: str) -> Signature:
+    def inspect(self, artifact: Artifact) -> Signature:
         return self.inner.inspect(artifact)
 
     def load(self, model: Model, variant: Variant) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 import onnxruntime as ort
 import structlog
 
+from gearshift.artifacts import read_again
+from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.key import Key, key
@@ -49,6 +51,7 @@ DEVICES = {
     "CUDAExecutionProvider": "gpu",
     "CPUExecutionProvider": "cpu",
 }
+CPU = ("CPUExecutionProvider",)
 CLOSE_WITHIN = 10.0
 """Seconds that a thread gets for its last run."""
 ERRORS_ONLY = 3
@@ -64,8 +67,10 @@ SHARED_ARENA = ("session.use_env_allocators", "1")
 class OnnxExecutor:
     """Runs `model.onnx` artifacts on the first available of the wanted providers."""
 
-    def __init__(self, providers: Sequence[str] = ()) -> None:
-        """`providers` in order of preference; empty means the best that is installed.
+    def __init__(self, providers: Sequence[str] = (), run_bytes: int = 0) -> None:
+        """`providers` in order of preference; empty means the best that is installed. `run_bytes`
+        bounds what runs take on their way, all together and of the whole process, where it is not
+        0: a run that needs more fails.
 
         One that is wanted but not installed is left out with one line in the log: a server
         without its GPU still serves, and says so.
@@ -82,7 +87,7 @@ class OnnxExecutor:
                 missing=missing,
                 using=self._providers,
             )
-        _register_arena()
+        _register_arena(run_bytes)
         self._sessions: dict[Key, tuple[Any, list[str]]] = {}
         self._threads: dict[int, WorkerThread] = {}
         self._left: list[WorkerThread] = []
@@ -100,17 +105,13 @@ class OnnxExecutor:
     def runs_here(self) -> bool:
         return True
 
-    def inspect(self, artifact: str) -> Signature:
+    def inspect(self, artifact: Artifact) -> Signature:
         """The signature of an ONNX file; ValueError if it does not load or cannot be served."""
-        session = _session(artifact, ["CPUExecutionProvider"], optimize=False)
-        return Signature(
-            inputs=tuple(_spec(tensor, "input") for tensor in session.get_inputs()),
-            outputs=tuple(_spec(tensor, "output") for tensor in session.get_outputs()),
-        )
+        return _signature(_session(artifact, CPU, optimize=False))
 
     def load(self, model: Model, variant: Variant) -> None:
         check_room(variant.artifact_bytes)
-        session = _session(variant.artifact, self._providers, optimize=True)
+        session = _session(read_again(variant), self._providers, optimize=True)
         if session.get_providers()[0] != self._providers[0]:
             log.warning(
                 "provider did not start, falling back",
@@ -165,6 +166,15 @@ class OnnxExecutor:
         self._sessions.clear()
 
 
+def rehearse(artifact: Artifact) -> Signature:
+    """Inspect an artifact and load it, all that a serving process does with it on a processor but
+    for running it. ValueError as for `inspect`."""
+    _register_arena(0)
+    signature = _signature(_session(artifact, CPU, optimize=False))
+    _session(artifact, CPU, optimize=True)
+    return signature
+
+
 def _behind_the_loop() -> None:
     """Let the event loop's thread go first where there are more threads than cores.
 
@@ -177,17 +187,16 @@ def _behind_the_loop() -> None:
 
 
 @cache
-def _register_arena() -> None:
-    """The one arena of this process for the sessions with SHARED_ARENA."""
+def _register_arena(most: int) -> None:
+    """The one arena of this process for the sessions with SHARED_ARENA, of at most so many bytes
+    where that is not 0."""
     place = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    ort.create_and_register_allocator(place, ort.OrtArenaCfg({}))
+    ort.create_and_register_allocator(place, ort.OrtArenaCfg({"max_mem": most} if most else {}))
 
 
-def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
-    if not os.path.isfile(artifact):
-        raise ValueError(f"no such file: {artifact}")
+def _session(artifact: Artifact, providers: Sequence[str], *, optimize: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -201,16 +210,34 @@ def _session(artifact: str, providers: Sequence[str], *, optimize: bool) -> Any:
         if optimize
         else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     )
+    if artifact.beside:
+        # By the names that the model calls them: no path is opened for it.
+        options.add_external_initializers_from_files_in_memory(
+            list(artifact.beside),
+            list(artifact.beside.values()),
+            [len(content) for content in artifact.beside.values()],
+        )
     try:
-        return ort.InferenceSession(artifact, options, providers=list(providers))
+        session = ort.InferenceSession(artifact.content, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors share no base below Exception
         if isinstance(error, MemoryError) or "bad_alloc" in str(error):
             raise ValueError(
                 f"not enough memory to load it: {told(room())} were free, and the artifact has"
-                f" {told(os.path.getsize(artifact))}; unload something, or give the server more"
+                f" {told(artifact.size)}; unload something, or give the server more"
             ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"ONNX Runtime cannot load it: {reason}") from error
+    # It keeps the file beside what it has made of it, for starting anew with other providers, which
+    # nobody asks for here: all weights would be in memory twice.
+    session._model_bytes = b""
+    return session
+
+
+def _signature(session: Any) -> Signature:
+    return Signature(
+        inputs=tuple(_spec(tensor, "input") for tensor in session.get_inputs()),
+        outputs=tuple(_spec(tensor, "output") for tensor in session.get_outputs()),
+    )
 
 
 def _spec(tensor: Any, role: str) -> TensorSpec:

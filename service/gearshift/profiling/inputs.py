@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
+from gearshift.artifacts import SamplesFile
 from gearshift.core.catalog import Model, TensorSpec
 from gearshift.ports import BYTES, Array, Tensors
 
@@ -20,8 +23,8 @@ class InputMaker:
         self._random = np.random.default_rng(SEED)
         self._rows: Array | None = None
         if model.samples is not None and len(self._specs) == 1:
-            with np.load(model.samples, allow_pickle=False) as archive:
-                self._rows = _as_bytes(archive["inputs"])
+            with SamplesFile(Path(model.samples)) as samples:
+                self._rows = _as_bytes(samples.array("inputs"))
 
     def batch(self, rows: int) -> Tensors:
         """One batch of that many rows: (rows, *shape) by input name."""

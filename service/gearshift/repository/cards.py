@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from gearshift.core.card import SCHEMA, Card, Measurement
-from gearshift.repository.files import read_text
-from gearshift.repository.findings import Findings
+from gearshift.repository.files import Root, read_text
+from gearshift.repository.findings import Findings, shown
 from gearshift.repository.schema import CardFile, CascadeFile
 
 Mistake = tuple[str, str]
 """A key inside the card, and what is wrong there."""
 
 
+LARGEST_COUNT = 2**53
+"""Of bytes, parameters or examples: beyond it numbers are no longer exact in other readers."""
+
+MOST_LISTED = 200
+"""Further measurements, or tools, of one card."""
+
 Holder = TypeVar("Holder", CardFile, CascadeFile)
 
 
-def read_card(path: Path, file: str, findings: Findings, holder: type[Holder]) -> Holder | None:
+def read_card(root: Root, path: Path, findings: Findings, holder: type[Holder]) -> Holder | None:
     """What `path` holds; None, and the mistakes in `findings`, if it is no such card."""
+    file = root.relative(path)
     try:
-        text = read_text(path)
+        text = read_text(root, path)
     except ValueError as error:
         findings.add(file, "", str(error))
         return None
     try:
-        from_json(text)
-    except ValueError as error:
+        json.loads(text, object_pairs_hook=_without_repeats)
+    except RecursionError:
+        findings.add(file, "", "is nested too deeply; a card needs three levels")
+        return None
+    except json.JSONDecodeError as error:
         findings.add(file, "", f"is not JSON: {error}")
+        return None
+    except ValueError as error:
+        findings.add(file, "", str(error))
         return None
     # Validated as JSON and not as parsed values: only there is a list as good as a tuple.
     try:
@@ -39,6 +52,16 @@ def read_card(path: Path, file: str, findings: Findings, holder: type[Holder]) -
     except ValidationError as error:
         findings.add_invalid(file, error, holder, within=("card",))
         return None
+
+
+def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A table in which every key stands once: of two, readers take one or the other."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"has the key {shown(twice)} twice in one table")
+    return table
 
 
 def contradictions(
@@ -56,6 +79,12 @@ def contradictions(
             "accuracy.metric",
             f"measured {card.accuracy.metric!r}, but the metric of the model is {metric!r}",
         )
+    for key, number in (("artifact_bytes", card.artifact_bytes), ("parameters", card.parameters)):
+        if not 0 <= number <= LARGEST_COUNT:
+            yield key, f"{shown(number)} cannot be; expected a number from 0 to {LARGEST_COUNT}"
+    for key, listed in (("further", card.further), ("recipe.tools", card.recipe.tools)):
+        if len(listed) > MOST_LISTED:
+            yield key, f"lists {len(listed)}; {MOST_LISTED} are the most"
     yield from inconsistent("accuracy", card.accuracy)
     for index, further in enumerate(card.further):
         yield from inconsistent(f"further[{index}]", further)
@@ -90,4 +119,7 @@ def inconsistent(key: str, measurement: Measurement) -> Iterator[Mistake]:
             f" [{measurement.low}, {measurement.high}]",
         )
     if measurement.n < 1:
-        yield f"{key}.n", f"{measurement.n} examples cannot measure anything; expected 1 or more"
+        told = shown(measurement.n)
+        yield f"{key}.n", f"{told} examples cannot measure anything; expected 1 or more"
+    elif measurement.n > LARGEST_COUNT:
+        yield f"{key}.n", f"{shown(measurement.n)} is more than {LARGEST_COUNT} examples"

@@ -71,7 +71,7 @@ class CascadeLoader:
             hint = f"; learn it with `{_command(self._folder)}`" if complaint == ABSENT else ""
             self._findings.add(file, "", complaint + hint)
             return None
-        held = read_card(path, file, self._findings, CascadeFile)
+        held = read_card(self._root, path, self._findings, CascadeFile)
         if held is None:
             return None
         card = held.card

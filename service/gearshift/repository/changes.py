@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gearshift.artifacts import Allowance
 from gearshift.core.catalog import Model
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.repository.files import identify, reason
@@ -129,12 +130,13 @@ def reread(
     generation: int,
     look: Collection[str] | None = None,
     out: Collection[str] = (),
+    allowance: Allowance | None = None,
 ) -> Changes:
     """Load what differs from `known` (by model the `content` that was loaded) of the models in
     `look`, or of all, but for those in `out`. What is the same is not even inspected.
 
-    `inspect` as for `load`. RepositoryInvalid with every mistake found; also where the repository
-    holds no model at all: a volume that is not mounted must not end what is served.
+    `inspect` and `allowance` as for `load`. RepositoryInvalid with every mistake found; also where
+    the repository holds no model at all: a volume that is not mounted must not end what is served.
     """
     there = names(root)
     looked = {*there, *known} if look is None else set(look)
@@ -154,7 +156,7 @@ def reread(
     models: Mapping[str, Model] = {}
     try:
         if differ:
-            models = load(root, inspect, generation, only=differ).models
+            models = load(root, inspect, generation, only=differ, allowance=allowance).models
     except RepositoryInvalid as error:
         problems += error.problems
     if problems:

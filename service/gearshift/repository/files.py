@@ -6,10 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from gearshift.artifacts import read_inside, reason
+
 ABSENT = "does not exist"
 """The complaint about a path at which there is nothing: for an optional file, no mistake."""
 
-LARGEST_TEXT = 4 * 1024 * 1024
+LARGEST_TEXT = 256 * 1024
 """Bytes. A model.toml or card.json above this is a mistake, not a description."""
 
 
@@ -42,15 +44,9 @@ class Root:
             return f"cannot be read: {reason(error)}"
 
 
-def read_text(path: Path) -> str:
+def read_text(root: Root, path: Path) -> str:
     """The UTF-8 text of a small file; ValueError with a sentence if it cannot be had."""
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(LARGEST_TEXT + 1)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {reason(error)}") from error
-    if len(data) > LARGEST_TEXT:
-        raise ValueError(f"is larger than {LARGEST_TEXT} bytes; this cannot be right")
+    data = read_inside(root.path, path, LARGEST_TEXT, "the most for such a file")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -65,6 +61,4 @@ def identify(path: Path) -> tuple[str, int]:
         return digest, stream.tell()
 
 
-def reason(error: Exception) -> str:
-    """The short text of an operating system's error, without the path it repeats."""
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+__all__ = ["ABSENT", "LARGEST_TEXT", "Root", "identify", "read_text", "reason"]

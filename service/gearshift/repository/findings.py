@@ -32,6 +32,10 @@ _WRONG_TYPE = {
 }
 
 
+LONGEST_KEY = 200
+LONGEST_MESSAGE = 4_000
+
+
 @dataclass(slots=True)
 class Findings:
     """The mistakes found so far; loading goes on after each, to report all at once."""
@@ -39,8 +43,9 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, file: str, key: str, message: str) -> None:
-        """One mistake: `file` relative to the root, `key` inside it or ""."""
-        self.problems.append(Problem(file, key, message))
+        """One mistake: `file` relative to the root, `key` inside it or "". What is in a file may be
+        of any length, what is said about it is not."""
+        self.problems.append(Problem(file, _cut(key, LONGEST_KEY), _cut(message, LONGEST_MESSAGE)))
 
     def add_invalid(
         self, file: str, error: ValidationError, schema: type[BaseModel], within: Location = ()
@@ -49,6 +54,10 @@ class Findings:
         for detail in error.errors(include_url=False):
             place: Location = detail["loc"][len(within) :]
             self.add(file, key_of(place), _sentence(detail, schema))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def key_of(location: Iterable[int | str]) -> str:

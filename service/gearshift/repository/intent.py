@@ -16,9 +16,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gearshift.repository.files import read_text
+from gearshift.repository.files import Root, read_text
 from gearshift.repository.findings import Findings
 from gearshift.repository.schema import CascadeEntry, ClassEntry, ModelFile, VariantEntry
+
+MOST_ENTRIES = 1_000
+MOST_DOTS = 64
+"""In one line."""
 
 Entry = TypeVar("Entry", bound=BaseModel)
 
@@ -37,10 +41,11 @@ class Intent:
     file: ModelFile | None = None
 
 
-def read_intent(path: Path, file: str, findings: Findings) -> Intent | None:
+def read_intent(root: Root, path: Path, findings: Findings) -> Intent | None:
     """Read and validate `path`; None if it is not even TOML."""
+    file = root.relative(path)
     try:
-        document = tomllib.loads(read_text(path))
+        document = tomllib.loads(_plain(read_text(root, path)))
     except tomllib.TOMLDecodeError as error:
         findings.add(file, "", f"is not TOML: {error}")
         return None
@@ -49,6 +54,9 @@ def read_intent(path: Path, file: str, findings: Findings) -> Intent | None:
         return None
     except ValueError as error:
         findings.add(file, "", str(error))
+        return None
+    if _too_many(document):
+        findings.add(file, "", f"lists more than {MOST_ENTRIES} entries of one kind")
         return None
     intent = _validated(document, file, findings)
     _check_default_class(document, file, findings)
@@ -59,6 +67,23 @@ def read_intent(path: Path, file: str, findings: Findings) -> Intent | None:
             file, "variants", "are all canaries; somebody must serve: leave out one's `canary`"
         )
     return intent
+
+
+def _plain(text: str) -> str:
+    """The text, if no key in it has so many parts that reading it takes minutes: tomllib's time
+    goes with their square. ValueError with the line otherwise."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MOST_DOTS and not line.lstrip().startswith("#"):
+            raise ValueError(f"has more than {MOST_DOTS} dots in line {number}; no key has so many")
+    return text
+
+
+def _too_many(document: dict[str, Any]) -> bool:
+    """More than are worth a message each."""
+    return any(
+        isinstance(entries, (list, dict)) and len(entries) > MOST_ENTRIES
+        for entries in (document, *document.values())
+    )
 
 
 def _validated(document: dict[str, Any], file: str, findings: Findings) -> Intent:

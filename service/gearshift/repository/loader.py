@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import TypeAdapter, ValidationError
 
+from gearshift.artifacts import Allowance, External, complete, examine, read
+from gearshift.core.artifact import Artifact
 from gearshift.core.card import Card
 from gearshift.core.catalog import Catalog, Model, Signature, Standing, Variant
 from gearshift.errors import RepositoryInvalid
 from gearshift.repository.cards import contradictions, foreign_artifact, read_card
 from gearshift.repository.cascades import CascadeLoader
-from gearshift.repository.files import ABSENT, Root, identify, reason
+from gearshift.repository.files import ABSENT, Root, reason
 from gearshift.repository.findings import Findings, shown
 from gearshift.repository.intent import Intent, read_intent
 from gearshift.repository.samples import samples_complaint
 from gearshift.repository.schema import NAME_RULE, CardFile, Name, VariantEntry
-from gearshift.repository.signatures import differences
+from gearshift.repository.signatures import LARGEST_BATCH_BYTES, batch_bytes, differences
 
-Inspect = Mapping[str, Callable[[str], Signature]]
+Inspect = Mapping[str, Callable[[Artifact], Signature]]
 
 MODEL_FILE = "model.toml"
 CARD_FILE = "card.json"
@@ -34,6 +36,11 @@ ARTIFACTS: Mapping[str, str | None] = {"onnx": "model.onnx", "torch": "model.pt2
 """The file that each executor loads from the variant's folder; None where the artifact lies
 elsewhere. An executor beyond these that has an inspect function is taken to have no file."""
 
+EXAMINERS: Mapping[str, Callable[[bytes], Sequence[External]]] = {"onnx": examine}
+"""What looks at an artifact before the executor of that name does."""
+
+MOST_MODELS = 1_000
+
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
@@ -44,20 +51,24 @@ def load(
     *,
     unlearned: bool = False,
     only: Collection[str] | None = None,
+    allowance: Allowance | None = None,
 ) -> Catalog:
-    """The catalog of everything under `root`, or of the folders `only`.
+    """The catalog of everything under `root`, or of the folders `only`, whose artifacts keep to the
+    `allowance`.
 
-    `inspect` gives, by executor, the signature of an artifact's path; for an executor
-    without a file it is asked with the path of the variant's folder. It raises ValueError
-    with a sentence for an artifact that cannot be served. With `unlearned`, cascades are taken
-    as declared, whatever was learned for them: none of their rows goes on. Raises
-    RepositoryInvalid with every mistake found; files in it are relative to `root`.
+    `inspect` gives, by executor, the signature of an artifact, which has been read, examined and
+    held against its card by then; an executor without a file is asked with the variant's folder.
+    It raises ValueError with a sentence for an artifact that cannot be served. With `unlearned`,
+    cascades are taken as declared, whatever was learned for them: none of their rows goes on.
+    Raises RepositoryInvalid with every mistake found; files in it are relative to `root`.
     """
     findings = Findings()
     base = Root(root)
     models: dict[str, Model] = {}
+    allowed = Allowance() if allowance is None else allowance
     for folder in _model_folders(base, findings, only):
-        model = _ModelLoader(base, folder, inspect, findings, generation).load(unlearned)
+        loader = _ModelLoader(base, folder, inspect, findings, allowed, generation)
+        model = loader.load(unlearned)
         if model is not None:
             models[model.name] = model
     if findings.problems:
@@ -93,6 +104,13 @@ def _model_folders(root: Root, findings: Findings, only: Collection[str] | None)
         findings.add(
             str(root.path), "", f"holds no models; expected folders with a {MODEL_FILE} in each"
         )
+    if len(folders) > MOST_MODELS:
+        findings.add(
+            str(root.path),
+            "",
+            f"holds {len(folders)} folders of models; {MOST_MODELS} are the most",
+        )
+        return []
     good = []
     for folder in folders:
         if only is not None and folder.name not in only:
@@ -113,9 +131,17 @@ class _ModelLoader:
     """Reads one model's folder; what it cannot use it writes into the findings."""
 
     def __init__(
-        self, root: Root, folder: Path, inspect: Inspect, findings: Findings, generation: int
+        self,
+        root: Root,
+        folder: Path,
+        inspect: Inspect,
+        findings: Findings,
+        allowance: Allowance,
+        generation: int,
     ) -> None:
         self._generation = generation
+        self._allowance = allowance
+        self._signatures: list[tuple[VariantEntry, Signature]] = []
         self._root = root
         self._folder = folder
         self._inspect = inspect
@@ -133,13 +159,14 @@ class _ModelLoader:
                 " (begin the name of any other with a dot)",
             )
             return None
-        intent = read_intent(path, self._file, self._findings)
+        intent = read_intent(self._root, path, self._findings)
         if intent is None:
             return None
         variants = {
             index: self._variant(index, entry, intent) for index, entry in intent.variants.items()
         }
-        signature = self._signature(intent)
+        signature = self._signature()
+        self._check_size(intent, signature)
         samples = self._samples(signature)
         known = [variant for variant in variants.values() if variant is not None]
         self._check_floors(intent, known)
@@ -169,20 +196,28 @@ class _ModelLoader:
         """The variant with its accuracy; None where a mistake leaves something unknown."""
         folder = self._folder / entry.name
         known_executor = self._check_executor(index, entry)
-        artifact = self._artifact(entry)
-        identity: tuple[str, int] | None = ("", 0)
-        if artifact is not None:
-            identity = self._identify(artifact) if known_executor else None
+        path = self._artifact(entry)
+        artifact: Artifact | None = None
+        identity: tuple[str, int] | None = None
+        if path is None:
+            artifact, identity = Artifact(str(folder)), ("", 0)
+        elif known_executor:
+            artifact, identity = self._read(path, entry)
         card_path = folder / CARD_FILE
         complaint = self._root.complaint(card_path)
         if complaint == ABSENT:
             card = None
             accuracy = self._declared(index, entry, card_path)
         else:
-            card = self._card(card_path, complaint, entry, intent, artifact, identity)
+            card = self._card(card_path, complaint, entry, intent, path, identity)
             self._check_undeclared(index, entry, card_path)
             accuracy = None if card is None else card.accuracy.value
-        if not known_executor or identity is None or accuracy is None:
+        if not known_executor or artifact is None or identity is None:
+            return None
+        # What is not what was measured is not even looked at by a parser.
+        if complaint == ABSENT or (card is not None and card.artifact_sha256 == identity[0]):
+            self._inspected(entry, artifact)
+        if accuracy is None:
             return None
         return Variant(
             name=entry.name,
@@ -190,9 +225,10 @@ class _ModelLoader:
             executor=entry.executor,
             accuracy=accuracy,
             source="declared" if card is None else "measured",
-            artifact=str(artifact or folder),
+            artifact=artifact.path,
             artifact_sha256=identity[0],
             artifact_bytes=identity[1],
+            artifact_files=tuple(sorted(artifact.beside)),
             card=card,
             standing=Standing.SERVING if entry.canary is None else Standing.CANARY,
             share=entry.canary or 0.0,
@@ -217,17 +253,38 @@ class _ModelLoader:
         self._findings.add(self._file, f"variants[{index}].executor", message)
         return False
 
-    def _identify(self, artifact: Path) -> tuple[str, int] | None:
-        complaint = self._root.complaint(artifact)
-        if complaint is None:
-            try:
-                return identify(artifact)
-            except OSError as error:
-                complaint = f"cannot be read: {reason(error)}"
-        self._findings.add(
-            self._root.relative(artifact), "", f"{complaint}; the artifact belongs here"
-        )
-        return None
+    def _read(
+        self, path: Path, entry: VariantEntry
+    ) -> tuple[Artifact | None, tuple[str, int] | None]:
+        """The artifact, None if it must not be loaded; and its hash and size, None if it cannot
+        be read."""
+        file = self._root.relative(path)
+        complaint = self._root.complaint(path)
+        if complaint is not None:
+            self._findings.add(file, "", f"{complaint}; the artifact belongs here")
+            return None, None
+        identity = None
+        try:
+            artifact = read(self._root.path, path, self._allowance)
+            identity = artifact.sha256(), artifact.size
+            examiner = EXAMINERS.get(entry.executor)
+            if examiner is None:
+                return artifact, identity
+            whole = complete(artifact, self._allowance, examiner)
+        except ValueError as error:
+            self._findings.add(file, "", str(error))
+            return None, identity
+        return whole, (whole.sha256(), whole.size) if whole.beside else identity
+
+    def _inspected(self, entry: VariantEntry, artifact: Artifact) -> None:
+        """Let its executor say what it takes and gives."""
+        try:
+            signature = self._inspect[entry.executor](artifact)
+        except ValueError as error:
+            path = self._artifact(entry) or self._folder / entry.name
+            self._findings.add(self._root.relative(path), "", f"cannot be served: {error}")
+        else:
+            self._signatures.append((entry, signature))
 
     def _card(
         self,
@@ -242,7 +299,7 @@ class _ModelLoader:
         if complaint is not None:
             self._findings.add(file, "", complaint)
             return None
-        held = read_card(path, file, self._findings, CardFile)
+        held = read_card(self._root, path, self._findings, CardFile)
         if held is None:
             return None
         card = held.card
@@ -278,30 +335,18 @@ class _ModelLoader:
 
     # --- the model as a whole ----------------------------------------------------------
 
-    def _signature(self, intent: Intent) -> Signature | None:
+    def _signature(self) -> Signature | None:
         """The signature that all variants share; each one that differs is reported.
 
         The first readable artifact sets the standard; None if there is none.
         """
-        standard: Signature | None = None
-        standard_name = ""
-        for entry in intent.variants.values():
+        if not self._signatures:
+            return None
+        first, standard = self._signatures[0]
+        for entry, signature in self._signatures[1:]:
             path = self._artifact(entry) or self._folder / entry.name
-            has_file = ARTIFACTS.get(entry.executor) is not None
-            inspect = self._inspect.get(entry.executor)
-            if inspect is None or (has_file and self._root.complaint(path) is not None):
-                continue
-            file = self._root.relative(path)
-            try:
-                signature = inspect(str(path))
-            except ValueError as error:
-                self._findings.add(file, "", f"cannot be served: {error}")
-                continue
-            if standard is None:
-                standard, standard_name = signature, entry.name
-                continue
-            for difference in differences(signature, standard, standard_name):
-                self._findings.add(file, "", difference)
+            for difference in differences(signature, standard, first.name):
+                self._findings.add(self._root.relative(path), "", difference)
         return standard
 
     def _samples(self, signature: Signature | None) -> str | None:
@@ -318,6 +363,20 @@ class _ModelLoader:
             self._findings.add(file, *mistake)
             return None
         return str(path)
+
+    def _check_size(self, intent: Intent, signature: Signature | None) -> None:
+        """A batch that does not fit into memory would fail every run."""
+        if intent.file is None or signature is None:
+            return
+        rows = intent.file.max_batch_size
+        needed = batch_bytes(signature, rows)
+        if needed > LARGEST_BATCH_BYTES:
+            self._findings.add(
+                self._file,
+                "max_batch_size",
+                f"{rows} rows take {needed} bytes of inputs and outputs; {LARGEST_BATCH_BYTES} are"
+                f" the most, which {LARGEST_BATCH_BYTES * rows // needed} rows take",
+            )
 
     def _check_floors(self, intent: Intent, known: list[Variant]) -> None:
         """A class whose floor no variant reaches would refuse every request."""

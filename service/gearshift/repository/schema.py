@@ -25,6 +25,8 @@ Name = Annotated[
 """Names become labels, folder names and words in messages, so they are kept plain."""
 
 LARGEST_BATCH = 1024
+MOST_CLASSES = 64
+MOST_VARIANTS = 256
 MOST_CANARY = 0.5
 LARGEST_VERSION = 2**31 - 1
 LONGEST_BUDGET_MS = LONGEST_BUDGET * 1e3
@@ -123,17 +125,25 @@ class ModelFile(_Strict):
         description="the service class of requests that name none, one of [classes.*]"
     )
     classes: dict[Name, ClassEntry] = Field(
-        min_length=1, description="at least one table [classes.<name>]"
+        min_length=1,
+        max_length=MOST_CLASSES,
+        description=f"at least one table [classes.<name>], at most {MOST_CLASSES}",
     )
     variants: list[VariantEntry] = Field(
-        min_length=1, description="at least one table [[variants]]"
+        min_length=1,
+        max_length=MOST_VARIANTS,
+        description=f"at least one table [[variants]], at most {MOST_VARIANTS}",
+    )
+    cascades: list[CascadeEntry] = Field(
+        default=[],
+        max_length=MOST_VARIANTS,
+        description=f"at most {MOST_VARIANTS} tables [[cascades]]",
     )
     finite: bool = Field(
         True,
         description="whether answers are finite numbers: true, or false where NaN and infinity are"
         " right ones",
     )
-    cascades: list[CascadeEntry] = Field(default=[], description="tables [[cascades]]")
 
 
 class CardFile(_Strict):

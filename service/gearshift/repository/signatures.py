@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from tritonclient.utils import triton_to_np_dtype
+
 from gearshift.core.catalog import Signature, TensorSpec
+
+LARGEST_BATCH_BYTES = 2**30
+"""Of all inputs and outputs of one batch together."""
+
+_BYTES_EACH = 16
+"""What an element of text takes at least, as a reference to it."""
+
+
+def batch_bytes(signature: Signature, rows: int) -> int:
+    """What the tensors of a batch of so many rows take."""
+    total = 0
+    for tensor in (*signature.inputs, *signature.outputs):
+        known = triton_to_np_dtype(tensor.datatype)
+        width = np.dtype(known).itemsize if known is not None else _BYTES_EACH
+        total += math.prod(tensor.shape) * width
+    return total * rows
 
 
 def differences(mine: Signature, other: Signature, other_name: str) -> Iterator[str]:

@@ -212,7 +212,8 @@ class UnaryCall(Responder):
         try:
             request = handler.request_deserializer(message)
         except Exception as error:  # noqa: BLE001 - protobuf's errors share no base
-            self.fail(grpc.StatusCode.INTERNAL, f"the request cannot be read: {error}")
+            told = unreadable(error)
+            self.fail(told.code, str(told))
             return
         await self._respond(handler, request)
 
@@ -296,7 +297,7 @@ class StreamCall(Responder):
             while self._arrived:
                 whole = self._arrived.popleft()
                 self._stream.taken(min(len(whole), self._stream.held))
-                yield deserialize(only_message(self.call, whole, (), self._most))
+                yield self._read(deserialize, only_message(self.call, whole, (), self._most))
             # Only who keeps up may send more.
             self._pay()
             if self._fault is not None:
@@ -305,6 +306,13 @@ class StreamCall(Responder):
                 return
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
+
+    @staticmethod
+    def _read(deserialize: Callable[[bytes], Any], message: bytes) -> Any:
+        try:
+            return deserialize(message)
+        except Exception as error:  # noqa: BLE001 - as above
+            raise unreadable(error) from None
 
     def _pay(self) -> None:
         owed, self._owed = self._owed, 0
@@ -329,6 +337,11 @@ def split_messages(buffer: bytearray, limit: int) -> list[bytes]:
     if at:
         del buffer[:at]
     return found
+
+
+def unreadable(error: Exception) -> WireError:
+    """What a caller hears whose message is not what the method takes."""
+    return WireError(grpc.StatusCode.INTERNAL, f"the request cannot be read: {error}")
 
 
 def only_message(call: Call, first: bytes, rest: Sequence[bytes | bytearray], most: int) -> bytes:

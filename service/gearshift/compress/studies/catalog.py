@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from gearshift.compress.made import Report
 from gearshift.compress.studies.story import Result, draw, page
@@ -63,7 +66,9 @@ def keep(name: str, found: Kept, cache: Path) -> None:
     """Keep what was measured, so that its page can be written anew without measuring again."""
     place = _place(name, cache)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(pickle.dumps(found))
+    result: Any = found.result
+    told = {"result": asdict(result), "machine": found.machine, "command": found.command}
+    place.write_text(json.dumps(told), encoding="utf-8")
 
 
 def kept(name: str, cache: Path) -> Kept:
@@ -71,12 +76,21 @@ def kept(name: str, cache: Path) -> Kept:
     place = _place(known(name), cache)
     if not place.exists():
         raise StudyError(f"{place}: no such file; carry out the study first, without --redraw")
-    found: Kept = pickle.loads(place.read_bytes())
-    return found
+    study = import_module(f"gearshift.compress.studies.{name.replace('-', '_')}").study
+    try:
+        told = json.loads(place.read_text(encoding="utf-8"))
+        result: Result = TypeAdapter(get_type_hints(study)["return"]).validate_python(
+            told["result"]
+        )
+        return Kept(result, str(told["machine"]), str(told["command"]))
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise StudyError(
+            f"{place}: is not what a study keeps ({error}); carry out the study again"
+        ) from error
 
 
 def _place(name: str, cache: Path) -> Path:
-    return cache / "studies" / f"{name}.pickle"
+    return cache / "studies" / f"{name}.json"
 
 
 def publish(name: str, found: Kept, results: Path) -> tuple[Path, Path]:

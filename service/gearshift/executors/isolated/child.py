@@ -82,7 +82,7 @@ class Child:
         runs.setblocking(False)
 
     @classmethod
-    def launch(cls, providers: Sequence[str]) -> Child:
+    def launch(cls, providers: Sequence[str], run_bytes: int = 0) -> Child:
         """Start a process; `greeted` waits for it. OSError if it cannot be started."""
         runs, its_runs = socket.socketpair()
         orders, its_orders = socket.socketpair()
@@ -106,7 +106,12 @@ class Child:
         lasting = threading.current_thread() is threading.main_thread()
         with suppress(OSError):  # It has ended already, which `greeted` will tell.
             child._tell(
-                {"do": "hello", "providers": providers, "dies_with": os.getpid() if lasting else 0}
+                {
+                    "do": "hello",
+                    "providers": providers,
+                    "run_bytes": run_bytes,
+                    "dies_with": os.getpid() if lasting else 0,
+                }
             )
         return child
 

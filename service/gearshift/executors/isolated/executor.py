@@ -17,13 +17,15 @@ from typing import NamedTuple
 
 import structlog
 
-from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
+from gearshift.core.artifact import Artifact
+from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.isolated.child import Child
 from gearshift.executors.isolated.messages import Message
 from gearshift.executors.isolated.slot import Slot
 from gearshift.executors.key import Key, key
 from gearshift.executors.memory import check_room
+from gearshift.executors.trial import inspect_apart
 from gearshift.ports import Tensors, Worker
 
 log = structlog.get_logger(__name__)
@@ -38,17 +40,19 @@ class _Held(NamedTuple):
 
 class IsolatedExecutor:
     """`workers` processes with `providers` each; `memory_limit`: bytes that one may hold for
-    itself before it is replaced. The first are started when the first artifact is looked at."""
+    itself before it is replaced; `run_bytes` as in OnnxExecutor. They are started when it is asked
+    for its devices, or to load."""
 
     def __init__(
         self,
         workers: int,
         providers: Sequence[str] = (),
         memory_limit: float = math.inf,
-        launch: Callable[[Sequence[str]], Child] = Child.launch,
+        run_bytes: int = 0,
+        launch: Callable[[Sequence[str], int], Child] = Child.launch,
     ) -> None:
         self._slots = [
-            Slot(index, lambda: launch(providers), self._fill, memory_limit)
+            Slot(index, lambda: launch(providers, run_bytes), self._fill, memory_limit)
             for index in range(workers)
         ]
         self._running = 0
@@ -73,11 +77,9 @@ class IsolatedExecutor:
     def runs_here(self) -> bool:
         return False
 
-    def inspect(self, artifact: str) -> Signature:
-        """As the ordinary executor tells it; an artifact that crashes it costs a process."""
-        self._first()
-        found = self._children()[0].order("inspect", artifact=artifact)
-        return Signature(*(_specs(found[side]) for side in ("inputs", "outputs")))
+    def inspect(self, artifact: Artifact) -> Signature:
+        """In a process of its own, too: an artifact that crashes it costs nobody else anything."""
+        return inspect_apart(artifact)
 
     def load(self, model: Model, variant: Variant) -> None:
         """In all processes, or in none: the first tries it alone."""
@@ -205,7 +207,3 @@ class IsolatedExecutor:
                     return
             for handle in sorted(missing):
                 child.load(handle, wanted[handle])
-
-
-def _specs(listed: Sequence[tuple[str, str, Sequence[int]]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name, datatype, tuple(shape)) for name, datatype, shape in listed)

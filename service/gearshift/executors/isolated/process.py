@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -54,7 +54,7 @@ class WorkerProcess:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != first["dies_with"]:
                 os._exit(1)
-        self._executor = OnnxExecutor(first["providers"])
+        self._executor = OnnxExecutor(first["providers"], first["run_bytes"])
         self._answer(
             first,
             {"devices": self._executor.devices, "identity": self._executor.identity},
@@ -99,8 +99,6 @@ class WorkerProcess:
             os._exit(0)
 
     def _carry_out(self, order: Message) -> dict[str, Any]:
-        if order["do"] == "inspect":
-            return _signature(self._executor.inspect(order["artifact"]))
         handle = order["handle"]
         if order["do"] == "load":
             model, variant = _stand_in(order)
@@ -141,13 +139,6 @@ def _stand_in(order: Message) -> tuple[Model, Variant]:
         generation=order["handle"],
     )
     return model, variant
-
-
-def _signature(found: Signature) -> dict[str, Any]:
-    def listed(specs: Sequence[Any]) -> list[tuple[str, str, tuple[int, ...]]]:
-        return [(spec.name, spec.datatype, spec.shape) for spec in specs]
-
-    return {"inputs": listed(found.inputs), "outputs": listed(found.outputs)}
 
 
 def _told(error: Exception) -> str:
