@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 
 from gearshift.core.cascade import second_ticket
-from gearshift.core.catalog import Catalog, Standing
+from gearshift.core.catalog import Catalog, Standing, Variant
 from gearshift.core.decisions import Dispatch, Drop, Refused
 from gearshift.core.explain import Explanation
 from gearshift.core.request import Request, Ticket, ticket_for
@@ -280,7 +280,7 @@ class Engine:
                 outputs = await self._executors[variant.executor].run(
                     worker, dispatch.model, variant, inputs
                 )
-                outcome = self._ran(dispatch, outputs, rows, begun)
+                outcome = self._ran(dispatch, variant, outputs, rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
             outcome = self._failed(dispatch, batch, error)
         finished = self.clock.now()
@@ -307,7 +307,7 @@ class Engine:
             inputs = assemble(dispatch.model, batch)
             assembled = self.clock.now()
             outputs = self._executors[variant.executor].run_here(dispatch.model, variant, inputs)
-            outcome = self._ran(dispatch, outputs, dispatch.rows, begun)
+            outcome = self._ran(dispatch, variant, outputs, dispatch.rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
             outcome = self._failed(dispatch, batch, error)
         finished = self.clock.now()
@@ -316,10 +316,13 @@ class Engine:
         self._plan_decide()
         self._end(dispatch, batch, outcome, inputs, (begun, assembled, finished), predicted)
 
-    def _ran(self, dispatch: Dispatch, outputs: Tensors, rows: int, begun: float) -> Run:
-        """The run as its answers need it; ValueError if that is not what was asked for."""
+    def _ran(
+        self, dispatch: Dispatch, variant: Variant, outputs: Tensors, rows: int, begun: float
+    ) -> Run:
+        """The run as its answers need it; ValueError if that is not what was asked for. `variant`
+        as it was known when it was chosen: what is learned during a run says nothing about it."""
         check_outputs(dispatch.model, outputs, rows)
-        run = Run(dispatch.profile.runs.variant, outputs, rows, begun, self.clock.now())
+        run = Run(variant, outputs, rows, begun, self.clock.now())
         if dispatch.profile.cascade is not None:
             run.unsure = unsure_rows(dispatch.model, dispatch.profile.cascade, run)
         return run

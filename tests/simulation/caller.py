@@ -1,0 +1,448 @@
+"""Callers: gRPC over HTTP/2 made by hand, so that they can do what no client library would."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import math
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from urllib.parse import unquote
+
+import grpc
+import hpack
+import numpy as np
+from tritonclient.grpc import service_pb2 as pb
+
+from gearshift.http2 import frames
+from gearshift.http2.header_blocks import write
+from gearshift.rpc import wire
+from gearshift.rpc.infer import STREAM, UNARY
+from gearshift.v1 import gearshift_pb2
+from simulation.history import Heard, History
+from simulation.link import Link
+from simulation.scenario import MAX_BATCH, Ask, Connect
+
+STATUS = {str(code.value[0]): code.name for code in grpc.StatusCode}
+CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
+SERVICE = UNARY.rsplit("/", 1)[0]
+FRAME = frames.DEFAULT_FRAME
+
+
+def code_of(number: int, row: int) -> int:
+    """What stands in a row of a request: no other row of a run has it."""
+    return number * 8 + row
+
+
+def parts_of(code: float) -> tuple[int, int]:
+    return divmod(int(code), 8)
+
+
+@lru_cache(maxsize=4096)
+def fields_of(block: bytes) -> dict[bytes, bytes]:
+    """The server's header blocks are literals: they mean the same whatever came before."""
+    return {bytes(k): bytes(v) for k, v in hpack.Decoder().decode(block, raw=True)}
+
+
+@lru_cache(maxsize=1024)
+def headers(path: str, timeout: str, encoding: str) -> bytes:
+    fields = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", f"/{path}".encode()),
+        (b":authority", b"x"),
+        (b"content-type", b"application/grpc"),
+    ]
+    if timeout:
+        fields.append((b"grpc-timeout", timeout.encode()))
+    if encoding:
+        fields.append((b"grpc-encoding", encoding.encode()))
+    return write(fields)
+
+
+def message_of(ask: Ask) -> bytes:
+    """The ModelInferRequest, mistakes included."""
+    if ask.wrong == "garbage":
+        return b"\xff\xff\xff"
+    wrong = ask.wrong
+    rows = MAX_BATCH + 1 if wrong == "rows" else ask.rows
+    request = pb.ModelInferRequest(
+        model_name="nobody" if wrong == "model" else ask.model,
+        id=f"{ask.number}-".ljust(ask.id_size, "i") if ask.id_size else "",
+    )
+    version = {"version": "9", "version_text": "abc"}.get(wrong)
+    if version:
+        request.model_version = version
+    shape = (rows, 3)
+    datatype = "FP64" if wrong == "datatype" else "FP32"
+    request.inputs.add(name="z" if wrong == "tensor" else "x", datatype=datatype, shape=shape)
+    data = np.zeros(shape, np.float32)
+    data[:, 0] = [code_of(ask.number, row) for row in range(rows)]
+    raw = data.tobytes()
+    request.raw_input_contents.append(raw[:-1] if wrong == "short" else raw)
+    told = request.parameters
+    if ask.budget_ms is not None:
+        told["latency_budget_ms"].double_param = ask.budget_ms
+    if wrong == "budget":
+        told["latency_budget_ms"].double_param = -1.0
+    if ask.floor is not None:
+        told["min_accuracy"].double_param = ask.floor
+    if wrong == "floor":
+        told["min_accuracy"].string_param = "nan"
+    if ask.service_class or wrong == "class":
+        told["service_class"].string_param = "nobody's" if wrong == "class" else ask.service_class
+    if ask.variant or wrong == "variant":
+        told["variant"].string_param = "nobody" if wrong == "variant" else ask.variant
+    if wrong == "parameter":
+        told["latency_budget"].int64_param = 5
+    return bytes(request.SerializeToString())
+
+
+class Call:
+    """One stream of a caller's connection."""
+
+    def __init__(self, heard: Heard | None) -> None:
+        self.heard = heard
+        """None: a call with many requests, or none that counts."""
+        self.asked: list[Heard] = []
+        """The requests of a ModelStreamInfer."""
+        self.body = bytearray()
+        self.room = 0
+        """Bytes that may be sent."""
+        self.unsent = bytearray()
+        self.finishing = self.finished = self.over = False
+        self.owed = 0
+
+
+class Caller:
+    """One connection and what was asked over it."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        step: Connect,
+        history: History,
+        connect: Callable[[], asyncio.Protocol],
+    ) -> None:
+        self._loop = loop
+        self._step = step
+        self._history = history
+        self.calls: dict[int, Call] = {}
+        self._streams: dict[int, int] = {}
+        self._next = 1
+        self._rest = bytearray()
+        self._window = frames.DEFAULT_WINDOW
+        self._peer_window = frames.DEFAULT_WINDOW
+        self._peer_frame = FRAME
+        self.gone = self.leaving = self.misused = False
+        self.refused: list[Heard] = []
+        self.protocol = connect()
+        self.link = Link(loop, step.delay, self.protocol, self._received, self._wrote)
+        self._send(frames.PREFACE)
+        self._send(frames.settings(((frames.INITIAL_WINDOW_SIZE, step.window),)))
+
+    # --- doing -------------------------------------------------------------------------
+
+    def ask(self, ask: Ask) -> None:
+        """One unary inference, or one more on a stream."""
+        heard = self._history.heard[ask.number] = Heard(ask)
+        if self.gone or self.leaving:
+            heard.endings.append("NOT SENT")
+            return
+        heard.sent = self._loop.time()
+        heard.whole = ask.wrong not in ("cut",)
+        heard.excused = self.misused
+        message = message_of(ask)
+        compressed = 0
+        if ask.zipped:
+            message, compressed = gzip.compress(message, 1, mtime=0), 1
+        framed = struct.pack(">BL", compressed, len(message)) + message
+        if ask.stream:
+            number = self._stream(ask)
+            call = self.calls[number]
+            call.asked.append(heard)
+            self._data(number, call, framed, end=False)
+        else:
+            path = f"{SERVICE}/Nothing" if ask.wrong == "path" else UNARY
+            timeout = "soon" if ask.wrong == "timeout" else _timeout(ask.timeout)
+            encoding = "snappy" if ask.wrong == "encoding" else "gzip" if ask.zipped else ""
+            number, call = self._open(path, timeout, encoding, heard)
+            framed = framed[:-1] if ask.wrong == "cut" else framed
+            self._data(number, call, framed * (2 if ask.wrong == "two" else 1), end=True)
+        if ask.leaves is not None and not ask.stream:
+            self._loop.call_later(ask.leaves, self._leave, number, heard)
+
+    def _leave(self, number: int, heard: Heard) -> None:
+        if not heard.endings and not self.gone:
+            heard.left = True
+            heard.endings.append("CANCELLED BY CALLER")
+            self.calls[number].over = True
+            self._send(frames.rst_stream(number, frames.CANCEL))
+
+    def _stream(self, ask: Ask) -> int:
+        known = self._streams.get(ask.stream)
+        if known is not None and not self.calls[known].over and not self.calls[known].finishing:
+            return known
+        number, _ = self._open(STREAM, "", "gzip", None)
+        self._streams[ask.stream] = number
+        return number
+
+    def finish(self, stream: int) -> None:
+        """No more requests on this ModelStreamInfer call."""
+        number = self._streams.get(stream)
+        if number is not None and not self.gone and not self.calls[number].over:
+            self._data(number, self.calls[number], b"", end=True)
+
+    def other(self, rpc: str) -> None:
+        """A call whose answer is not looked at, but must come."""
+        if self.gone or self.leaving:
+            return
+        message = {
+            "ModelMetadata": pb.ModelMetadataRequest(name="a"),
+            "Explain": gearshift_pb2.ExplainRequest(model="a", rows=1),
+        }.get(rpc)
+        body = b"" if message is None else message.SerializeToString()
+        path = f"{CONTROL if rpc == 'Explain' else SERVICE}/{rpc}"
+        number, call = self._open(path, "", "", None)
+        self._data(number, call, wire.framed(body), end=True)
+
+    def hang_up(self, reset: bool) -> None:
+        self._over("hung up")
+        self.link.hang_up(reset=reset)
+
+    def garbage(self, data: bytes) -> None:
+        """From now on the server may do with this connection what it likes."""
+        self.misused = True
+        for call in self.calls.values():
+            for heard in (call.heard, *call.asked):
+                if heard is not None:
+                    heard.excused = True
+        if not self.gone:
+            self._send(data)
+
+    def unread(self, seconds: float) -> None:
+        self.link.to_caller.read(False)
+        self._loop.call_later(seconds, self.link.to_caller.read, True)
+
+    # --- sending -----------------------------------------------------------------------
+
+    def _open(
+        self, path: str, timeout: str, encoding: str, heard: Heard | None
+    ) -> tuple[int, Call]:
+        number, self._next = self._next, self._next + 2
+        call = self.calls[number] = Call(heard)
+        call.room = self._peer_window
+        block = headers(path, timeout, encoding)
+        self._send(frames.frame(frames.HEADERS, frames.END_HEADERS, number, block))
+        return number, call
+
+    def _data(self, number: int, call: Call, data: bytes, *, end: bool) -> None:
+        call.unsent += data
+        call.finishing = call.finishing or end
+        self._flush(number, call)
+
+    def _flush(self, number: int, call: Call) -> None:
+        if call.over or call.finished or self.gone:
+            return
+        while call.unsent:
+            room = min(call.room, self._window, self._peer_frame)
+            if room <= 0:
+                return
+            part = bytes(call.unsent[:room])
+            del call.unsent[:room]
+            call.room -= len(part)
+            self._window -= len(part)
+            last = call.finishing and not call.unsent
+            call.finished = last
+            flags = frames.END_STREAM if last else 0
+            self._send(frames.frame(frames.DATA, flags, number, part))
+        if call.finishing and not call.finished:
+            call.finished = True
+            self._send(frames.frame(frames.DATA, frames.END_STREAM, number))
+
+    def _send(self, data: bytes) -> None:
+        piece = self._step.piece
+        if piece and len(data) < 2_000:
+            for at in range(0, len(data), piece):
+                self.link.to_server.send(data[at : at + piece], after=0.0001)
+        else:
+            self.link.to_server.send(data)
+
+    # --- hearing -----------------------------------------------------------------------
+
+    def _wrote(self, data: bytes) -> None:
+        self._history.note(self._loop.time(), "wrote", self._step.caller, data)
+
+    def _received(self, data: bytes | None) -> None:
+        if data is None:
+            self._over("lost")
+            return
+        self._rest += data
+        at, rest = 0, self._rest
+        while len(rest) - at >= frames.HEAD_SIZE:
+            high, low, kind, flags, number = frames.HEAD.unpack_from(rest, at)
+            begin = at + frames.HEAD_SIZE
+            end = begin + (high << 8 | low)
+            if end > len(rest):
+                break
+            at = end
+            self._on_frame(kind, flags, number, bytes(rest[begin:end]))
+        del rest[:at]
+
+    def _on_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if kind == frames.DATA:
+            self._on_data(number, payload)
+        elif kind == frames.HEADERS:
+            self._on_headers(flags, number, payload)
+        elif kind == frames.RST_STREAM:
+            self._on_reset(number, frames.read_word(payload, "RST_STREAM"))
+        elif kind == frames.WINDOW_UPDATE:
+            self._on_window(number, frames.read_word(payload, "WINDOW_UPDATE"))
+        elif kind == frames.SETTINGS and not flags & frames.ACK:
+            told = dict(frames.read_settings(payload))
+            grown = told.get(frames.INITIAL_WINDOW_SIZE, self._peer_window) - self._peer_window
+            self._peer_window += grown
+            for call in self.calls.values():
+                call.room += grown
+            self._peer_frame = told.get(frames.MAX_FRAME_SIZE, self._peer_frame)
+            self._reply(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        elif kind == frames.PING and not flags & frames.ACK and not self._step.rude:
+            self._reply(frames.frame(frames.PING, frames.ACK, 0, payload))
+        elif kind == frames.GOAWAY:
+            self.leaving = True
+            last = frames.read_word(payload[:4], "GOAWAY")
+            code = frames.read_word(payload[4:8], "GOAWAY")
+            if code != frames.NO_ERROR and not self.misused:
+                self._history.wrong(f"GOAWAY with {code}: {payload[8:]!r}")
+            for each, call in self.calls.items():
+                if each > last and not call.over:
+                    self._end(call, "REFUSED")
+
+    def _on_data(self, number: int, payload: bytes) -> None:
+        call = self.calls[number]
+        if call.over:
+            if not (call.heard and call.heard.left):
+                self._history.wrong(f"DATA behind the end of stream {number}")
+            return
+        call.body += payload
+        pays = self._step.pays
+        if pays == 0.0:
+            self._pay(number, len(payload))
+        elif pays < math.inf:
+            self._loop.call_later(pays, self._pay, number, len(payload))
+        if call.asked:
+            self._on_messages(call)
+
+    def _pay(self, number: int, size: int) -> None:
+        if size:
+            self._reply(frames.window_update(0, size))
+            if not self.calls[number].over:
+                self._reply(frames.window_update(number, size))
+
+    def _on_messages(self, call: Call) -> None:
+        """Each message of a stream is the end of one of its requests."""
+        body = call.body
+        while len(body) >= 5 and len(body) >= 5 + wire.size_of(body):
+            size = wire.size_of(body)
+            answer = pb.ModelStreamInferResponse.FromString(bytes(body[5 : 5 + size]))
+            del body[: 5 + size]
+            number = number_of_answer(answer.infer_response)
+            waiting = [h for h in call.asked if not h.endings]
+            if answer.error_message:
+                # Without an id nobody can say whose it is: the texts are what is compared.
+                mine = [h for h in waiting if _named(h, answer.infer_response.id)]
+                heard = mine[0] if mine else None
+                ending = "ERROR"
+            else:
+                heard = next((h for h in waiting if h.ask.number == number), None)
+                ending = "OK"
+            if heard is None:
+                self._history.wrong(f"an answer for nobody on a stream: {answer!r}"[:300])
+                continue
+            heard.text = answer.error_message
+            heard.messages.append(answer.infer_response.SerializeToString())
+            self._told(heard, ending)
+
+    def _on_headers(self, flags: int, number: int, block: bytes) -> None:
+        call = self.calls[number]
+        if not flags & frames.END_STREAM:
+            return
+        fields = fields_of(block)
+        status = STATUS.get(fields.get(b"grpc-status", b"").decode(), "NO STATUS")
+        heard = call.heard
+        if heard is not None and not call.over:
+            heard.text = unquote(fields.get(b"grpc-message", b"").decode())
+            if call.body:
+                heard.messages.append(bytes(call.body[5:]))
+                if wire.size_of(call.body) != len(call.body) - 5:
+                    self._history.wrong(f"request {heard.ask.number}: not one whole message")
+        self._end(call, status)
+
+    def _on_reset(self, number: int, code: int) -> None:
+        call = self.calls.get(number)
+        if call is None:
+            self._history.wrong(f"RST_STREAM of stream {number}, which was never opened")
+        elif not call.over:
+            self._end(call, "REFUSED" if code == frames.REFUSED_STREAM else f"RESET {code}")
+
+    def _on_window(self, number: int, more: int) -> None:
+        if number:
+            self.calls[number].room += more
+        else:
+            self._window += more
+        for each, call in self.calls.items():
+            if call.unsent:
+                self._flush(each, call)
+
+    def _reply(self, data: bytes) -> None:
+        if not self.gone:
+            self._send(data)
+
+    def _end(self, call: Call, ending: str) -> None:
+        if call.over:
+            if not (call.heard and call.heard.left):
+                self._history.wrong(f"a second ending of a call: {ending}")
+            return
+        call.over = True
+        if call.heard is not None:
+            self._told(call.heard, ending)
+        for heard in call.asked:
+            if not heard.endings:
+                self._told(heard, f"STREAM {ending}")
+
+    def _told(self, heard: Heard, ending: str) -> None:
+        heard.endings.append(ending)
+        self._history.note(self._loop.time(), "heard", heard.ask.number, ending, heard.text)
+
+    def _over(self, why: str) -> None:
+        if self.gone:
+            return
+        self.gone = True
+        self._history.note(self._loop.time(), why, self._step.caller)
+        for call in self.calls.values():
+            if not call.over:
+                if why == "hung up":
+                    for heard in (call.heard, *call.asked):
+                        if heard is not None and not heard.endings:
+                            heard.left = True
+                self._end(call, "LOST" if why == "lost" else "CANCELLED BY CALLER")
+
+
+def number_of_answer(response: pb.ModelInferResponse) -> int | None:
+    """Whose answer it is, by its id."""
+    request_id, _, _ = response.id.partition("-")
+    return int(request_id) if request_id.isdigit() else None
+
+
+def _named(heard: Heard, request_id: str) -> bool:
+    ask = heard.ask
+    if ask.id_size and ask.wrong != "garbage":
+        return request_id.startswith(f"{ask.number}-")
+    return request_id == ""
+
+
+def _timeout(seconds: float | None) -> str:
+    return "" if seconds is None else f"{round(seconds * 1e6)}u"
+
+

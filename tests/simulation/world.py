@@ -1,0 +1,383 @@
+"""One run: the whole server on a virtual loop, its callers, and all that happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import structlog
+
+from builders import make_catalog, make_profiles, make_variant
+from gearshift.app.parts import LAST_ANSWERS, with_express
+from gearshift.core.catalog import Cascade, Catalog, Late, Model, ServiceClass, Standing
+from gearshift.core.profile import Profiles
+from gearshift.core.request import Request
+from gearshift.core.scheduler import Scheduler
+from gearshift.engine import Answer, Engine, Flight, LoopClock
+from gearshift.errors import RequestError, ending_of
+from gearshift.engine.flight import Reply
+from gearshift.ports import Tensors, Trace, Worker
+from gearshift.rpc import RpcServer, make_server
+from gearshift.rpc.server import HEARD_WITHIN
+from gearshift.telemetry import PrometheusTelemetry
+from recording import RecordingJournal
+from simulation import scenario as drawn
+from simulation.caller import Caller, parts_of
+from simulation.executors import SIGNATURE, Answering, Faulty, Watched
+from simulation.history import History, Taken
+from simulation.scenario import MAX_BATCH, MS, VARIANTS, Scenario, Step
+from virtual import VirtualLoop
+
+QUIET = 12.0
+"""Seconds after the last step until the server is told to end: all budgets are shorter."""
+
+CASCADE = Cascade(
+    name="pair", first="small", then="large", threshold=0.8, escalated=1 / 7, accuracy=0.92
+)
+
+
+class Loop(VirtualLoop):
+    """A virtual loop on which the machine may stand still for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leap = 0.0
+        """Seconds that pass as soon as nothing is left to do at this moment."""
+
+    def jump(self, seconds: float) -> None:
+        super().jump(seconds + self.leap)
+        self.leap = 0.0
+
+
+def models() -> tuple[Model, ...]:
+    classes = (
+        ServiceClass("default", budget=2.0),
+        ServiceClass("realtime", budget=30 * MS, weight=2.0),
+        ServiceClass("archive", budget=60 * MS, late=Late.SERVE),
+        ServiceClass("critical", budget=0.3, floor=0.85),
+    )
+    found = []
+    for name, cascades in (("a", ()), ("b", (CASCADE,))):
+        variants = [make_variant(v, n, VARIANTS[v]) for n, v in enumerate(VARIANTS, start=1)]
+        found.append(
+            Model(
+                name=name,
+                metric="average_precision",
+                max_batch_size=MAX_BATCH,
+                signature=SIGNATURE,
+                classes={each.name: each for each in classes},
+                default_class="default",
+                variants=tuple(variants),
+                cascades=cascades,
+            )
+        )
+    return tuple(found)
+
+
+class Prices:
+    """In the planner's place: no prices, or wild ones, which may cost accuracy and no promise."""
+
+    def __init__(self, wild: bool, random: Random) -> None:
+        self._wild = wild
+        self._random = random
+
+    def steps(self, outlook: object) -> Generator[None, None, Mapping[str, float]]:
+        yield
+        wild = (0.0, 0.01, 3.0, 1e9, -1.0, math.nan, math.inf)
+        return {"cpu": self._random.choice(wild)} if self._wild else {}
+
+
+class WatchedEngine(Engine):
+    """Enters into the history who was taken in, and every reply."""
+
+    history: History
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.flights: dict[Flight, Taken] = {}
+        self.refusals: Counter[str] = Counter()
+        """By outcome: who never joined the queue."""
+
+    def refused(self, error: RequestError, *about: Any, **more: Any) -> None:
+        self.refusals[ending_of(error).outcome] += 1
+        super().refused(error, *about, **more)
+
+    def submit(
+        self,
+        request: Request,
+        inputs: Tensors,
+        arrival: float,
+        reply: Reply,
+        request_id: bytes = b"",
+        trace: Trace | None = None,
+    ) -> Flight:
+        history = self.history
+        number, _ = parts_of(inputs["x"][0, 0])
+        taken = Taken(number, self.clock.now(), standing=self.ready)
+        history.taken.setdefault(number, []).append(taken)
+
+        def told(ending: Answer | Exception) -> Exception | None:
+            now = self.clock.now()
+            text = str(ending)[:200] if isinstance(ending, Exception) else ending.run.variant.name
+            entry = history.note(now, "replies", number, text)
+            problem = reply(ending)
+            taken.endings.append((entry, now, ending if problem is None else problem))
+            return problem
+
+        try:
+            flight = super().submit(request, inputs, arrival, told, request_id, trace)
+        except RequestError as error:
+            taken.refused = error
+            reply_entry = history.note(self.clock.now(), "refuses", number, str(error)[:200])
+            taken.endings.append((reply_entry, self.clock.now(), error))
+            raise
+        taken.model, taken.ticket = flight.model, flight.ticket
+        self.flights[flight] = taken
+        return flight
+
+    def abandon(self, flight: Flight) -> None:
+        taken = self.flights[flight]
+        if not taken.left:
+            taken.left = self.history.note(self.clock.now(), "leaves", taken.number)
+        super().abandon(flight)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A run that is over, as the judge gets it."""
+
+    scenario: Scenario
+    history: History
+    engine: WatchedEngine
+    server: RpcServer
+    scheduler: Scheduler
+    telemetry: PrometheusTelemetry
+    connections: list[Any]
+    logged: list[dict[str, Any]]
+    loop_faults: list[str]
+    left_over: list[str]
+    drain_took: float
+    drain_bound: float
+    seconds: float
+
+
+def run(scenario: Scenario) -> Outcome:
+    """Run it to its end, in virtual time."""
+    loop = Loop()
+    try:
+        with _one_source(scenario, loop) as logged:
+            return loop.run_until_complete(_World(scenario, loop, logged).run())
+    finally:
+        loop.close()
+
+
+@contextmanager
+def _one_source(scenario: Scenario, loop: Loop) -> Iterator[list[dict[str, Any]]]:
+    """Every clock is the loop's and every random number comes from the seed; logs are kept."""
+    logged: list[dict[str, Any]] = []
+    source = Random(scenario.seed + 1)
+
+    def keep(_: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+        logged.append({"level": method, **event})
+        raise structlog.DropEvent
+
+    wall = 1.7e9
+    before = time.monotonic, time.time, uuid.uuid4, random.getstate()
+    loop.wall = wall  # type: ignore[attr-defined]
+    time.monotonic = loop.time
+    time.time = lambda: loop.wall + loop.time()  # type: ignore[attr-defined]
+    uuid.uuid4 = lambda: uuid.UUID(int=source.getrandbits(128), version=4)
+    random.seed(scenario.seed)
+    structlog.configure(processors=[keep], cache_logger_on_first_use=False)
+    try:
+        yield logged
+    finally:
+        time.monotonic, time.time, uuid.uuid4 = before[:3]
+        random.setstate(before[3])
+        structlog.reset_defaults()
+
+
+class _World:
+    def __init__(self, scenario: Scenario, loop: Loop, logged: list[dict[str, Any]]) -> None:
+        self.scenario = scenario
+        self.loop = loop
+        self.logged = logged
+        self.history = History()
+        self.callers: dict[int, Caller] = {}
+        self.connections: list[Any] = []
+        self.loop_faults: list[str] = []
+        self.drain: asyncio.Task[None] | None = None
+        self.drain_took = 0.0
+
+    def _build(self) -> None:
+        scenario = self.scenario
+        random_runs = Random(scenario.seed + 2)
+
+        def duration(variant: str, rows: int) -> float:
+            fixed, row = scenario.seconds[variant]
+            return (fixed + row * rows) * (1.0 + scenario.jitter * random_runs.random())
+
+        catalog = make_catalog(*models())
+        profiles = make_profiles(catalog, scenario.seconds)
+        inner = Answering(SIGNATURE, duration)
+        load_all(inner, catalog)
+        self.executor = Watched(
+            Faulty(inner, scenario.faults, Random(scenario.seed + 3)), self.history
+        )
+        workers: tuple[Worker, ...] = tuple(Worker(i, "cpu") for i in range(scenario.workers))
+        placed: tuple[Profiles, Any] = with_express(catalog, profiles, workers, 0)
+        profiles, all_workers = placed
+        self.telemetry = PrometheusTelemetry(catalog)
+        self.journal = RecordingJournal()
+        self.scheduler = Scheduler(catalog, profiles, {w.id: w.device for w in all_workers})
+        self.engine = WatchedEngine(
+            catalog,
+            self.scheduler,
+            all_workers,
+            {"fake": self.executor},  # type: ignore[dict-item]
+            LoopClock(self.loop, self.loop.time),
+            self.telemetry,
+            self.journal,
+            scenario.shadow_share,
+        )
+        if scenario.planning != "real":
+            planner = Prices(scenario.planning == "wild", Random(scenario.seed + 4))
+            self.engine._planning._planner = planner  # type: ignore[assignment]
+        self.engine.history = self.history
+
+    async def run(self) -> Outcome:
+        self.loop.set_exception_handler(self._on_loop_fault)
+        self._build()
+        self.engine.start()
+        self.server = await make_server(self.engine, shared_memory=False)
+        begun = self.loop.time()
+        for step in self.scenario.steps:
+            self.loop.call_at(begun + step.at, self._do, step)
+        await asyncio.sleep(self.scenario.ends + QUIET)
+        if self.drain is None:
+            self._begin_drain()
+        assert self.drain is not None
+        await self.drain
+        # Callers hear the last of it, and who reads slowly reads on.
+        await asyncio.sleep(5.0)
+        return Outcome(
+            scenario=self.scenario,
+            history=self.history,
+            engine=self.engine,
+            server=self.server,
+            scheduler=self.scheduler,
+            telemetry=self.telemetry,
+            connections=self.connections,
+            logged=self.logged,
+            loop_faults=self.loop_faults,
+            left_over=self._left_over(),
+            drain_took=self.drain_took,
+            drain_bound=HEARD_WITHIN + self.scenario.drain_within + LAST_ANSWERS,
+            seconds=self.loop.time(),
+        )
+
+    def _on_loop_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.loop_faults.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def _left_over(self) -> list[str]:
+        mine = asyncio.current_task()
+        tasks = [repr(task) for task in asyncio.all_tasks() if task is not mine]
+        timers = [
+            repr(timer)
+            for timer in self.loop._scheduled  # type: ignore[attr-defined]
+            if not timer.cancelled()
+        ]
+        return tasks + timers
+
+    # --- steps -------------------------------------------------------------------------
+
+    def _do(self, step: Step) -> None:
+        self.history.note(self.loop.time(), "step", step)
+        _DOERS[type(step)](self, step)
+
+    def connect(self, step: drawn.Connect) -> None:
+        def server_side() -> Any:
+            connection = self.server._connect()
+            self.connections.append(connection)
+            return connection
+
+        if self.drain is None or not self.server._elsewhere:
+            self.callers[step.caller] = Caller(self.loop, step, self.history, server_side)
+
+    def ask(self, step: drawn.Ask) -> None:
+        caller = self.callers.get(step.caller)
+        if caller is not None:
+            caller.ask(step)
+
+    def other_step(self, step: Any) -> None:
+        """Steps of one caller that have one argument."""
+        caller = self.callers.get(step.caller)
+        if caller is None:
+            return
+        if isinstance(step, drawn.Finish):
+            caller.finish(step.stream)
+        elif isinstance(step, drawn.Other):
+            caller.other(step.rpc)
+        elif isinstance(step, drawn.HangUp):
+            caller.hang_up(step.reset)
+        elif isinstance(step, drawn.Garbage):
+            caller.garbage(step.data)
+        else:
+            caller.unread(step.seconds)
+
+    def leap(self, step: drawn.Leap) -> None:
+        self.loop.leap += step.seconds
+        self.loop.wall += step.wall  # type: ignore[attr-defined]
+
+    def revise(self, step: drawn.Revise) -> None:
+        standings = {
+            name: Standing.WITHDRAWN if name in step.withdrawn else Standing.SERVING
+            for name in VARIANTS
+        }
+        self.engine.revise(step.model, step.accuracies, standings)
+
+    def begin_drain(self, step: drawn.Drain) -> None:
+        if self.drain is None:
+            self._begin_drain()
+
+    def _begin_drain(self) -> None:
+        self.drain = self.loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        """As `app.parts.drain` does it."""
+        begun = self.loop.time()
+        self.history.drained_at = begun
+        await self.server.not_serving()
+        await self.server.send_away()
+        await self.engine.drain(self.scenario.drain_within)
+        await self.server.stop(grace=LAST_ANSWERS)
+        self.drain_took = self.loop.time() - begun
+
+
+def load_all(executor: Any, catalog: Catalog) -> None:
+    for model in catalog.models.values():
+        for variant in model.variants:
+            executor.load(model, variant)
+
+
+_DOERS: Mapping[type[Step], Callable[[_World, Any], None]] = {
+    drawn.Connect: _World.connect,
+    drawn.Ask: _World.ask,
+    drawn.Finish: _World.other_step,
+    drawn.Other: _World.other_step,
+    drawn.HangUp: _World.other_step,
+    drawn.Garbage: _World.other_step,
+    drawn.Unread: _World.other_step,
+    drawn.Leap: _World.leap,
+    drawn.Revise: _World.revise,
+    drawn.Drain: _World.begin_drain,
+}
