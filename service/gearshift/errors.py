@@ -99,6 +99,17 @@ class ExecutorFailed(RequestError):
         self.reference = reference
 
 
+class WorkerLost(GearshiftError):
+    """A worker is gone with what it ran: its process has ended, or it is given up. Its place must
+    be made anew (`ports.Executor.replace`). `reason` is `hung` or `crashed`; `running` is False
+    where it was gone before the run began, which then says nothing of the variant."""
+
+    def __init__(self, reason: str, message: str, *, running: bool = True) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.running = running
+
+
 class FeedbackOff(RequestError):
     """The setting `feedback` is false here."""
 

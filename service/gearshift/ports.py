@@ -85,10 +85,22 @@ class Executor(Protocol):
         """Give back what this variant of this generation holds; it is not run again."""
 
     async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
-        """Run one batch. Raises ExecutorUnavailable if the backend is down, or whatever broke."""
+        """Run one batch. Raises ExecutorUnavailable if the backend is down, WorkerLost if the
+        worker is gone, or whatever broke. A run that hangs is cancelled: that must end this call
+        at once, whatever becomes of the run."""
 
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         """The same at once, on the caller's thread, for the express worker."""
+
+    async def replace(self, worker: Worker) -> None:
+        """The worker is lost: it hangs, and its run was cancelled, or it is gone. Returns when
+        `run` may be called for it again; what it still does, if anything, is nobody's. Raises
+        what keeps it from that; it is then tried again later."""
+
+    @property
+    def stuck(self) -> int:
+        """Runs given up that still hold a thread and what they need, because nothing can end
+        them."""
 
     def close(self) -> None:
         """Give everything back; `run` is not called again."""

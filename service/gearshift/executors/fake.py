@@ -36,6 +36,7 @@ class FakeExecutor:
         self._device = device
         self._loaded: set[Key] = set()
         self.runs: list[tuple[str, int]] = []
+        self.replaced: list[Worker] = []
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -76,6 +77,14 @@ class FakeExecutor:
             ).astype(np.float32)
             for spec in self._signature.outputs
         }
+
+    async def replace(self, worker: Worker) -> None:
+        """There is nothing to make anew."""
+        self.replaced.append(worker)
+
+    @property
+    def stuck(self) -> int:
+        return 0
 
     def close(self) -> None:
         self._loaded.clear()

@@ -9,11 +9,9 @@ one arena for all sessions: it grows with what runs at the same time, not with w
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -24,6 +22,7 @@ import structlog
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.key import Key, key
+from gearshift.executors.thread import WorkerThread
 from gearshift.ports import Tensors, Worker
 
 log = structlog.get_logger(__name__)
@@ -49,6 +48,8 @@ DEVICES = {
     "CUDAExecutionProvider": "gpu",
     "CPUExecutionProvider": "cpu",
 }
+CLOSE_WITHIN = 10.0
+"""Seconds that a thread gets for its last run."""
 ERRORS_ONLY = 3
 BEHIND = 5
 """The niceness of worker threads: a third of the loop's share where both want a core."""
@@ -82,7 +83,9 @@ class OnnxExecutor:
             )
         _register_arena()
         self._sessions: dict[Key, tuple[Any, list[str]]] = {}
-        self._threads: dict[int, ThreadPoolExecutor] = {}
+        self._threads: dict[int, WorkerThread] = {}
+        self._left: list[WorkerThread] = []
+        """Threads left to themselves, because what they ran hung."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -120,12 +123,9 @@ class OnnxExecutor:
         session, names = self._loaded(model, variant)
         thread = self._threads.get(worker.id)
         if thread is None:
-            thread = ThreadPoolExecutor(
-                1, thread_name_prefix=f"worker-{worker.id}", initializer=_behind_the_loop
-            )
+            thread = WorkerThread(f"worker-{worker.id}", _behind_the_loop)
             self._threads[worker.id] = thread
-        loop = asyncio.get_running_loop()
-        outputs = await loop.run_in_executor(thread, session.run, names, inputs)
+        outputs = await thread.submit(session.run, names, inputs)
         return dict(zip(names, outputs, strict=True))
 
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
@@ -140,9 +140,21 @@ class OnnxExecutor:
             )
         return loaded
 
+    async def replace(self, worker: Worker) -> None:
+        """Another thread takes the place; nothing can end the one that hangs."""
+        thread = self._threads.pop(worker.id, None)
+        if thread is not None:
+            thread.leave()
+            self._left.append(thread)
+
+    @property
+    def stuck(self) -> int:
+        self._left = [thread for thread in self._left if thread.alive]
+        return len(self._left)
+
     def close(self) -> None:
         for thread in self._threads.values():
-            thread.shutdown(wait=True, cancel_futures=True)
+            thread.close(CLOSE_WITHIN)
         self._threads.clear()
         self._sessions.clear()
 

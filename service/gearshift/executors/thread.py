@@ -1,0 +1,85 @@
+"""A thread that runs one call after the other, and can be left to itself.
+
+`concurrent.futures` has no way to do without a thread that never comes back: the interpreter waits
+for each of them when it ends, and so does a server for a run that hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+
+class _Call(NamedTuple):
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+class WorkerThread:
+    """Begins with `initializer` and ends when it is closed."""
+
+    def __init__(self, name: str, initializer: Callable[[], None]) -> None:
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._initializer = initializer
+        # A daemon: nobody waits for one that hangs when the process ends.
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs still: until it is closed, and until the end of what it ran then."""
+        return self._thread.is_alive()
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        """The result of the call, or its error, on the running loop. To cancel it keeps a call
+        that has begun from nothing."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._calls.put(_Call(loop, future, call, arguments))
+        return future
+
+    def close(self, within: float | None = None) -> None:
+        """Take no more calls; wait for the last one, for so many seconds at the most (None: as
+        long as it takes)."""
+        self._calls.put(None)
+        self._thread.join(within)
+
+    def leave(self) -> None:
+        """Take no more calls, and let it end its last one by itself, if it ever does."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        self._initializer()
+        while True:
+            asked = self._calls.get()
+            if asked is None:
+                return
+            loop, future, call, arguments = asked
+            if future.cancelled():
+                continue
+            result: Any = None
+            error: BaseException | None = None
+            try:
+                result = call(*arguments)
+            except BaseException as broken:  # noqa: BLE001 - whoever waits for it must hear of it
+                error = broken
+            # A loop that is closed waits for nothing any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, future, result, error)
+            # Else the last inputs and outputs would be kept until the next call.
+            del asked, arguments, result, error, future
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

@@ -1,0 +1,84 @@
+"""Worker threads: one call after the other, and one that hangs is left to itself."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from builders import make_model
+from gearshift.executors.onnx import OnnxExecutor
+from gearshift.executors.thread import WorkerThread
+from gearshift.ports import Worker
+
+SOON = 20.0
+
+
+async def test_results_and_errors_come_to_the_loop():
+    thread = WorkerThread("one", lambda: None)
+    assert await thread.submit(lambda a, b: a + b, 1, 2) == 3
+    with pytest.raises(ZeroDivisionError):
+        await thread.submit(lambda: 1 / 0)
+    assert await asyncio.gather(*(thread.submit(lambda n=n: n) for n in range(9))) == [*range(9)]
+    thread.close(SOON)
+    assert not thread.alive
+
+
+async def test_a_call_that_was_cancelled_before_it_began_is_not_made():
+    thread, release, made = WorkerThread("one", lambda: None), threading.Event(), []
+    first = thread.submit(release.wait, SOON)
+    second = thread.submit(made.append, 1)
+    second.cancel()
+    release.set()
+    await first
+    thread.close(SOON)
+    assert made == []
+
+
+async def test_another_thread_takes_the_place_of_one_that_hangs():
+    release, model, worker = threading.Event(), make_model(), Worker(0, "cpu")
+
+    class Session:
+        def run(self, names, inputs):
+            assert inputs["x"][0] != 666 or release.wait(SOON)
+            return [inputs["x"]]
+
+    executor = OnnxExecutor(["CPUExecutionProvider"])
+    variant = model.variants[0]
+    executor._sessions[(model.name, variant.name, model.generation)] = (Session(), ["y"])
+
+    def run(value: int):
+        return executor.run(worker, model, variant, {"x": np.array([value])})
+
+    hanging = asyncio.ensure_future(run(666))
+    await asyncio.sleep(0.01)
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
+    await executor.replace(worker)
+    assert (await run(1))["y"].tolist() == [1]
+    assert executor.stuck == 1
+    release.set()
+    for _ in range(200):
+        if not executor.stuck:
+            break
+        await asyncio.sleep(0.05)
+    assert executor.stuck == 0
+    executor.close()
+
+
+def test_the_process_ends_though_a_thread_hangs():
+    code = (
+        "import asyncio, threading;"
+        "from gearshift.executors.thread import WorkerThread\n"
+        "async def main():\n"
+        "    thread = WorkerThread('one', lambda: None)\n"
+        "    thread.submit(threading.Event().wait)\n"
+        "    thread.leave()\n"
+        "asyncio.run(main())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
