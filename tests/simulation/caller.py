@@ -151,7 +151,7 @@ class Caller:
             heard.endings.append("NOT SENT")
             return
         heard.sent = self._loop.time()
-        heard.whole = ask.wrong not in ("cut",)
+        heard.reads = self._step.pays < 0.01 and self._step.window >= 40 and ask.id_size < 1_000
         heard.excused = self.misused
         message = message_of(ask)
         compressed = 0
@@ -179,6 +179,7 @@ class Caller:
             heard.endings.append("CANCELLED BY CALLER")
             self.calls[number].over = True
             self._send(frames.rst_stream(number, frames.CANCEL))
+            heard.left_at = self.link.to_server.last
 
     def _stream(self, ask: Ask) -> int:
         known = self._streams.get(ask.stream)
@@ -222,6 +223,10 @@ class Caller:
             self._send(data)
 
     def unread(self, seconds: float) -> None:
+        for call in self.calls.values():
+            # What it says may have to wait as well: the server does not read who does not read.
+            if call.heard is not None:
+                call.heard.reads = False
         self.link.to_caller.read(False)
         self._loop.call_later(seconds, self.link.to_caller.read, True)
 
@@ -277,6 +282,7 @@ class Caller:
     def _received(self, data: bytes | None) -> None:
         if data is None:
             self._over("lost")
+        if self.gone or data is None:
             return
         self._rest += data
         at, rest = 0, self._rest

@@ -1,4 +1,4 @@
-"""What runs in a simulation: answers by a rule, faults from a seed, and somebody who watches.
+"""What runs in a simulation: answers by a rule, and somebody who watches.
 
 From the rows themselves it can be told whose they are, so that nothing has to be asked of the
 server about what it runs.
@@ -7,16 +7,12 @@ server about what it runs.
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Mapping
-from random import Random
 
 import numpy as np
 
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
-from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.fake import FakeExecutor
-from gearshift.ports import Tensors, Worker
+from gearshift.ports import Executor, Tensors, Worker
 from simulation.caller import parts_of
 from simulation.history import History, Ran
 
@@ -34,6 +30,10 @@ NOT_SURE_OF = 7
 """Of so many codes the first variant of a cascade is not sure of one."""
 
 
+SPOILED = "spoiled"
+"""How a run ends whose answers are not of the right shape or datatype."""
+
+
 def who(generation: int, version: int) -> float:
     return generation * 10.0 + version
 
@@ -49,69 +49,22 @@ class Answering(FakeExecutor):
         return outputs
 
 
-class Faulty:
-    """Runs of `inner` that go wrong, each kind with its share."""
-
-    def __init__(self, inner: Answering, faults: Mapping[str, float], random: Random) -> None:
-        self._inner = inner
-        self._faults = faults
-        self._random = random
-        self.devices = inner.devices
-        self.identity = inner.identity
-        self.inspect, self.load, self.unload = inner.inspect, inner.load, inner.unload
-        self.close = inner.close
-
-    def _draw(self) -> str:
-        """Which fault the next run has, "" for none."""
-        chance = self._random.random()
-        for kind, share in self._faults.items():
-            chance -= share
-            if chance < 0.0:
-                return kind
-        return ""
-
-    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
-        kind = self._draw()
-        if kind == "hangs":
-            await asyncio.get_running_loop().create_future()
-        if kind == "slow":
-            for _ in range(self._random.randint(2, 10)):
-                await self._inner.run(worker, model, variant, inputs)
-        self._raise(kind)
-        return self._spoilt(kind, await self._inner.run(worker, model, variant, inputs))
-
-    def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
-        kind = self._draw()
-        self._raise(kind)
-        return self._spoilt(kind, self._inner.run_here(model, variant, inputs))
-
-    def _raise(self, kind: str) -> None:
-        if kind == "raises":
-            raise RuntimeError("the runtime broke")
-        if kind == "unavailable":
-            raise ExecutorUnavailable("the backend is down")
-
-    def _spoilt(self, kind: str, outputs: Tensors) -> Tensors:
-        found = {name: array.copy() for name, array in outputs.items()}
-        if kind == "shape":
-            found["y"] = np.concatenate([found["y"], found["y"]])
-        elif kind == "nan":
-            found["y"][self._random.randrange(len(found["y"]))] = math.nan
-        return found
-
-
 class Watched:
     """Enters into the history what runs, for whom, and how it ended."""
 
-    def __init__(self, inner: Faulty, history: History) -> None:
+    def __init__(self, inner: Executor, history: History) -> None:
         self._inner = inner
         self._history = history
         self._loop = asyncio.get_running_loop()
         self.devices = inner.devices
         self.identity = inner.identity
         self.inspect, self.load, self.unload = inner.inspect, inner.load, inner.unload
-        self.close = inner.close
+        self.replace, self.close = inner.replace, inner.close
         self.busy: dict[int, Ran] = {}
+
+    @property
+    def stuck(self) -> int:
+        return self._inner.stuck
 
     async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         if worker.id in self.busy:
@@ -153,17 +106,18 @@ class Watched:
 
     def _judged(self, ran: Ran, outputs: Tensors) -> Tensors:
         rows = sum(len(each) for each in ran.rows.values())
-        values = outputs["y"]
-        if len(values) != rows:
-            self._end(ran, "shape")
-        elif np.isnan(values).any():
-            self._end(ran, "nan")
-        else:
-            self._end(ran, "ok")
+        for spec in SIGNATURE.outputs:
+            array = outputs.get(spec.name)
+            if array is None or array.shape != (rows, 1) or array.dtype != np.float32:
+                self._end(ran, SPOILED)
+                return outputs
+        # Rows that are not numbers are the concern of their requests alone.
+        odd = np.isnan(np.concatenate(list(outputs.values()), axis=1)).any(axis=1)
+        codes = [(number, row) for number, each in ran.rows.items() for row in each]
+        ran.odd = {number for (number, _), bad in zip(codes, odd.tolist(), strict=True) if bad}
+        self._end(ran, "ok")
         return outputs
 
     def _end(self, ran: Ran, how: str) -> None:
         ran.ended = how
         ran.until = self._history.note(self._loop.time(), "ran", ran.worker, how)
-        if how not in ("ok", "called off"):
-            self._history.faults[how] += 1

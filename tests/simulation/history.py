@@ -7,7 +7,7 @@ The same seed gives the same `digest`, to the byte.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+import math
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -50,6 +50,8 @@ class Ran:
     rows: dict[int, list[int]]
     ended: str = ""
     until: int = 0
+    odd: set[int] = field(default_factory=set)
+    """Requests whose rows came back as no numbers."""
 
 
 @dataclass(slots=True)
@@ -63,10 +65,12 @@ class Heard:
     text: str = ""
     messages: list[bytes] = field(default_factory=list)
     left: bool = False
+    left_at: float = math.inf
+    """When the server was told."""
+    reads: bool = False
+    """Its caller takes what it is sent, without much delay."""
     excused: bool = False
     """Its connection was misused or is gone: no ending is owed."""
-    whole: bool = False
-    """All of it was sent."""
 
 
 class History:
@@ -78,7 +82,6 @@ class History:
         """By the request's number; more than one would be a request that was taken in twice."""
         self.runs: list[Ran] = []
         self.heard: dict[int, Heard] = {}
-        self.faults: Counter[str] = Counter()
         self.problems: list[str] = []
         """What was seen to be wrong while it happened."""
         self.drained_at: float | None = None

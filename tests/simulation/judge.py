@@ -27,9 +27,9 @@ from gearshift.errors import (
     ending_of,
 )
 from simulation.caller import code_of
-from simulation.executors import who
+from simulation.executors import SPOILED, who
 from simulation.history import Heard, Ran, Taken
-from simulation.scenario import MISTAKES, MS, VARIANTS, Ask, Leap, Revise
+from simulation.scenario import MISTAKES, MS, VARIANTS, Ask, Revise
 from simulation.world import CASCADE, Outcome as Run  # noqa: I001 - two things are an outcome
 
 Problems = Iterator[str]
@@ -37,11 +37,14 @@ Problems = Iterator[str]
 ROUNDING = 1e-6
 """Seconds: sums of floats, and the loop's clock, which jumps by differences."""
 
-BROKEN = ("RuntimeError", "shape", "nan")
+BROKEN = ("Injected", "MemoryError", SPOILED)
 """How a run ends that is the executor's fault."""
 
 GONE = ("CANCELLED BY CALLER", "NOT SENT")
 CLASS_BUDGETS = {"default": 2.0, "realtime": 30 * MS, "archive": 60 * MS, "critical": 0.3}
+CLASS_FLOORS = {"critical": 0.85}
+PATIENT = 8.0
+"""Seconds before the end after which a caller that reads has its answer."""
 
 
 def judge(run: Run) -> dict[str, list[str]]:
@@ -98,7 +101,7 @@ def status_fits(run: Run) -> Problems:
 
 def _misfit(run: Run, heard: Heard, ending: str, taken: Taken | None) -> str:
     if ending.endswith(("LOST", "REFUSED")) or ending == "STREAM OK":
-        return "" if run.history.drained_at is not None else "nobody drained"
+        return _lost(run, heard, taken)
     if taken is None:
         wrong = heard.ask.wrong
         known = ending in MISTAKES.get(wrong, ()) or (ending == "ERROR" and wrong)
@@ -110,6 +113,17 @@ def _misfit(run: Run, heard: Heard, ending: str, taken: Taken | None) -> str:
         return "" if ending == "OK" else "the engine had an answer"
     said = ending_of(reply).status
     return "" if ending in (said, "ERROR") else f"the engine said {said}"
+
+
+def _lost(run: Run, heard: Heard, taken: Taken | None) -> str:
+    """Why it is wrong that a connection ended before the answer was there."""
+    drained_at = run.history.drained_at
+    if drained_at is None:
+        return "nobody drained"
+    if heard.reads and taken is not None and taken.endings:
+        if taken.endings[0][1] < drained_at - PATIENT:
+            return "the engine had answered long before"
+    return ""
 
 
 def _unfounded(run: Run, taken: Taken, entry: int, at: float, error: Exception) -> str:
@@ -131,7 +145,7 @@ def _unfounded(run: Run, taken: Taken, entry: int, at: float, error: Exception) 
     if isinstance(error, DeadlineExpired):
         if ticket is None or ticket.deadline == math.inf:
             return "it had no deadline, or was never admitted"
-        if at > ticket.deadline + ROUNDING and not _leaps(run):
+        if at > ticket.deadline + ROUNDING + run.stood_still:
             return f"it had to wait for that until {at - ticket.deadline:.4f} s after its deadline"
         return ""
     if isinstance(error, NotReady):
@@ -146,10 +160,6 @@ def _unfounded(run: Run, taken: Taken, entry: int, at: float, error: Exception) 
 def _no_budget(ask: Ask) -> str:
     late = ask.service_class == "archive"
     return "its class takes late answers" if late else ""
-
-
-def _leaps(run: Run) -> bool:
-    return any(isinstance(step, Leap) and step.seconds > 0 for step in run.scenario.steps)
 
 
 # --- answers ---------------------------------------------------------------------------
@@ -218,7 +228,7 @@ def generation_holds(run: Run) -> Problems:
 
 
 def in_time(run: Run) -> Problems:
-    """An answer is in time, or its class takes late ones; budgets are what was asked for."""
+    """An answer is in time, or its class takes late ones; budgets and floors are as asked for."""
     for taken in _settled(run):
         ticket = taken.ticket
         if ticket is None:
@@ -231,6 +241,9 @@ def in_time(run: Run) -> Problems:
         )
         if abs(ticket.budget - budget) > ROUNDING:
             yield f"request {taken.number} has {budget} s, the server gave it {ticket.budget}"
+        floor = max(ask.floor or 0.0, CLASS_FLOORS.get(ask.service_class, 0.0))
+        if max(ticket.floor, 0.0) != floor:
+            yield f"request {taken.number} has the floor {floor}, for the server {ticket.floor}"
         for _, at, ending in taken.endings:
             late = at > ticket.deadline and ticket.late is Late.DROP
             if late and isinstance(ending, Answer):
@@ -280,6 +293,8 @@ def not_for_nobody(run: Run) -> Problems:
                 yield f"request {number} ran and was never admitted"
             elif taken.left and taken.left < ran.begun:
                 yield f"request {number} ran after its caller had left"
+            elif ran.at > run.history.heard[number].left_at + ROUNDING:
+                yield f"request {number} ran after the server was told that its caller leaves"
             elif _over(taken, ran):
                 shadowed[number] += 1
                 answered = isinstance(taken.endings[0][2], Answer)
@@ -325,20 +340,15 @@ def counts_agree(run: Run) -> Problems:
         if isinstance(ending, Answer):
             told[Outcome.LATE if at > taken.ticket.deadline else Outcome.SERVED] += 1
         else:
-            told[_outcome(run, taken, ending)] += 1
+            told[ending_of(ending).outcome] += 1
+    # Which of both a cascade is whose first answer came too late is a matter of taste.
+    for counts in (counted, told):
+        counts[Outcome.EXPIRED] += counts.pop(Outcome.LATE, 0)
     if counted != told:
         yield f"counted {dict(counted)}, told {dict(told)}"
     for key, book in run.telemetry._ledger.classes.items():
         if book.waiting:
             yield f"{book.waiting} still wait by the books of {key}"
-
-
-def _outcome(run: Run, taken: Taken, ending: Exception) -> Outcome:
-    """Of one that was admitted: whose deadline passed while it ran is late."""
-    outcome = ending_of(ending).outcome
-    if isinstance(ending, DeadlineExpired) and "longer than predicted" in str(ending):
-        return Outcome.LATE
-    return outcome
 
 
 def nothing_left(run: Run) -> Problems:
@@ -351,9 +361,16 @@ def nothing_left(run: Run) -> Problems:
     for name, lane in scheduler._lanes.items():
         if lane.count:
             yield f"{lane.count} tickets in the lane of {name}"
-    hung = sum(ran.ended == "called off" for ran in run.history.runs)
-    if len(scheduler._running) != hung:
-        yield f"{len(scheduler._running)} runs are not finished, {hung} hung"
+    # What nobody waited for any more may be called off by the drain.
+    called_off = sum(ran.ended == "called off" for ran in run.history.runs)
+    if _out_of_time(run):
+        called_off = len(scheduler._running)
+    if len(scheduler._running) != called_off:
+        yield f"{len(scheduler._running)} runs are not finished, {called_off} were called off"
+    workers = scheduler._workers
+    idle = sum(len(each) for each in workers.idle.values())
+    if idle + called_off != sum(workers.counts.values()):
+        yield f"{idle} workers are idle of {dict(workers.counts)}"
     if engine._runs:
         yield f"{len(engine._runs)} tasks of runs"
     for connection in run.connections:
@@ -368,10 +385,14 @@ def nothing_left(run: Run) -> Problems:
         yield f"left over: {left[:200]}"
 
 
+def _out_of_time(run: Run) -> bool:
+    """The drain ended before all runs had."""
+    return any(event["event"] == "drain ran out of time" for event in run.logged)
+
+
 def drain_ends(run: Run) -> Problems:
     """A drain takes no longer than it may."""
-    leaps = sum(step.seconds for step in run.scenario.steps if isinstance(step, Leap))
-    if run.drain_took > run.drain_bound + leaps + ROUNDING:
+    if run.drain_took > run.drain_bound + run.stood_still + ROUNDING:
         yield f"the drain took {run.drain_took} s of {run.drain_bound} s"
 
 

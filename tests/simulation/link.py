@@ -30,18 +30,19 @@ class Pipe:
         self._deliver = deliver
         self._queue: deque[bytes | None] = deque()
         self._arrived = 0
-        self._last = 0.0
+        self.last = 0.0
+        """When the last of what was sent arrives."""
         self._reading = True
         self.size = 0
         """Bytes on their way."""
 
     def send(self, data: bytes | None, after: float = 0.0) -> None:
         """`after`: seconds that it is held back, and all behind it."""
-        self._last = max(self._last, self._loop.time() + self._delay) + after
+        self.last = max(self.last, self._loop.time() + self._delay) + after
         self._queue.append(data)
         self.size += len(data or b"")
         # Timers for the same moment come in any order: each takes what is first in the queue.
-        self._loop.call_at(self._last, self._arrive)
+        self._loop.call_at(self.last, self._arrive)
 
     def read(self, reading: bool) -> None:
         self._reading = reading

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, field
 from random import Random
 
+from gearshift.executors.fault_plan import Fault, Kind
+
 MS = 0.001
 MODELS = ("a", "b")
 VARIANTS = {"large": 0.95, "middle": 0.90, "small": 0.80}
@@ -42,8 +44,8 @@ MISTAKES = {
 
 ONLY_UNARY = ("cut", "two", "path", "timeout", "encoding")
 
-FAULTS = ("raises", "unavailable", "shape", "slow", "hangs")
-"""What a run may do; "hangs" never comes back."""
+FAULTS = (Kind.THROW, Kind.SHAPE, Kind.MISSING, Kind.MEMORY, Kind.SLOW, Kind.HANG)
+"""What a run may do."""
 
 OTHER_RPCS = ("ServerReady", "ModelMetadata", "ModelStatistics", "RepositoryIndex", "Explain")
 
@@ -153,13 +155,12 @@ class Drain(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """`seconds` by variant: what a run is predicted to take, per batch and per row. `faults` by
-    kind: the share of the runs. `jitter`: how much longer than predicted a run may take."""
+    """`seconds` by variant: what a run is predicted to take, per batch and per row. `jitter`: how much longer than predicted a run may take."""
 
     seed: int
     seconds: dict[str, tuple[float, float]]
     workers: int
-    faults: dict[str, float]
+    faults: tuple[Fault, ...]
     jitter: float
     shadow_share: float
     drain_within: float
@@ -203,24 +204,32 @@ class _Draw:
         self._connect()
         self._ask()
         self._disturb()
-        faults = {
-            kind: random.choice((0.02, 0.1, 0.3))
-            for kind in FAULTS
-            if kind in self.kinds and (kind != "hangs" or random.random() < 0.5)
-        }
-        if "hangs" in faults:
-            faults["hangs"] = 0.01
         return Scenario(
             seed=self.seed,
             seconds=seconds,
             workers=random.choice((1, 1, 2, 3)),
-            faults=faults,
+            faults=tuple(self._fault(kind) for kind in FAULTS if kind in self.kinds),
             jitter=random.choice((0.0, 0.1, 0.5)),
             shadow_share=0.2 if "shadows" in self.kinds else 0.0,
             drain_within=random.choice((0.05, 0.5, 5.0)),
             # The planner costs ten times what all the rest does, and no promise rests on it.
-            planning=random.choice(("real", "wild", "wild", "none", "none", "none")),
+            planning=random.choice(("real", *4 * ("wild",), *5 * ("none",))),
             steps=tuple(sorted(self.steps, key=lambda step: step.at)),
+        )
+
+    def _fault(self, kind: Kind) -> Fault:
+        random = self.random
+        begin = random.choice((0.0, self.moment()))
+        share = random.choice((0.02, 0.1, 0.3, 1.0)) if kind is not Kind.HANG else 0.02
+        return Fault(
+            kind=kind,
+            model=random.choice(("", *MODELS)),
+            variant=random.choice(("", "", *VARIANTS)),
+            probability=share,
+            begin=begin,
+            # What hangs on the express worker holds the whole server.
+            end=begin + random.choice((0.05, 0.3)) if kind is Kind.HANG else self.lasts,
+            amount=random.choice((1.5, 4.0, 20.0)) if kind is Kind.SLOW else 0.0,
         )
 
     def _connect(self) -> None:
@@ -252,7 +261,7 @@ class _Draw:
 
     def _ask(self) -> None:
         random = self.random
-        count = random.choice((20, 60, 100, 200))
+        count = random.choice((10, 30, 60, 150))
         burst, moment = 0, 0.0
         streams: set[tuple[int, int]] = set()
         for number in range(1, count + 1):

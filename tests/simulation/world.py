@@ -25,6 +25,8 @@ from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Answer, Engine, Flight, LoopClock
 from gearshift.errors import RequestError, ending_of
 from gearshift.engine.flight import Reply
+from gearshift.executors.fault_plan import Kind, Plan
+from gearshift.executors.faulty import FaultyExecutor
 from gearshift.ports import Tensors, Trace, Worker
 from gearshift.rpc import RpcServer, make_server
 from gearshift.rpc.server import HEARD_WITHIN
@@ -32,13 +34,16 @@ from gearshift.telemetry import PrometheusTelemetry
 from recording import RecordingJournal
 from simulation import scenario as drawn
 from simulation.caller import Caller, parts_of
-from simulation.executors import SIGNATURE, Answering, Faulty, Watched
+from simulation.executors import SIGNATURE, Answering, Watched
 from simulation.history import History, Taken
 from simulation.scenario import MAX_BATCH, MS, VARIANTS, Scenario, Step
 from virtual import VirtualLoop
 
 QUIET = 12.0
 """Seconds after the last step until the server is told to end: all budgets are shorter."""
+
+MOST_TURNS = 100_000
+"""Of the loop in one run; a few thousand are usual."""
 
 CASCADE = Cascade(
     name="pair", first="small", then="large", threshold=0.8, escalated=1 / 7, accuracy=0.92
@@ -52,10 +57,27 @@ class Loop(VirtualLoop):
         super().__init__()
         self.leap = 0.0
         """Seconds that pass as soon as nothing is left to do at this moment."""
+        self.wall = 1.7e9
+        """What the wall clock says at 0, in seconds since the epoch."""
+        self.turns = 0
+        self.stood_still = 0.0
+        """Seconds for which nothing could be done though there may have been something to do."""
+
+    def _run_once(self) -> None:
+        self.turns += 1
+        if self.turns > MOST_TURNS:
+            raise RuntimeError(f"the loop turned {MOST_TURNS} times: something goes round in circles")
+        super()._run_once()  # type: ignore[misc]
 
     def jump(self, seconds: float) -> None:
+        self.stood_still += self.leap
         super().jump(seconds + self.leap)
         self.leap = 0.0
+
+    def stand_still(self, seconds: float) -> None:
+        """The loop's thread sleeps."""
+        self.stood_still += seconds
+        super().jump(seconds)
 
 
 def models() -> tuple[Model, ...]:
@@ -167,7 +189,10 @@ class Outcome:
     left_over: list[str]
     drain_took: float
     drain_bound: float
+    stood_still: float
+    struck: Counter[Kind]
     seconds: float
+    turns: int
 
 
 def run(scenario: Scenario) -> Outcome:
@@ -190,19 +215,18 @@ def _one_source(scenario: Scenario, loop: Loop) -> Iterator[list[dict[str, Any]]
         logged.append({"level": method, **event})
         raise structlog.DropEvent
 
-    wall = 1.7e9
-    before = time.monotonic, time.time, uuid.uuid4, random.getstate()
-    loop.wall = wall  # type: ignore[attr-defined]
+    before = time.monotonic, time.time, time.sleep, uuid.uuid4, random.getstate()
     time.monotonic = loop.time
-    time.time = lambda: loop.wall + loop.time()  # type: ignore[attr-defined]
+    time.time = lambda: loop.wall + loop.time()
+    time.sleep = loop.stand_still
     uuid.uuid4 = lambda: uuid.UUID(int=source.getrandbits(128), version=4)
     random.seed(scenario.seed)
     structlog.configure(processors=[keep], cache_logger_on_first_use=False)
     try:
         yield logged
     finally:
-        time.monotonic, time.time, uuid.uuid4 = before[:3]
-        random.setstate(before[3])
+        time.monotonic, time.time, time.sleep, uuid.uuid4 = before[:4]
+        random.setstate(before[4])
         structlog.reset_defaults()
 
 
@@ -230,9 +254,10 @@ class _World:
         profiles = make_profiles(catalog, scenario.seconds)
         inner = Answering(SIGNATURE, duration)
         load_all(inner, catalog)
-        self.executor = Watched(
-            Faulty(inner, scenario.faults, Random(scenario.seed + 3)), self.history
+        self.faulty = FaultyExecutor(
+            inner, Plan(scenario.faults, scenario.seed), now=self.loop.time
         )
+        self.executor = Watched(self.faulty, self.history)
         workers: tuple[Worker, ...] = tuple(Worker(i, "cpu") for i in range(scenario.workers))
         placed: tuple[Profiles, Any] = with_express(catalog, profiles, workers, 0)
         profiles, all_workers = placed
@@ -282,7 +307,10 @@ class _World:
             left_over=self._left_over(),
             drain_took=self.drain_took,
             drain_bound=HEARD_WITHIN + self.scenario.drain_within + LAST_ANSWERS,
+            stood_still=self.loop.stood_still,
+            struck=self.faulty.struck,
             seconds=self.loop.time(),
+            turns=self.loop.turns,
         )
 
     def _on_loop_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -336,7 +364,7 @@ class _World:
 
     def leap(self, step: drawn.Leap) -> None:
         self.loop.leap += step.seconds
-        self.loop.wall += step.wall  # type: ignore[attr-defined]
+        self.loop.wall += step.wall
 
     def revise(self, step: drawn.Revise) -> None:
         standings = {
