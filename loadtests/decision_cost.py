@@ -21,9 +21,9 @@ from heapq import heappop, heappush
 from pathlib import Path
 from time import perf_counter_ns
 
-from gearshift.core import scheduler as core
+from gearshift.core import room
 from gearshift.core.catalog import Catalog, Model, ServiceClass, Signature, TensorSpec, Variant
-from gearshift.core.decisions import Dispatch
+from gearshift.core.decisions import Dispatch, Refused
 from gearshift.core.prices import PLAN_EVERY, Planner
 from gearshift.core.profile import LatencyPoint, Profile, Profiles
 from gearshift.core.request import Ticket
@@ -93,7 +93,7 @@ def catalog_of(variants: int) -> tuple[Catalog, Profiles]:
 
 
 def measure(tickets: int, variants: int, workers: int, decisions: int) -> Cost:
-    core.MAX_WAITING = 10**9  # the queue's length is what is asked about
+    room.MAX_WAITING = 10**9  # the queue's length is what is asked about
     catalog, profiles = catalog_of(variants)
     scheduler, planner = (
         Scheduler(catalog, profiles, dict.fromkeys(range(workers), "cpu")),
@@ -120,7 +120,7 @@ def measure(tickets: int, variants: int, workers: int, decisions: int) -> Cost:
             begun = perf_counter_ns()
             verdict = scheduler.admit(ticket, now)
             admits.append(perf_counter_ns() - begun)
-            if isinstance(verdict, core.Refused):
+            if isinstance(verdict, Refused):
                 return
 
     top_up()

@@ -118,6 +118,10 @@ class FeedbackUnavailable(RequestError):
     """What was reported cannot be kept now: the feedback database fails, or is too busy."""
 
 
+class LoadFailed(RequestError):
+    """A generation that does not load; the message has every reason. Nothing has changed."""
+
+
 class Cancelled(RequestError):
     """The caller left before the answer was there."""
 
@@ -156,6 +160,7 @@ ENDINGS: Mapping[type[RequestError], Ending] = {
     ExecutorFailed: Ending("INTERNAL", Outcome.FAILED),
     FeedbackOff: Ending("FAILED_PRECONDITION", Outcome.INVALID),
     FeedbackUnavailable: Ending("UNAVAILABLE", Outcome.FAILED),
+    LoadFailed: Ending("FAILED_PRECONDITION", Outcome.FAILED),
     Cancelled: Ending("CANCELLED", Outcome.CANCELLED),
     Unauthenticated: Ending("UNAUTHENTICATED", Outcome.INVALID),
     Forbidden: Ending("PERMISSION_DENIED", Outcome.INVALID),

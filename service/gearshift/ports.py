@@ -251,6 +251,21 @@ class Feedback(Protocol):
         if that cannot be said now; reporting the same again counts nothing twice."""
 
 
+class Repository(Protocol):
+    """Loads and unloads models while others are served. `who` asks stands in the audit log."""
+
+    async def load(self, model: str, who: str) -> None:
+        """Serve this model as it is on disk now. ModelNotFound if it has no folder, LoadFailed with
+        every reason if it does not load; then nothing has changed. Overloaded if too many such
+        orders wait, NotReady while starting or shutting down."""
+
+    async def unload(self, model: str, who: str) -> None:
+        """Serve this model no more; one that is not served stays so. Errors as above."""
+
+    async def unserved(self) -> Mapping[str, str]:
+        """The folders that are there and not served, and why not."""
+
+
 @dataclass(slots=True)
 class Tally:
     """How many, and how long together, in nanoseconds: Triton's StatisticDuration."""

@@ -22,8 +22,8 @@ def test_it_watches_while_the_block_lasts_and_is_on_the_page(tmp_path):
     np.savez(samples, inputs=np.zeros((60, 3), np.float32), labels=np.zeros(60))
     catalog = make_catalog(dataclasses.replace(make_model(), samples=str(samples)))
     telemetry = PrometheusTelemetry(catalog)
-    with watching_drift(Settings(), catalog, telemetry) as listeners:
-        assert len(listeners) == 1
+    with watching_drift(Settings(), catalog, telemetry) as watch:
+        assert watch is not None
         assert "drift" in names()
         page = telemetry.exposition()[0].decode()
         assert 'gearshift_input_drift_rows{model="m"} 0.0' in page
@@ -33,6 +33,6 @@ def test_it_watches_while_the_block_lasts_and_is_on_the_page(tmp_path):
 def test_the_setting_turns_it_off():
     catalog = make_catalog(make_model())
     telemetry = PrometheusTelemetry(catalog)
-    with watching_drift(Settings(drift=False), catalog, telemetry) as listeners:
-        assert listeners == []
+    with watching_drift(Settings(drift=False), catalog, telemetry) as watch:
+        assert watch is None
         assert b"gearshift_input_drift" not in telemetry.exposition()[0]

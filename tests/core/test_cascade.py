@@ -61,7 +61,7 @@ def test_where_a_worker_costs_the_cascade_is_worth_more_than_either():
 
 def test_where_going_on_is_not_worth_its_price_the_first_alone_is_no_worse():
     scheduler, _ = make()
-    lane = next(iter(scheduler._lanes.values()))
+    lane = next(iter(scheduler._lanes.every))
     scheduler.admit(make_ticket(budget=50 * MS), 0.0)
     scheduler.set_prices({"cpu": 1000.0})
     (strand,) = lane.strands
@@ -132,7 +132,7 @@ def test_a_second_ticket_waits_like_others_and_is_dropped_at_its_latest_start():
 
 def test_the_need_grows_with_the_rows_that_may_go_on_and_follows_what_is_learned():
     scheduler, model = make({"large": (0.0, 10 * MS), "small": (1 * MS, 0.0)})
-    profiles = next(iter(scheduler._lanes.values())).runnable
+    profiles = next(iter(scheduler._lanes.every)).runnable
     (both,) = (p for p in profiles if isinstance(p, Together))
     # Of 8 rows 2 go on in the mean; 2 + 2 sqrt(1.5) = 4.4 are allowed for.
     assert both.p99s[8] == pytest.approx(1 * MS + 5 * 10 * MS)
@@ -140,7 +140,7 @@ def test_the_need_grows_with_the_rows_that_may_go_on_and_follows_what_is_learned
     assert both.p50s[8] == pytest.approx(1 * MS)
     for _ in range(200):
         both.first.observe(1, 4 * MS, 0.0)
-    next(iter(scheduler._lanes.values())).relearn()
+    next(iter(scheduler._lanes.every)).relearn()
     assert both.p50s[1] > 2 * MS
     assert with_cascades(replace(model, cascades=()), profiles[:1]) == tuple(profiles[:1])
 
@@ -148,7 +148,7 @@ def test_the_need_grows_with_the_rows_that_may_go_on_and_follows_what_is_learned
 def test_more_rows_than_the_second_runs_at_once_go_one_batch_after_the_other():
     cascade = replace(CASCADE, escalated=1.0)
     scheduler, model = make(cascade=cascade)
-    lane = next(iter(scheduler._lanes.values()))
+    lane = next(iter(scheduler._lanes.every))
     small, large = (
         next(p for p in lane.runnable if p.variant.name == name) for name in ("small", "large")
     )
@@ -159,7 +159,7 @@ def test_more_rows_than_the_second_runs_at_once_go_one_batch_after_the_other():
 def gears_of(*names):
     """A strand with these gears."""
     scheduler, model = make()
-    runnable = next(iter(scheduler._lanes.values())).runnable
+    runnable = next(iter(scheduler._lanes.every)).runnable
     by_name = {profile.variant.name: profile for profile in runnable}
     return Strand(model, {"cpu": [by_name[name] for name in names]})
 

@@ -16,6 +16,7 @@ from gearshift.core.catalog import Cascade, Late, ServiceClass, Standing
 from gearshift.core.decisions import Dispatch, Drop, Refused
 from gearshift.core.explain import Verdict, explain
 from gearshift.core.lane import Lane
+from gearshift.core.lanes import Lanes
 from gearshift.core.prices import Planner
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.router import Reason
@@ -267,8 +268,8 @@ def told(decisions):
     return actions, decisions.wake_at
 
 
-OWN = (Scheduler, Lane, Strand, Spare, Workers, Selector)
-DERIVED = ("gears", "model", "runnable", "strands", "_gears", "_columns", "_better")
+OWN = (Scheduler, Lanes, Lane, Strand, Spare, Workers, Selector)
+DERIVED = ("gears", "model", "runnable", "every", "strands", "_gears", "_columns", "_better")
 """What never changes, and what is worked out anew whenever it is wanted."""
 
 

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from builders import make_catalog, make_model, make_profiles, make_ticket
+from gearshift.core import room
 from gearshift.core import scheduler as scheduler_module
 from gearshift.core.catalog import Late
 from gearshift.core.decisions import Admitted, Dispatch, Drop, Refused
@@ -260,7 +261,7 @@ def test_a_price_that_idles_the_workers_is_soon_not_believed():
 
 
 def test_a_lane_is_bounded_even_without_deadlines(monkeypatch):
-    monkeypatch.setattr(scheduler_module, "MAX_WAITING", 2)
+    monkeypatch.setattr(room, "MAX_WAITING", 2)
     scheduler = make()
     admit(scheduler, make_ticket(1), make_ticket(2))
     assert isinstance(scheduler.admit(make_ticket(3), 0.0).error, Overloaded)

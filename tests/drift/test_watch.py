@@ -50,8 +50,10 @@ class Bench:
     """A watch over all models whose thread does not run: `see` looks when told."""
 
     def __init__(self) -> None:
-        self.watch = DriftWatch(make_catalog(FRAUD, GARMENT, WITHOUT), seed=1)
-        self.watch.prepare()
+        self.catalog = make_catalog(FRAUD, GARMENT, WITHOUT)
+        self.watch = DriftWatch(self.catalog, seed=1)
+        self.watch.prepare(self.catalog.models.values())
+        self.watch.follow(self.catalog)
 
     def see(self, model: Model, inputs: np.ndarray) -> Drift:
         for at in range(0, len(inputs), ROWS_PER_TICK):

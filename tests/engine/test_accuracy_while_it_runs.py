@@ -324,7 +324,9 @@ async def test_who_waits_for_a_variant_that_falls_below_the_floor_is_told():
 @virtual
 async def test_shadows_on_the_express_worker_run_on_the_spot():
     bench = Bench(share=1.0, cascades=(), workers=1, device=EXPRESS)
-    bench.scheduler._lanes["m"].runnable[0]._show([0.0] + [0.5 * MS] * 8, [0.0] + [0.6 * MS] * 8)
+    bench.scheduler._lanes.at("m", 1).runnable[0]._show(
+        [0.0] + [0.5 * MS] * 8, [0.0] + [0.6 * MS] * 8
+    )
     await bench.ask(SURE, variant="small")
     await asyncio.sleep(50 * MS)
     assert len(bench.journal.shadows) == 1

@@ -32,7 +32,7 @@ class Served:
         async def live() -> None:
             methods = Methods()
             gearshift_pb2_grpc.add_GearshiftServicer_to_server(Servicer(feedback), methods)
-            server = RpcServer(methods, None, [])
+            server = RpcServer(methods, None, [], lambda catalog: None)
             await server.listen("127.0.0.1", 0)
             self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
             self.port = server.port

@@ -8,23 +8,22 @@ from contextlib import contextmanager
 from gearshift.app.settings import Settings
 from gearshift.core.catalog import Catalog
 from gearshift.drift import DriftCollector, DriftWatch
-from gearshift.ports import Journal
 from gearshift.telemetry import PrometheusTelemetry
 
 
 @contextmanager
 def watching_drift(
     settings: Settings, catalog: Catalog, telemetry: PrometheusTelemetry
-) -> Iterator[list[Journal]]:
+) -> Iterator[DriftWatch | None]:
     """The listener to answers that watches their inputs, and its metrics, until the block ends;
-    none where the setting says so."""
+    None where the setting says so."""
     if not settings.drift:
-        yield []
+        yield None
         return
     watch = DriftWatch(catalog)
     telemetry.registry.register(DriftCollector(lambda: watch.drifts))
     watch.start()
     try:
-        yield [watch]
+        yield watch
     finally:
         watch.close()

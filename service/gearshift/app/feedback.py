@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from gearshift.app.settings import Settings
-from gearshift.core.catalog import Catalog
+from gearshift.core.catalog import Catalog, Model
 from gearshift.core.live import Verdict
 from gearshift.feedback import (
     Book,
@@ -44,11 +44,14 @@ Decides = Callable[[str, str, Verdict], None]
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What the other parts need: the engine's listeners, who rules on reports, and `follow`,
-    which starts to tell what is learned."""
+    which starts to tell what is learned. `exchanged` is told, on the loop, that another catalog is
+    served, and its canaries; `forget`, that nothing of a generation is left."""
 
     journals: Sequence[Journal]
     feedback: Feedback | None
     follow: Follow
+    exchanged: Callable[[Catalog, Collection[ByVariant]], None]
+    forget: Callable[[Model], None]
 
 
 class Follow(Protocol):
@@ -69,7 +72,7 @@ async def taking_feedback(
     process is one of several behind one port. A database that is away is waited for while serving
     goes on; ConfigurationInvalid for one that can never be used."""
     if not settings.feedback:
-        yield Taken((), None, lambda *_: None)
+        yield Taken((), None, lambda *_: None, lambda *_: None, lambda _: None)
         return
     book, readings = Book(), Readings(catalog)
     store = Store(settings.feedback_database, settings.feedback_rows, settings.feedback_days)
@@ -96,12 +99,34 @@ async def taking_feedback(
     loop = asyncio.get_running_loop()
     learners: list[Learner] = []
 
+    served = catalog
+
     def on_loop(tell: Callable[..., None]) -> Callable[..., None]:
-        def told(*what: Any) -> None:
+        def told(model: str, *what: Any) -> None:
+            (learner,) = learners
             with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(tell, *what)
+                loop.call_soon_threadsafe(still, learner.generation_of(model), model, *what)
+
+        def still(generation: int, model: str, *what: Any) -> None:
+            """What was learned of one generation says nothing of the next."""
+            now = served.models.get(model)
+            if now is not None and now.generation == generation:
+                tell(model, *what)
 
         return told
+
+    def exchanged(catalog: Catalog, canaries: Collection[ByVariant]) -> None:
+        nonlocal served
+        served = catalog
+        readings.follow(catalog)
+        reporting.follow(catalog)
+        for learner in learners:
+            learner.follow(catalog, canaries)
+
+    def forget(model: Model) -> None:
+        readings.forget(model)
+        if model.name not in served.models:
+            book.forget(model.name)
 
     def follow(
         corrects: Corrects,
@@ -123,7 +148,7 @@ async def taking_feedback(
 
     recorder.start()
     try:
-        yield Taken((recorder,), reporting, follow)
+        yield Taken((recorder,), reporting, follow, exchanged, forget)
     finally:
         await asyncio.to_thread(_close, reporting, learners, recorder, store)
 

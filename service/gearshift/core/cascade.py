@@ -145,6 +145,7 @@ def second_ticket(
         late=Late.DROP,
         weight=ticket.weight * min(1.0, share),
         fallback=True,
+        generation=ticket.generation,
     )
 
 

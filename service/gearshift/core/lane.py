@@ -128,7 +128,8 @@ class Lane:
             strand.measure_quickest()
 
     def inherit(self, old: Lane) -> None:
-        """Go on with what the strands of `old`, the same model's before, know of their tickets."""
+        """Go on with what the strands of `old` know of their tickets: the same model's before it
+        was revised, or before it was exchanged for this generation."""
         for key, strand in old._strands.items():
             below = 0
             if key[0]:
@@ -138,6 +139,11 @@ class Lane:
             follows = (below, *key[1:])
             if strand.rate > 0.0 and self.fitting(follows):
                 self.strand(follows).inherit(strand)
+
+    def leave(self) -> None:
+        """No new tickets come any more: the lane of another generation expects them now."""
+        for strand in self.strands:
+            strand.leave()
 
     def forget(self, now: float) -> None:
         """Drop strands that are empty and have long had no ticket: pins and floors come from
@@ -157,6 +163,7 @@ class Lane:
                 floor=declared.floor,
                 late=declared.late,
                 weight=declared.weight,
+                generation=self.model.generation,
             )
             key = self.key(ticket)
             if declared.late is Late.DROP and self.fitting(key):

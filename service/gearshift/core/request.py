@@ -68,6 +68,8 @@ class Ticket:
     weight: float = 1.0
     fallback: bool = False
     """It has an answer already, and is dropped without anybody losing one."""
+    generation: int = 1
+    """That of the model which admitted it: no other one answers it."""
 
     @property
     def budget(self) -> float:
@@ -98,6 +100,7 @@ def ticket_for(request: Request, model: Model, ticket_id: int, arrival: float) -
         variant=_pinned(request.version, parameters.get("variant"), model),
         late=service_class.late,
         weight=service_class.weight,
+        generation=model.generation,
     )
 
 

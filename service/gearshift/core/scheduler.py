@@ -19,35 +19,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from gearshift.core.cascade import with_cascades
 from gearshift.core.catalog import Catalog, Late, Model
 from gearshift.core.decisions import Admitted, Decisions, Dispatch, Drop, Refused
 from gearshift.core.guard import sure_end
 from gearshift.core.lane import Lane
+from gearshift.core.lanes import Lanes
 from gearshift.core.prices import Outlook, Prices
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
 from gearshift.core.revision import sorted_anew
-from gearshift.core.router import expired, fastest, overloaded
-from gearshift.core.scoring import EARLY, Candidate, lag
+from gearshift.core.room import check_room
+from gearshift.core.router import expired, fastest
+from gearshift.core.scoring import EARLY, Candidate
 from gearshift.core.selector import Selector
-from gearshift.core.spare import PATIENCE as SPARE_PATIENCE
-from gearshift.core.spare import Spare, lendable
+from gearshift.core.spare import Spare
 from gearshift.core.strand import Key, Strand
+from gearshift.core.waking import wake_at
 from gearshift.core.workers import Workers
 from gearshift.errors import Overloaded, RequestError
-
-MAX_WAITING = 8192
-"""Tickets per lane: bounds memory where budgets are unlimited and nothing ever expires."""
 
 PATIENCE = 10.0
 """Seconds after which a ticket without any budget is treated as if it were due."""
 
 LOOK_AT_LAST = 0.5
 """Seconds without a planner's call after which the core looks itself at how fast tickets come."""
-
-ROUNDING = 1e-9
-"""Seconds. Sums of floats may differ by less than this without anybody being late."""
 
 
 class Scheduler:
@@ -65,21 +60,15 @@ class Scheduler:
         time is worth beside its accuracy, as a share of the best accuracy: more of it trades
         accuracy for answers in time."""
         self._workers = Workers(workers)
-        self._lanes: dict[str, Lane] = {}
-        for name, model in catalog.models.items():
-            # Only what some worker can run counts: a fast variant on an absent device helps nobody.
-            runnable = [p for p in profiles.everywhere(name) if p.device in self._workers.counts]
-            if not runnable:
-                devices = ", ".join(sorted(self._workers.counts)) or "no workers"
-                raise ValueError(f"model {name!r} runs on none of the workers' devices ({devices})")
-            self._lanes[name] = Lane(model, with_cascades(model, runnable))
+        self._lanes = Lanes()
+        self._lanes.exchange(catalog.models, profiles, self._workers.counts)
         self.waiting = 0
         """How many tickets wait in all lanes."""
         # Where a ticket waits, for who cancels it. What was dispatched since the last look is
         # still in it: to take it out would be a good part of what a dispatch costs.
         self._places: dict[int, tuple[Strand, Key]] = {}
         self._left: list[list[Key]] = []
-        self._running: dict[int, tuple[int, str, Profile, int]] = {}
+        self._running: dict[int, tuple[int, Model, Profile, int]] = {}
         self._next_dispatch = 0
         self._selector = Selector(self._lanes, self._workers, on_time_bonus)
         self._looked_at = -math.inf
@@ -93,7 +82,7 @@ class Scheduler:
 
     def admit(self, ticket: Ticket, now: float) -> Admitted | Refused:
         """Take the ticket into its lane, or say why not."""
-        lane = self._lanes[ticket.model]
+        lane = self._lanes.at(ticket.model, ticket.generation)
         if self._looked_at == -math.inf:
             self._begin(now)
         budget = ticket.deadline - ticket.arrival
@@ -109,7 +98,7 @@ class Scheduler:
                 strand = lane.strand(key)
                 self._selector.set_guard(now)
             strand.arrive(budget, now)
-            self._check_room(ticket, lane, strand, now)
+            check_room(ticket, lane, strand, self._lanes, self._workers, now)
         except Overloaded as error:
             return Refused(error, 0.0 if strand is None else strand.missed(ticket))
         except RequestError as error:
@@ -126,22 +115,26 @@ class Scheduler:
         strand, key = self._places.get(ticket_id, (None, None))
         if strand is not None and key is not None and strand.remove(key):
             del self._places[ticket_id]
-            self._lanes[strand.model.name].count -= 1
+            self._lanes.of(strand.model).count -= 1
             self.waiting -= 1
 
     def finished(self, dispatch_id: int, now: float, measured: float) -> None:
-        """A worker is free again; `measured` is the true duration in seconds."""
-        worker, model, profile, rows = self._running.pop(dispatch_id)
+        """A worker is free again; `measured` is the true duration in seconds. A run whose worker
+        was replaced is over already: when it comes to its end after all, nothing happens."""
+        run = self._running.pop(dispatch_id, None)
+        if run is None:
+            return
+        worker, model, profile, rows = run
         self._workers.end(worker, now)
         if profile.observe(rows, measured, now):
-            self._relearn(model)
+            self._relearn(self._lanes.of(model))
 
     def revise(self, model: Model, now: float) -> list[Drop]:
         """Go on with what is now known of this model's variants (`gearshift.core.revision`):
         who waits for one that no longer reaches the ticket's floor is told so."""
-        old = self._lanes[model.name]
+        old = self._lanes.of(model)
         found = sorted_anew(old, model)
-        self._lanes[model.name] = found.lane
+        self._lanes.replace(found.lane)
         self._places.update(found.places)
         for ticket, _ in found.refused:
             del self._places[ticket.id]
@@ -153,6 +146,53 @@ class Scheduler:
         self._expires_at = -math.inf
         return [Drop(ticket, error) for ticket, error in found.refused]
 
+    def exchange(self, models: Mapping[str, Model], profiles: Profiles, now: float) -> list[Ticket]:
+        """Serve these models from now on, and no others. One of the generation that is served
+        stays as it is. Of the others, and of those that are gone, the tickets that they have are
+        decided as before, in a lane that takes no new ones, until `retire`.
+
+        Returns tickets for spare time that are given up. ValueError, and nothing has changed, if a
+        model runs on none of the workers' devices, or if its generation has not been retired.
+        """
+        found = self._lanes.exchange(models, profiles, self._workers.counts)
+        begun = self._looked_at > -math.inf
+        for lane, before in found.fresh:
+            if before is not None:
+                lane.inherit(before)
+            if begun:
+                lane.expect_classes(now)
+        given_up = []
+        for lane in found.leaving:
+            lane.leave()
+            given_up += self._spare.give_up(lane.model.name, lane.model.generation)
+        if begun:
+            self._selector.set_guard(now)
+        return given_up
+
+    def retire(self, model: Model) -> None:
+        """Nothing is left of this generation, which takes no tickets any more: none waits, runs,
+        or will go on in a cascade."""
+        self._forget_left()
+        self._selector.replaced(self._lanes.retire(model))
+
+    def employ(self, worker: int, device: str, now: float, *, first: bool = False) -> None:
+        """One more worker; of a new device, before all others if `first`. ValueError if the number
+        is taken, or there are too many."""
+        self._workers.add(worker, device, now, first=first)
+        self._selector.employed()
+
+    def replace_worker(self, lost: int, new: int, now: float) -> int | None:
+        """A worker is lost; another one takes its place, on the same device. The run that it was
+        lost with is over, and teaches nothing: returns the number of its dispatch, if there was
+        one. ValueError, and nothing has changed, if one is not known or the other known already."""
+        self._workers.add(new, self._workers.device_of(lost), now)
+        self._workers.remove(lost, now)
+        for dispatch_id, (worker, *_) in self._running.items():
+            if worker == lost:
+                del self._running[dispatch_id]
+                return dispatch_id
+        return None
+
     def set_prices(self, prices: Prices) -> None:
         """What a second of a worker's time is worth, by resource (`gearshift.core.prices`).
 
@@ -163,10 +203,10 @@ class Scheduler:
     def outlook(self, now: float) -> Outlook:
         """What waits and what is expected, for the planner; it calls this every PLAN_EVERY
         seconds, and what takes its time is done here, off the way of a request."""
-        for name, lane in self._lanes.items():
+        for lane in self._lanes.every:
             # A list, because every profile is to be settled, not only the first that changes.
             if sum([profile.settle(now) for profile in lane.runnable]):
-                self._relearn(name)
+                self._relearn(lane)
         self._look(now)
         return self._selector.outlook()
 
@@ -183,18 +223,21 @@ class Scheduler:
                     self._fill(device, now, actions)
         if self._spare and not self.waiting:
             self._lend(now, actions)
-        return Decisions(tuple(actions), self._wake_at(now) if self.waiting else math.inf)
+        if not self.waiting:
+            return Decisions(tuple(actions), math.inf)
+        wake, self._expires_at = wake_at(self._lanes, self._workers, self._selector, now)
+        return Decisions(tuple(actions), wake)
 
     def offer(self, ticket: Ticket) -> Ticket | None:
         """Run this ticket, pinned to a variant, in spare time if there is any soon. Returns
-        another one that is given up for it."""
-        return self._spare.offer(ticket)
+        another one that is given up for it, or this one if its generation leaves."""
+        return self._spare.offer(ticket) if self._lanes.serves(ticket) else ticket
 
     # --- looking -----------------------------------------------------------------------
 
     def _begin(self, now: float) -> None:
         """The first ticket: until then nobody needs to know the time."""
-        for lane in self._lanes.values():
+        for lane in self._lanes.every:
             lane.expect_classes(now)
         self._look(now)
 
@@ -204,12 +247,9 @@ class Scheduler:
         if elapsed <= 0.0:
             return
         self._looked_at = now
-        for keys in self._left:
-            for key in keys:
-                del self._places[key[1]]
-        self._left.clear()
+        self._forget_left()
         if elapsed < math.inf:
-            for lane in self._lanes.values():
+            for lane in self._lanes.every:
                 lane.forget(now)
                 for strand in lane.strands:
                     strand.look(elapsed)
@@ -217,8 +257,14 @@ class Scheduler:
         self._lost = 0
         self._selector.set_guard(now)
 
-    def _relearn(self, model: str) -> None:
-        self._selector.relearn(model)
+    def _forget_left(self) -> None:
+        for keys in self._left:
+            for key in keys:
+                del self._places[key[1]]
+        self._left.clear()
+
+    def _relearn(self, lane: Lane) -> None:
+        self._selector.relearn(lane)
         self._expires_at = -math.inf
 
     # --- the queue ---------------------------------------------------------------------
@@ -231,7 +277,7 @@ class Scheduler:
             self._expires_at = due - strand.quickest - EARLY
 
     def _expire(self, now: float, actions: list[Dispatch | Drop]) -> None:
-        for lane in self._lanes.values():
+        for lane in self._lanes.every:
             if not lane.count:
                 continue
             for strand in tuple(lane.strands):
@@ -249,28 +295,6 @@ class Scheduler:
                     error = expired(ticket, strand.quickest, now)
                     actions.append(Drop(ticket, error, strand.missed(ticket)))
 
-    def _check_room(self, ticket: Ticket, lane: Lane, strand: Strand, now: float) -> None:
-        """Overloaded if what is queued ahead leaves no way to be in time."""
-        if lane.count >= MAX_WAITING:
-            raise Overloaded(
-                f"model {ticket.model!r} has {MAX_WAITING} requests waiting; try again later",
-                retry_after=1.0,
-            )
-        if strand.lenient:
-            return
-        start, usable = math.inf, 0
-        for device in strand.gears:
-            usable += self._workers.counts[device]
-            if self._workers.idle[device]:
-                start = now
-            else:
-                start = min(start, max(now, self._workers.next_free(device)))
-        before = strand.count_until(ticket.deadline)
-        ahead = before * strand.least_cost / usable
-        missing = start + ahead + strand.quickest - ticket.deadline
-        if missing > ROUNDING and ticket.late is Late.DROP:
-            raise overloaded(ticket, before, usable, start - now, missing)
-
     # --- dispatch ----------------------------------------------------------------------
 
     def _fill(self, device: str, now: float, actions: list[Dispatch | Drop]) -> None:
@@ -285,13 +309,13 @@ class Scheduler:
             actions.append(self._dispatch(device, strand, candidate, now))
             if known:
                 # Its siblings may have filled the batch up.
-                for sibling in self._lanes[strand.model.name].strands:
+                for sibling in self._lanes.of(strand.model).strands:
                     known.pop((sibling, False), None)
                     known.pop((sibling, True), None)
 
     def _dispatch(self, device: str, strand: Strand, candidate: Candidate, now: float) -> Dispatch:
         _, profile, first, count = candidate
-        lane = self._lanes[strand.model.name]
+        lane = self._lanes.of(strand.model)
         keys = strand.take(first, count)
         strand.dispatched(keys, now)
         better = lane.better(profile, strand.rows)
@@ -317,71 +341,25 @@ class Scheduler:
         p99 = runs.p99s[rows]
         surely = sure_end(runs.p50s[rows], p99)
         worker = self._workers.begin(profile.device, now, now + p99, now + surely)
-        self._running[self._next_dispatch] = (worker, model.name, runs, rows)
+        self._running[self._next_dispatch] = (worker, model, runs, rows)
         return worker
 
     def _lend(self, now: float, actions: list[Dispatch | Drop]) -> None:
         """Start what nobody waits for, where nobody would have to wait for it."""
-        while self._spare and now - self._spare.next().arrival > SPARE_PATIENCE:
-            ticket = self._spare.pop()
-            actions.append(Drop(ticket, expired(ticket, 0.0, now)))
-        if not self._spare:
+        actions += self._spare.expired(now)
+        found = self._spare.lend(self._lanes, self._workers, self._selector.guard, now)
+        if found is None:
             return
-        ticket = self._spare.next()
-        lane = self._lanes[ticket.model]
-        for profile in lane.runnable:
-            limit = self._selector.guard.on(profile.device)
-            if profile.variant.name == ticket.variant and lendable(
-                profile, ticket.rows, self._workers, limit, now
-            ):
-                self._spare.pop()
-                worker = self._begin_run(lane.model, profile, ticket.rows, now)
-                actions.append(
-                    Dispatch(
-                        id=self._next_dispatch,
-                        worker=worker,
-                        model=lane.model,
-                        profile=profile,
-                        tickets=(ticket,),
-                        rows=ticket.rows,
-                        spare=True,
-                    )
-                )
-                return
-
-    # --- when to ask again -------------------------------------------------------------
-
-    def _wake_at(self, now: float) -> float:
-        """The next moment at which a decision could differ though nothing has happened."""
-        wake = expires_at = math.inf
-        any_idle = self._workers.any_idle()
-        for lane in self._lanes.values():
-            if not lane.count:
-                continue
-            for strand in lane.strands:
-                keys, start = strand.keys, strand.start
-                if start == len(keys):
-                    continue
-                due = keys[start][0]
-                if not strand.lenient:
-                    # A ticket is hopeless just after its latest start, not at it.
-                    if due - strand.quickest < expires_at:
-                        expires_at = due - strand.quickest
-                elif now < due < wake:
-                    wake = due
-                if any_idle:
-                    found = self._selector.gears_of(strand)
-                    due -= lag(strand, found, now)
-                    for need in reversed(found.needs):
-                        if due - need > now:
-                            wake = min(wake, due - need)
-                            break
-        self._expires_at = expires_at - EARLY
-        wake = min(wake, expires_at)
-        if any_idle:
-            for device, limit in self._selector.guard.limits.items():
-                if self._workers.idle[device]:
-                    enough = self._workers.enough_free_at(device, limit.keep + 1) - limit.reach
-                    if now < enough:
-                        wake = min(wake, enough)
-        return max(wake, now) + ROUNDING
+        ticket, lane, profile = found
+        worker = self._begin_run(lane.model, profile, ticket.rows, now)
+        actions.append(
+            Dispatch(
+                id=self._next_dispatch,
+                worker=worker,
+                model=lane.model,
+                profile=profile,
+                tickets=(ticket,),
+                rows=ticket.rows,
+                spare=True,
+            )
+        )

@@ -25,6 +25,7 @@ from gearshift.core.harm import (
     longest,
 )
 from gearshift.core.lane import Lane
+from gearshift.core.lanes import Lanes
 from gearshift.core.prices import (
     HORIZON,
     TEMPERATURE,
@@ -72,7 +73,7 @@ FEW_WORKERS = 4
 class Selector:
     """Chooses among the strands of all lanes. `bonus` is what being in time is worth."""
 
-    def __init__(self, lanes: Mapping[str, Lane], workers: Workers, bonus: float) -> None:
+    def __init__(self, lanes: Lanes, workers: Workers, bonus: float) -> None:
         self.guard = Guard()
         self._lanes = lanes
         self._workers = workers
@@ -86,7 +87,7 @@ class Selector:
         self._gears: dict[Strand, Gears] = {}
         self._columns: dict[Strand, list[Column]] = {}
 
-    def copy(self, lanes: Mapping[str, Lane], workers: Workers) -> Selector:
+    def copy(self, lanes: Lanes, workers: Workers) -> Selector:
         """The same for copies of the lanes and the workers, going on apart from this."""
         copied = copy(self)
         copied._lanes, copied._workers, copied._trust = lanes, workers, dict(self._trust)
@@ -97,7 +98,7 @@ class Selector:
         return copied
 
     def strands(self) -> Iterator[Strand]:
-        for lane in self._lanes.values():
+        for lane in self._lanes.every:
             yield from lane.strands
 
     # --- what the choice rests on ------------------------------------------------------
@@ -162,16 +163,22 @@ class Selector:
         for known in self._gears.values():
             known.calm.clear()
 
-    def relearn(self, model: str) -> None:
-        """A profile of this model has changed."""
-        lane = self._lanes[model]
+    def employed(self) -> None:
+        """There are other workers than before."""
+        for device in self._workers.counts:
+            self._trust.setdefault(device, 1.0)
+        self._gears.clear()
+        self._columns.clear()
+
+    def relearn(self, lane: Lane) -> None:
+        """A profile of this lane has changed."""
         lane.relearn()
         for strand in lane.strands:
             self._gears.pop(strand, None)
             self._columns.pop(strand, None)
 
     def replaced(self, lane: Lane) -> None:
-        """This lane is served no longer: another has come in its place."""
+        """This lane is here no longer: another has come in its place, or nothing is left in it."""
         for strand in lane.strands:
             self._gears.pop(strand, None)
             self._columns.pop(strand, None)
@@ -230,7 +237,7 @@ class Selector:
         # Strands of which it is known without a closer look what they score at the most.
         bounded: list[tuple[float, int, Strand, Gears]] = []
         calm_until = math.inf
-        for lane in self._lanes.values():
+        for lane in self._lanes.every:
             if not lane.count:
                 continue
             for strand in lane.strands:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from gearshift.core.guard import Limit
+from gearshift.core.decisions import Drop
+from gearshift.core.guard import Guard, Limit
+from gearshift.core.lane import Lane
+from gearshift.core.lanes import Lanes
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
+from gearshift.core.router import expired
 from gearshift.core.workers import Workers
 
 MOST = 16
@@ -39,13 +43,35 @@ class Spare:
         self._tickets.append(ticket)
         return out
 
-    def next(self) -> Ticket:
-        """The oldest, which stays."""
-        return self._tickets[0]
+    def give_up(self, name: str, generation: int) -> list[Ticket]:
+        """Those of this generation of a model, which are then no longer here."""
+        found = [t for t in self._tickets if (t.model, t.generation) == (name, generation)]
+        for ticket in found:
+            self._tickets.remove(ticket)
+        return found
 
-    def pop(self) -> Ticket:
-        """The oldest, which is then no longer here."""
-        return self._tickets.popleft()
+    def expired(self, now: float) -> list[Drop]:
+        """Those that have found no time for too long, which are then no longer here."""
+        found = []
+        while self._tickets and now - self._tickets[0].arrival > PATIENCE:
+            ticket = self._tickets.popleft()
+            found.append(Drop(ticket, expired(ticket, 0.0, now)))
+        return found
+
+    def lend(
+        self, lanes: Lanes, workers: Workers, guard: Guard, now: float
+    ) -> tuple[Ticket, Lane, Profile] | None:
+        """The oldest, which is then no longer here, and how it runs, if a worker can be lent."""
+        if not self._tickets:
+            return None
+        ticket = self._tickets[0]
+        lane = lanes.at(ticket.model, ticket.generation)
+        for profile in lane.runnable:
+            if profile.variant.name == ticket.variant and lendable(
+                profile, ticket.rows, workers, guard.on(profile.device), now
+            ):
+                return self._tickets.popleft(), lane, profile
+        return None
 
 
 def lendable(profile: Profile, rows: int, workers: Workers, limit: Limit, now: float) -> bool:

@@ -153,6 +153,12 @@ class Strand:
         self._budgets, self._arrived, self._slack = old._budgets, old._arrived, old._slack
         self.seen = old.seen
 
+    def leave(self) -> None:
+        """No new tickets come: those that wait are all that is left."""
+        self.rate, self._arrived = 0.0, 0
+        if not len(self):
+            self.seen = -math.inf
+
     def expect(self, budget: float, now: float) -> None:
         """A class declares such tickets: be ready for them before the first one comes."""
         if budget < math.inf:

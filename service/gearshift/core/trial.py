@@ -34,19 +34,19 @@ class Trial(Scheduler):
     def __init__(self, original: Scheduler) -> None:
         self.__dict__.update(original.__dict__)
         self._workers = original._workers.copy()
-        self._lanes = {name: lane.copy() for name, lane in original._lanes.items()}
+        self._lanes = original._lanes.copy()
         self._selector = original._selector.copy(self._lanes, self._workers)
         self._places, self._left = dict(original._places), list(original._left)
         self._running = {}
         # What is given to a few by turns, or runs when nobody waits, is no answer to the question.
         self._spare = Spare()
-        for lane in self._lanes.values():
+        for lane in self._lanes.every:
             lane.canaries = []
 
     def options(self, ticket: Ticket, now: float) -> list[tuple[Profile, float]]:
         """Every profile of the ticket's model that some worker can run, and the seconds until one
         is free for it: behind what runs, and what is due before it and accepts the same."""
-        lane = self._lanes[ticket.model]
+        lane = self._lanes.at(ticket.model, ticket.generation)
         strand = lane.find(lane.key(ticket, lenient=ticket.budget == math.inf))
         found = []
         for profile in lane.runnable:
@@ -88,7 +88,7 @@ class Trial(Scheduler):
 
     def _guess(self, ticket: Ticket, after: float) -> Found:
         """So much waits that the quickest gear which the ticket accepts is most probable."""
-        lane = self._lanes[ticket.model]
+        lane = self._lanes.at(ticket.model, ticket.generation)
         profile = fastest(ticket, lane.model, lane.runnable)
         why = reason(ticket, lane.model, profile, lane.better(profile, ticket.rows))
         return Found(profile, why, after=after, certain=False)

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Mapping
+
+MOST = 4096
+"""Workers of all devices: whoever adds them without end finds out."""
 
 
 class Workers:
@@ -19,7 +23,6 @@ class Workers:
         "_ends",
         "_idled",
         "_idled_until",
-        "_of",
         "_runs",
         "_since",
         "_sure_ends",
@@ -30,24 +33,23 @@ class Workers:
     def __init__(self, devices: Mapping[int, str]) -> None:
         """`devices` maps each worker's id to its device."""
         self._device = dict(devices)
-        self._of: dict[str, list[int]] = {}
-        for worker, device in devices.items():
-            self._of.setdefault(device, []).append(worker)
-        self.counts = {device: len(workers) for device, workers in self._of.items()}
-        self.idle = {device: list(reversed(workers)) for device, workers in self._of.items()}
+        self.counts = dict(Counter(devices.values()))
+        self.idle: dict[str, list[int]] = {device: [] for device in self.counts}
+        for worker, device in reversed([*devices.items()]):
+            self.idle[device].append(worker)
         # By device the two ends of all runs, each in rising order; and by worker those of its own.
-        self._ends: dict[str, list[float]] = {device: [] for device in self._of}
-        self._sure_ends: dict[str, list[float]] = {device: [] for device in self._of}
+        self._ends: dict[str, list[float]] = {device: [] for device in self.counts}
+        self._sure_ends: dict[str, list[float]] = {device: [] for device in self.counts}
         self._runs: dict[int, tuple[float, float]] = {}
         # Idle worker seconds by device since the last question, and until when they are summed.
-        self._idled = dict.fromkeys(self._of, 0.0)
-        self._idled_until = dict.fromkeys(self._of, math.nan)
+        self._idled = dict.fromkeys(self.counts, 0.0)
+        self._idled_until = dict.fromkeys(self.counts, math.nan)
         self._since = math.nan
 
     def copy(self) -> Workers:
         """The same, going on apart from this."""
         copied = object.__new__(Workers)
-        copied.counts, copied._device, copied._of = self.counts, self._device, self._of
+        copied.counts, copied._device = dict(self.counts), dict(self._device)
         copied.idle = {device: list(workers) for device, workers in self.idle.items()}
         copied._ends = {device: list(ends) for device, ends in self._ends.items()}
         copied._sure_ends = {device: list(ends) for device, ends in self._sure_ends.items()}
@@ -55,6 +57,47 @@ class Workers:
         copied._idled, copied._since = dict(self._idled), self._since
         copied._idled_until = dict(self._idled_until)
         return copied
+
+    def add(self, worker: int, device: str, now: float, *, first: bool = False) -> None:
+        """One more, idle. If it is the only one of its device, that comes after all others, or
+        `first`. ValueError if the number is taken, or there are MOST already."""
+        if worker in self._device:
+            raise ValueError(f"there is a worker {worker} already, on {self._device[worker]!r}")
+        if len(self._device) >= MOST:
+            raise ValueError(f"there are {MOST} workers already: no more can be added")
+        self._device[worker] = device
+        if device in self.counts:
+            self._sum(device, now)
+            self.counts[device] += 1
+            self.idle[device].insert(0, worker)
+            return
+        self.counts[device] = 1
+        self.idle[device] = [worker]
+        if first:
+            self.idle = {device: self.idle[device], **self.idle}
+        self._ends[device], self._sure_ends[device] = [], []
+        self._idled[device], self._idled_until[device] = 0.0, now
+
+    def remove(self, worker: int, now: float) -> None:
+        """It is here no longer; if it runs, its run is over. ValueError if it is not known, or the
+        last one of its device: lanes rely on that."""
+        device = self._device.get(worker)
+        if device is None:
+            raise ValueError(f"there is no worker {worker}")
+        if self.counts[device] == 1:
+            raise ValueError(f"worker {worker} is the last one of {device!r} and has to stay")
+        if worker in self._runs:
+            self.end(worker, now)
+        self._sum(device, now)
+        self.idle[device].remove(worker)
+        self.counts[device] -= 1
+        del self._device[worker]
+
+    def device_of(self, worker: int) -> str:
+        """ValueError if it is not known."""
+        if worker not in self._device:
+            raise ValueError(f"there is no worker {worker}")
+        return self._device[worker]
 
     def ends(self) -> Mapping[int, float]:
         """When each running worker should be free."""

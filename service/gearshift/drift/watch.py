@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import structlog
 
-from gearshift.core.catalog import Catalog
+from gearshift.core.catalog import Catalog, Model
 from gearshift.core.drift import LEAST_ROWS, Alarm, Shift, shift
 from gearshift.drift.features import Array
 from gearshift.drift.reference import NotWatchedError, Reference, read
@@ -53,11 +53,12 @@ class Drift:
 class _Window:
     """The latest rows of one model, each as the cells of its features."""
 
-    def __init__(self, model: str, reference: Reference, random: Callable[[], float]) -> None:
+    def __init__(self, model: Model, reference: Reference, random: Callable[[], float]) -> None:
+        self.generation = model.generation
         self.drift = Drift(0, {}, False)
         self._reference = reference
         self._random = random
-        self._model = model
+        self._model = model.name
         self._alarm = Alarm()
         self._cells = np.zeros((len(reference.scales), WINDOW), np.uint8)
         self._added = 0
@@ -126,6 +127,9 @@ class DriftWatch:
         self._catalog = catalog
         self._random = random.Random(seed).random
         self._windows: dict[str, _Window] = {}
+        self._prepared: dict[tuple[str, int], _Window] = {}
+        """Of models that are not served yet, by name and generation."""
+        self._started = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="drift", daemon=True)
 
@@ -135,7 +139,8 @@ class DriftWatch:
         """Some rows may be taken; none where the inputs are no longer there. Does not raise: a
         model for which it cannot be done is given up."""
         window = self._windows.get(batch.model.name)
-        if window is not None and batch.inputs:
+        # Another generation may have other inputs, and other samples to compare them with.
+        if window is not None and batch.inputs and window.generation == batch.model.generation:
             try:
                 window.reservoir.offer(batch)
             except Exception as error:  # noqa: BLE001 - answers go out whatever broke
@@ -148,8 +153,13 @@ class DriftWatch:
 
     def start(self) -> None:
         """Read the samples of all models, and watch from now on those that have some."""
-        self.prepare()
-        if self._windows:
+        self.prepare(self._catalog.models.values())
+        self.follow(self._catalog)
+        self._started = True
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._started and self._windows and self._thread.ident is None:
             self._thread.start()
 
     def close(self) -> None:
@@ -160,15 +170,18 @@ class DriftWatch:
 
     def _watch(self) -> None:
         # One after the other with pauses: while this thread works, the loop has to wait for it.
-        while names := list(self._windows):
+        while not self._stopping.is_set():
+            names = list(self._windows) or [""]
             for name in names:
                 if self._stopping.wait(TICK / len(names)):
                     return
                 self.look(name)
 
-    def prepare(self) -> None:
-        """Read the samples; a model without, or with some that do not fit, is told and left out."""
-        for name, model in self._catalog.models.items():
+    def prepare(self, models: Iterable[Model]) -> None:
+        """Read the samples, on any thread; a model without, or with some that do not fit, is told
+        and left out."""
+        for model in models:
+            name = model.name
             try:
                 reference = read(model)
             except NotWatchedError as reason:
@@ -176,7 +189,21 @@ class DriftWatch:
             except Exception:
                 log.exception("inputs are not watched for drift", model=name)
             else:
-                self._windows[name] = _Window(name, reference, self._random)
+                key = (name, model.generation)
+                self._prepared[key] = _Window(model, reference, self._random)
+
+    def follow(self, catalog: Catalog) -> None:
+        """Watch the models of this catalog from now on; those that are new were prepared."""
+        windows = {}
+        for name, model in catalog.models.items():
+            window = self._windows.get(name)
+            if window is None or window.generation != model.generation:
+                window = self._prepared.get((name, model.generation))
+            if window is not None:
+                windows[name] = window
+        self._prepared.clear()
+        self._windows = windows
+        self._begin()
 
     def look(self, model: str) -> None:
         """Compare what has come in for a model since the last look."""

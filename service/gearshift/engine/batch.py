@@ -1,18 +1,21 @@
-"""One batch on its way to a worker and back: put together, checked, failed."""
+"""One batch on its way to a worker and back: put together, checked, failed, told of."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import structlog
 
 from gearshift.core.catalog import Model, Variant
+from gearshift.core.decisions import Dispatch
+from gearshift.core.wanted import worker_seconds
 from gearshift.engine.flight import Flight
 from gearshift.engine.log_keys import of_requests
 from gearshift.errors import ExecutorFailed, RequestError
-from gearshift.ports import Tensors, TraceIds
+from gearshift.ports import Ran, Tensors, TraceIds, Worker
 
 log = structlog.get_logger(__name__)
 
@@ -59,3 +62,54 @@ def failed(
         exc_info=cause,
     )
     return ExecutorFailed(f"internal error, reference {reference}", reference)
+
+
+class Tally(NamedTuple):
+    """What a batch's members are together: how many, their rows, the seconds that they waited, and
+    the worker seconds that they would have cost in the gears that they wanted."""
+
+    requests: int
+    rows: int
+    queue: float
+    wanted: float
+
+
+def tally(batch: Sequence[Flight], begun: float) -> Tally:
+    """Of a batch that was begun then; who has gone on in a cascade was counted with the first
+    run."""
+    rows = sum(member.ticket.rows for member in batch)
+    queue = sum(begun - member.ticket.arrival for member in batch)
+    wanted = worker_seconds([(m.wanted, m.ticket) for m in batch if m.first is None], rows)
+    return Tally(len(batch), rows, queue, wanted)
+
+
+def report(
+    dispatch: Dispatch,
+    worker: Worker,
+    counted: Tally,
+    times: tuple[float, float, float, float],
+    predicted: tuple[float, float],
+    broken: bool,
+    trace: TraceIds | None,
+) -> Ran:
+    """What is told of a batch. `times` are when it was begun, put together, finished and settled;
+    `predicted` the p50 and p99 of its duration."""
+    variant, (begun, assembled, finished, settled) = dispatch.profile.runs.variant, times
+    return Ran(
+        model=dispatch.model.name,
+        variant=variant.name,
+        version=variant.version,
+        worker=worker.id,
+        device=worker.device,
+        requests=counted.requests,
+        rows=counted.rows,
+        queue=counted.queue,
+        input=assembled - begun,
+        compute=finished - assembled,
+        output=settled - finished,
+        p50=predicted[0],
+        p99=predicted[1],
+        failed=broken,
+        wanted=counted.wanted,
+        trace=trace,
+    )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from gearshift.core.cascade import second_ticket
 from gearshift.core.catalog import Cascade, Model
+from gearshift.core.request import Ticket
 from gearshift.engine.confidence import confidence
-from gearshift.engine.flight import Answer, First, Run
+from gearshift.engine.flight import Answer, First, Flight, Run
 from gearshift.ports import Array
 
 
@@ -14,6 +16,23 @@ def unsure_rows(model: Model, cascade: Cascade, run: Run) -> Array:
     """Which rows of a batch the first variant is not sure enough of, (rows,) bool."""
     found: Array = confidence(run.outputs, model) < cascade.threshold
     return found
+
+
+def second_of(flight: Flight, answer: Answer, unsure: Array, ticket_id: int, now: float) -> Ticket:
+    """The ticket under which the marked rows of a request would wait for the second variant."""
+    cascade = answer.cascade
+    assert cascade is not None
+    rows = int(np.count_nonzero(unsure))
+    return second_ticket(flight.ticket, flight.model, cascade, ticket_id, rows, now)
+
+
+def gone_on(flight: Flight, answer: Answer, unsure: Array, now: float) -> None:
+    """The request waits again, with its marked rows only; `answer` is what it has so far."""
+    flight.first = First(answer, unsure)
+    flight.inputs = {name: array[unsure] for name, array in flight.inputs.items()}
+    flight.dispatched_at = None
+    if flight.trace is not None:
+        flight.trace.went_on(flight.ticket, now)
 
 
 def completed(first: First, run: Run, begin: int) -> Answer:

@@ -13,22 +13,21 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
-import numpy as np
 import structlog
 
-from gearshift.core.cascade import second_ticket
-from gearshift.core.catalog import Catalog, Standing, Variant
+from gearshift.core.catalog import Catalog, Model, Standing, Variant
 from gearshift.core.decisions import Dispatch, Drop, Refused
 from gearshift.core.explain import Explanation
+from gearshift.core.profile import Profiles
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
-from gearshift.core.wanted import worker_seconds
-from gearshift.engine.batch import assemble, check_outputs, failed
-from gearshift.engine.cascade import unsure_rows
+from gearshift.engine.batch import assemble, check_outputs, failed, report, tally
+from gearshift.engine.cascade import gone_on, second_of, unsure_rows
 from gearshift.engine.clock import Alarm
 from gearshift.engine.explaining import explained
-from gearshift.engine.flight import Answer, First, Flight, Guard, Reply, Run, to_nobody
+from gearshift.engine.flight import Answer, Flight, Guard, Reply, Run, to_nobody
+from gearshift.engine.generations import Generations, Retired, gone, staying
 from gearshift.engine.log_keys import of_requests
 from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
@@ -41,7 +40,6 @@ from gearshift.ports import (
     Clock,
     Executor,
     Journal,
-    Ran,
     Telemetry,
     Tensors,
     Trace,
@@ -78,8 +76,9 @@ class Engine:
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
-        self._settling = Settling(clock, telemetry, journal, self._go_on)
-        self._runs: set[asyncio.Task[None]] = set()
+        self._generations = Generations(scheduler)
+        self._settling = Settling(clock, telemetry, journal, self._generations, self._go_on)
+        self._runs: dict[asyncio.Task[None], Model] = {}
         self._ids = count(1)
         self._accepting = False
         self._decide_planned = False
@@ -177,6 +176,39 @@ class Engine:
         `wanted`: worker seconds that it would have cost on an idle server."""
         self._settling.refused(self.catalog, error, arrival, model, ticket, wanted, trace)
 
+    def exchange(self, catalog: Catalog, profiles: Profiles, retired: Retired) -> None:
+        """Serve this catalog from now on. A model of the generation that is served stays untouched,
+        with all that has been learned of it; one of another generation takes its place, with its
+        `profiles`; one that the catalog lacks takes no new requests. Requests in flight end on the
+        generation that admitted them.
+
+        `retired` is called on the loop once for each generation that has left: nothing runs on it
+        any more, and nothing will. ValueError, and nothing has changed, if a new model runs on none
+        of the workers' devices, or if its generation had left and not been retired yet.
+        """
+        now, models = self.clock.now(), staying(self.catalog, catalog)
+        for ticket in self._scheduler.exchange(models, profiles, now):
+            self._shadows.dropped(ticket)
+        held = [*[flight.model for flight in self._settling], *self._runs.values()]
+        for model in gone(self.catalog, models):
+            self._generations.leave(model, held, retired)
+            self._shadows.forget(model.name)
+        self.catalog = replace(catalog, models=models)
+        self._plan_decide()
+
+    def generations(self, model: str) -> int:
+        """How many generations of the model are loaded: the one that is served, and those that
+        requests in flight still end on."""
+        return (model in self.catalog.models) + len(self._generations.of(model))
+
+    def employ(self, worker: Worker) -> None:
+        """One more worker, from now on. ValueError if its number is taken, or there are too many
+        (`gearshift.core.workers`)."""
+        first = worker.device == EXPRESS
+        self._scheduler.employ(worker.id, worker.device, self.clock.now(), first=first)
+        self._workers[worker.id] = worker
+        self._plan_decide()
+
     def revise(
         self, model: str, accuracies: Mapping[str, float], standings: Mapping[str, Standing]
     ) -> None:
@@ -189,18 +221,12 @@ class Engine:
 
     def _go_on(self, flight: Flight, answer: Answer, unsure: Array) -> bool:
         """Let the marked rows wait for the second variant of the cascade, if there is time."""
-        cascade, now = answer.cascade, self.clock.now()
-        assert cascade is not None
-        rows = int(np.count_nonzero(unsure))
-        ticket = second_ticket(flight.ticket, flight.model, cascade, next(self._ids), rows, now)
+        now = self.clock.now()
+        ticket = second_of(flight, answer, unsure, next(self._ids), now)
         if isinstance(self._scheduler.admit(ticket, now), Refused):
             return False
         self._settling.renamed(flight, ticket)
-        flight.first = First(answer, unsure)
-        flight.inputs = {name: array[unsure] for name, array in flight.inputs.items()}
-        flight.dispatched_at = None
-        if flight.trace is not None:
-            flight.trace.went_on(ticket, now)
+        gone_on(flight, answer, unsure, now)
         self.telemetry.admitted(ticket.model, ticket.service_class)
         self._plan_decide()
         return True
@@ -232,11 +258,11 @@ class Engine:
                         self._settling.of(action.ticket), action.error, wanted=action.wanted
                     )
             elif action.spare:
-                self._begin(self._run_spare(action))
+                self._begin(self._run_spare(action), action.model)
             elif action.profile.device == EXPRESS:
                 here.append((action, self._dequeue(action, now)))
             else:
-                self._begin(self._run(action, self._dequeue(action, now), now))
+                self._begin(self._run(action, self._dequeue(action, now), now), action.model)
         self._alarm.ring_at(decisions.wake_at)
         for dispatch, members in here:
             self._run_here(dispatch, members)
@@ -250,10 +276,16 @@ class Engine:
         self.traced.dispatched(dispatch, self._workers[dispatch.worker], members, now)
         return members
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, work: Coroutine[None, None, None], model: Model) -> None:
         run = asyncio.get_running_loop().create_task(work)
-        self._runs.add(run)
-        run.add_done_callback(self._runs.discard)
+        self._runs[run] = model
+        run.add_done_callback(self._over)
+
+    def _over(self, run: asyncio.Task[None]) -> None:
+        # Behind `_end`, which was planned before.
+        model = self._runs.pop(run)
+        if self._generations.leaving:
+            self._generations.released(model)
 
     async def _run(self, dispatch: Dispatch, members: list[Flight], begun: float) -> None:
         """Run one batch and settle its members.
@@ -334,19 +366,7 @@ class Engine:
     async def _run_spare(self, dispatch: Dispatch) -> None:
         """Run what nobody waits for."""
         begun = self.clock.now()
-        variant, shadow = dispatch.profile.variant, self._shadows.of(dispatch.tickets[0])
-        executor, model = self._executors[variant.executor], dispatch.model
-        try:
-            if dispatch.profile.device == EXPRESS:
-                outputs = executor.run_here(model, variant, shadow.inputs)
-            else:
-                worker = self._workers[dispatch.worker]
-                outputs = await executor.run(worker, model, variant, shadow.inputs)
-            check_outputs(model, outputs, dispatch.rows)
-        except Exception as error:  # noqa: BLE001 - nobody waits for it; it stands in the log
-            failed(model, variant, error, [shadow.request_id])
-        else:
-            self._shadows.ran(shadow, model, variant, outputs)
+        await self._shadows.run(dispatch, self._executors, self._workers[dispatch.worker])
         finished = self.clock.now()
         self._scheduler.finished(dispatch.id, finished, finished - begun)
         self._decide()
@@ -363,12 +383,8 @@ class Engine:
         """Settle the members of a batch that has run, or with what broke. `times` are when it
         was begun, put together, and finished; `predicted` the p50 and p99 of its duration."""
         variant, worker = dispatch.profile.runs.variant, self._workers[dispatch.worker]
-        begun, assembled, finished = times
         # Before they are settled: who goes on in a cascade has another ticket then.
-        rows = sum(member.ticket.rows for member in batch)
-        queue = sum(begun - member.ticket.arrival for member in batch)
-        # Who has gone on in a cascade was counted with the first run.
-        wanted = worker_seconds([(m.wanted, m.ticket) for m in batch if m.first is None], rows)
+        counted = tally(batch, times[0])
         problem = outcome if isinstance(outcome, RequestError) else None
         trace = self.traced.ended(dispatch, times, problem)
         if isinstance(outcome, RequestError):
@@ -377,23 +393,7 @@ class Engine:
         else:
             answered = self._settling.answer(dispatch, outcome, batch, inputs)
             self._shadows.follow(dispatch, answered)
+        told = (*times, self.clock.now())
         self.telemetry.ran(
-            Ran(
-                model=dispatch.model.name,
-                variant=variant.name,
-                version=variant.version,
-                worker=worker.id,
-                device=worker.device,
-                requests=len(batch),
-                rows=rows,
-                queue=queue,
-                input=assembled - begun,
-                compute=finished - assembled,
-                output=self.clock.now() - finished,
-                p50=predicted[0],
-                p99=predicted[1],
-                failed=problem is not None,
-                wanted=wanted,
-                trace=trace,
-            )
+            report(dispatch, worker, counted, told, predicted, problem is not None, trace)
         )

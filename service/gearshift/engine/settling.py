@@ -12,6 +12,7 @@ from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
 from gearshift.engine.cascade import completed
 from gearshift.engine.flight import Answer, Flight, Run
+from gearshift.engine.generations import Generations
 from gearshift.errors import (
     Cancelled,
     DeadlineExpired,
@@ -44,11 +45,17 @@ class Settling:
     """Holds who waits for an answer. `go_on` is asked where a cascade is not sure."""
 
     def __init__(
-        self, clock: Clock, telemetry: Telemetry, journal: Journal | None, go_on: GoOn
+        self,
+        clock: Clock,
+        telemetry: Telemetry,
+        journal: Journal | None,
+        generations: Generations,
+        go_on: GoOn,
     ) -> None:
         self._clock = clock
         self._telemetry = telemetry
         self._journal = journal
+        self._generations = generations
         self._go_on = go_on
         self._flights: dict[int, Flight] = {}
         self._empty = asyncio.Event()
@@ -266,6 +273,8 @@ class Settling:
 
     def _forget(self, flight: Flight) -> None:
         del self._flights[flight.ticket.id]
+        if self._generations.leaving:
+            self._generations.released(flight.model)
         if not self._flights:
             self._empty.set()
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gearshift.core.catalog import Model, Variant
 from gearshift.core.decisions import Dispatch
 from gearshift.core.request import Ticket
 from gearshift.core.scheduler import Scheduler
+from gearshift.engine.batch import check_outputs, failed
 from gearshift.engine.flight import Flight
-from gearshift.ports import Batch, Clock, Journal, Row, Tensors
+from gearshift.ports import EXPRESS, Batch, Clock, Executor, Journal, Row, Tensors, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Shadows:
             rows=ticket.rows,
             variant=best.name,
             fallback=True,
+            generation=ticket.generation,
         )
         self._waiting[again.id] = Shadow(
             flight.request_id, ticket.service_class, ticket.rows, flight.inputs
@@ -80,11 +82,32 @@ class Shadows:
         """There was no time for it; False if it is none of these."""
         return self._waiting.pop(ticket.id, None) is not None
 
-    def of(self, ticket: Ticket) -> Shadow:
-        """What is run now under this ticket, and waits no longer."""
-        return self._waiting.pop(ticket.id)
+    def forget(self, model: str) -> None:
+        """It is not served any more."""
+        self._owed.pop(model, None)
 
-    def ran(self, shadow: Shadow, model: Model, variant: Variant, outputs: Tensors) -> None:
+    async def run(
+        self, dispatch: Dispatch, executors: Mapping[str, Executor], worker: Worker
+    ) -> None:
+        """Run what nobody waits for, and tell of it."""
+        variant, shadow, model = dispatch.profile.variant, self._of(dispatch), dispatch.model
+        executor = executors[variant.executor]
+        try:
+            if dispatch.profile.device == EXPRESS:
+                outputs = executor.run_here(model, variant, shadow.inputs)
+            else:
+                outputs = await executor.run(worker, model, variant, shadow.inputs)
+            check_outputs(model, outputs, dispatch.rows)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it; it stands in the log
+            failed(model, variant, error, [shadow.request_id])
+        else:
+            self._ran(shadow, model, variant, outputs)
+
+    def _of(self, dispatch: Dispatch) -> Shadow:
+        """What is run now, and waits no longer."""
+        return self._waiting.pop(dispatch.tickets[0].id)
+
+    def _ran(self, shadow: Shadow, model: Model, variant: Variant, outputs: Tensors) -> None:
         """It has run, on this variant."""
         assert self._journal is not None
         row = Row(shadow.request_id, shadow.service_class, 0, shadow.rows)

@@ -43,21 +43,37 @@ class Reading:
 
 
 class Readings:
-    """How to read the answers of a catalog's models, and why those of others are not kept."""
+    """How to read the answers of a catalog's models, and why those of others are not kept.
+
+    Followed on the loop, read on any thread: what is read is replaced as a whole.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
-        self.by_model: dict[str, Reading] = {}
-        self.why_not: dict[str, str] = {}
-        for model in catalog.models.values():
-            found = _reading_of(model)
-            if isinstance(found, Reading):
-                self.by_model[model.name] = found
-            else:
-                self.why_not[model.name] = found
+        self.models: Mapping[str, Reading] = {}
+        """By name, of those that are served."""
+        self.why_not: Mapping[str, str] = {}
+        self._generations: dict[tuple[str, int], Reading | str] = {}
+        self.follow(catalog)
 
-    @property
-    def models(self) -> Mapping[str, Reading]:
-        return self.by_model
+    def follow(self, catalog: Catalog) -> None:
+        """Read the answers of this catalog from now on, and those of others until `forget`."""
+        served = {}
+        for name, model in catalog.models.items():
+            key = (name, model.generation)
+            if key not in self._generations:
+                self._generations[key] = _reading_of(model)
+            served[name] = self._generations[key]
+        self.models = {name: each for name, each in served.items() if isinstance(each, Reading)}
+        self.why_not = {name: each for name, each in served.items() if isinstance(each, str)}
+
+    def forget(self, model: Model) -> None:
+        """No answer of this generation comes any more."""
+        self._generations.pop((model.name, model.generation), None)
+
+    def of(self, model: Model) -> Reading | None:
+        """How answers of this generation are read; None where they are not kept."""
+        found = self._generations.get((model.name, model.generation))
+        return found if isinstance(found, Reading) else None
 
 
 def _reading_of(model: Model) -> Reading | str:

@@ -44,6 +44,14 @@ class Book:
         """Both are replaced as a whole."""
         self._lock = threading.Lock()
 
+    def forget(self, model: str) -> None:
+        """Show nothing of this model any more."""
+        with self._lock:
+            for key in [key for key in self.reports if key[0] == model]:
+                del self.reports[key]
+            for shadow in [key for key in self.shadows if key[0] == model]:
+                del self.shadows[shadow]
+
     def reported(self, model: str, result: Result) -> None:
         with self._lock:
             self.reports[model, result.ruling.value] += 1

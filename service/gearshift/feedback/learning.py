@@ -69,13 +69,13 @@ class Learner:
         on_verdict: OnVerdict = lambda model, variant, verdict: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._models = [m for name, m in catalog.models.items() if name in readings.models]
+        self._models: list[Model] = []
         self._readings = readings
         self._store = store
         self._book = book
         self._on_change = on_change
         self._on_live = on_live
-        self._undecided = set(canaries)
+        self._undecided: set[ByVariant] = set()
         self._on_verdict = on_verdict
         self._clock = clock
         self._artifacts: dict[int, tuple[Model, Variant]] = {}
@@ -84,16 +84,19 @@ class Learner:
         self._stopping = threading.Event()
         self._retry = Retry("live accuracies stay as they were")
         self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
-        book.standings = {
-            (model.name, each.name): Standing(
-                None, each.accuracy, fallen=False, cascade=each not in model.variants
-            )
-            for model in self._models
-            for each in gears(model)
-        }
+        self._followed = self._following = (catalog, canaries)
+        self._adopt(catalog, canaries)
 
     def start(self) -> None:
         self._thread.start()
+
+    def follow(self, catalog: Catalog, canaries: Collection[ByVariant]) -> None:
+        """Learn for this catalog from the next look on. From any thread."""
+        self._following = (catalog, canaries)
+
+    def generation_of(self, model: str) -> int:
+        """Of which generation what is told now is. On the learner's thread."""
+        return next(each.generation for each in self._models if each.name == model)
 
     def close(self, within: float) -> None:
         """Stop; a look that is under way gets so many seconds."""
@@ -109,9 +112,32 @@ class Learner:
             took = time.thread_time() - begun
             pause = max(LOOK_EVERY, took / LARGEST_PART, self._retry.pause)
 
+    def _adopt(self, catalog: Catalog, canaries: Collection[ByVariant]) -> None:
+        """Begin anew with what is of another generation; what is known of the others stays."""
+        before = {model.name: model.generation for model in self._models}
+        known, readable = self._book.standings, self._readings.models
+        self._models = [model for name, model in catalog.models.items() if name in readable]
+        same = {m.name for m in self._models if before.get(m.name) == m.generation}
+        standings = {}
+        for model in self._models:
+            for each in gears(model):
+                names = (model.name, each.name)
+                fresh = Standing(
+                    None, each.accuracy, fallen=False, cascade=each not in model.variants
+                )
+                standings[names] = known.get(names, fresh) if model.name in same else fresh
+        self._undecided = {
+            names for names in canaries if names[0] not in same or names in self._undecided
+        }
+        self._book.standings = standings
+        self._seen = None
+
     def look(self, now: float) -> None:
         """Look at what has changed since the last time; `now` on a clock that goes forward."""
         try:
+            if self._following is not self._followed:
+                self._followed = self._following
+                self._adopt(*self._followed)
             self._look_at_labels()
             if now - self._shadows_at >= SHADOWS_EVERY:
                 self._shadows_at = now
@@ -217,7 +243,8 @@ class Learner:
             if named is None:
                 continue
             model, variant = named
-            if self._readings.models[model.name].kind is Kind.CLASS:
+            reading = self._readings.models.get(model.name)
+            if reading is not None and reading.kind is Kind.CLASS:
                 judged = shadowing.accuracy(shadows)
                 if judged is not None:
                     found[model.name, variant.name] = judged

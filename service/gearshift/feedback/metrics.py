@@ -20,9 +20,7 @@ class FeedbackCollector(Collector):
 
     def __init__(self, book: Book, readings: Readings) -> None:
         self._book = book
-        # A rate is only right from the first event on if the series was there before it.
-        models = sorted(readings.models)
-        self._zeros = {(model, ruling.value): 0 for model in models for ruling in Ruling}
+        self._readings = readings
 
     def collect(self) -> Iterator[Metric]:
         yield self._reports()
@@ -49,7 +47,10 @@ class FeedbackCollector(Collector):
             "Reports of what was true, by what became of them.",
             labels=("model", "outcome"),
         )
-        for key, count in {**self._zeros, **self._book.reports}.items():
+        # A rate is only right from the first event on if the series was there before it.
+        models = sorted(self._readings.models)
+        zeros = {(model, ruling.value): 0 for model in models for ruling in Ruling}
+        for key, count in {**zeros, **self._book.reports}.items():
             family.add_metric(key, count)
         return family
 

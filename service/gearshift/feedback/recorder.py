@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from gearshift.core.catalog import Model, Variant
 from gearshift.engine import of_requests
-from gearshift.feedback.answers import Readings
+from gearshift.feedback.answers import Reading, Readings
 from gearshift.feedback.book import Book
 from gearshift.feedback.gears import gear
 from gearshift.feedback.retry import BROKEN, Retry
@@ -40,6 +40,7 @@ WRITTEN_TOGETHER = 5_000
 
 class _Held(NamedTuple):
     model: Model
+    reading: Reading
     variant: Variant
     cascade: str
     outputs: Array
@@ -68,7 +69,7 @@ class Recorder:
         book: Book,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._readings = readings.models
+        self._readings = readings
         self._store = store
         self._book = book
         self._clock = clock
@@ -94,7 +95,8 @@ class Recorder:
         self._hold(batch, shadow=True)
 
     def _hold(self, batch: Batch, *, shadow: bool) -> None:
-        reading = self._readings.get(batch.model.name)
+        # Of the generation that answered: another one's outputs may be others.
+        reading = self._readings.of(batch.model)
         if reading is None:
             return
         outputs = batch.outputs[reading.output]
@@ -107,6 +109,7 @@ class Recorder:
         self._queue.append(
             _Held(
                 batch.model,
+                reading,
                 batch.variant,
                 batch.cascade,
                 outputs,
@@ -195,9 +198,11 @@ class Recorder:
     def _enter(self, taken: Sequence[_Held]) -> None:
         answered: list[Entry] = []
         shadowed: list[Answered] = []
+        readings: dict[str, Reading] = {}
         for held in taken:
             if held.shadow:
                 shadowed += map(Answered._make, self._records(held))
+                readings[held.model.name] = held.reading
             else:
                 answered += self._records(held)
             # Between two batches other threads get their turn: the engine must not wait for all.
@@ -205,12 +210,11 @@ class Recorder:
         if answered:
             self._store.record(answered)
         if shadowed:
-            self._refer(shadowed)
+            self._refer(shadowed, readings)
 
     def _records(self, held: _Held) -> Iterator[Entry]:
         """The rows as they are entered; a request with a row that is no number is left out."""
-        reading = self._readings[held.model.name]
-        columns = reading.read(held.outputs)
+        columns = held.reading.read(held.outputs)
         finite = np.isfinite(columns[0])
         answers, probabilities = (column.tolist() for column in columns)
         model, cascade, at = held.model.name, held.cascade, held.at
@@ -237,7 +241,7 @@ class Recorder:
                     nonce,
                 )
 
-    def _refer(self, shadowed: Sequence[Answered]) -> None:
+    def _refer(self, shadowed: Sequence[Answered], readings: Mapping[str, Reading]) -> None:
         """Enter what the most accurate variant said, and count how often the two agree."""
         known = self._store.find({Key(said.model, said.request_id) for said in shadowed})
         pairs = [
@@ -250,6 +254,6 @@ class Recorder:
             return
         self._store.refer([said for said, _ in pairs])
         for said, answered in pairs:
-            agreed = self._readings[said.model].agree(said.answer, answered.answer)
+            agreed = readings[said.model].agree(said.answer, answered.answer)
             variant = self._store.variant_of(answered.artifact)
             self._book.shadowed(said.model, variant, answered.service_class, agreed)

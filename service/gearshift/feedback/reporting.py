@@ -70,6 +70,10 @@ class Reporting:
         self._retry = Retry("reports are not taken")
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="feedback")
 
+    def follow(self, catalog: Catalog) -> None:
+        """Reports are about the models of this catalog from now on."""
+        self._models = catalog.models
+
     async def report(self, reports: Sequence[Report]) -> list[Result]:
         """One result each, in order; what is counted is durable. FeedbackUnavailable if that
         cannot be done now: sending the same again later counts nothing twice."""

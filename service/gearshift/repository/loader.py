@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +27,7 @@ MODEL_FILE = "model.toml"
 CARD_FILE = "card.json"
 SAMPLES_FILE = "samples.npz"
 
-_FOREIGN = frozenset({"lost+found"})
+FOREIGN = frozenset({"lost+found"})
 """Folders that file systems make at the top of a volume, which a repository often is."""
 
 ARTIFACTS: Mapping[str, str | None] = {"onnx": "model.onnx", "torch": "model.pt2", "triton": None}
@@ -37,8 +37,15 @@ elsewhere. An executor beyond these that has an inspect function is taken to hav
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
-def load(root: Path, inspect: Inspect, generation: int = 1, *, unlearned: bool = False) -> Catalog:
-    """The catalog of everything under `root`.
+def load(
+    root: Path,
+    inspect: Inspect,
+    generation: int = 1,
+    *,
+    unlearned: bool = False,
+    only: Collection[str] | None = None,
+) -> Catalog:
+    """The catalog of everything under `root`, or of the folders `only`.
 
     `inspect` gives, by executor, the signature of an artifact's path; for an executor
     without a file it is asked with the path of the variant's folder. It raises ValueError
@@ -49,8 +56,8 @@ def load(root: Path, inspect: Inspect, generation: int = 1, *, unlearned: bool =
     findings = Findings()
     base = Root(root)
     models: dict[str, Model] = {}
-    for folder in _model_folders(base, findings):
-        model = _ModelLoader(base, folder, inspect, findings).load(unlearned)
+    for folder in _model_folders(base, findings, only):
+        model = _ModelLoader(base, folder, inspect, findings, generation).load(unlearned)
         if model is not None:
             models[model.name] = model
     if findings.problems:
@@ -58,7 +65,7 @@ def load(root: Path, inspect: Inspect, generation: int = 1, *, unlearned: bool =
     return Catalog(generation, MappingProxyType(models))
 
 
-def _model_folders(root: Root, findings: Findings) -> list[Path]:
+def _model_folders(root: Root, findings: Findings, only: Collection[str] | None) -> list[Path]:
     """The folders that should be models, by name; hidden ones, plain files and what a file
     system keeps for itself are passed over."""
     complaint = root.complaint(root.path, folder=True)
@@ -77,7 +84,7 @@ def _model_folders(root: Root, findings: Findings) -> list[Path]:
         folders = [
             path
             for path in sorted(root.path.iterdir())
-            if not path.name.startswith(".") and path.name not in _FOREIGN and path.is_dir()
+            if not path.name.startswith(".") and path.name not in FOREIGN and path.is_dir()
         ]
     except OSError as error:
         findings.add(str(root.path), "", f"cannot be read: {reason(error)}")
@@ -88,6 +95,8 @@ def _model_folders(root: Root, findings: Findings) -> list[Path]:
         )
     good = []
     for folder in folders:
+        if only is not None and folder.name not in only:
+            continue
         complaint = root.complaint(folder, folder=True)
         try:
             _NAME.validate_python(folder.name)
@@ -103,7 +112,10 @@ def _model_folders(root: Root, findings: Findings) -> list[Path]:
 class _ModelLoader:
     """Reads one model's folder; what it cannot use it writes into the findings."""
 
-    def __init__(self, root: Root, folder: Path, inspect: Inspect, findings: Findings) -> None:
+    def __init__(
+        self, root: Root, folder: Path, inspect: Inspect, findings: Findings, generation: int
+    ) -> None:
+        self._generation = generation
         self._root = root
         self._folder = folder
         self._inspect = inspect
@@ -147,6 +159,7 @@ class _ModelLoader:
             variants=tuple(sorted(known, key=lambda v: (-v.accuracy, v.version))),
             cascades=gears,
             samples=samples,
+            generation=self._generation,
         )
 
     # --- one variant -------------------------------------------------------------------

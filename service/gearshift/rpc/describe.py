@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tritonclient.grpc import model_config_pb2
@@ -89,11 +89,12 @@ def statistics(model: Model, variant: Variant, counted: VariantStatistics) -> An
     )
 
 
-def index(catalog: Catalog, ready: bool, only_ready: bool) -> Any:
-    """RepositoryIndexResponse: one line per variant."""
+def index(catalog: Catalog, ready: bool, only_ready: bool, unserved: Mapping[str, str]) -> Any:
+    """RepositoryIndexResponse: one line per variant, and one without a version for each folder that
+    is not served, with the reason."""
     if only_ready and not ready:
         return pb.RepositoryIndexResponse()
-    return pb.RepositoryIndexResponse(
+    response = pb.RepositoryIndexResponse(
         models=[
             pb.RepositoryIndexResponse.ModelIndex(
                 name=model.name,
@@ -105,6 +106,10 @@ def index(catalog: Catalog, ready: bool, only_ready: bool) -> Any:
             for variant in sorted(model.variants, key=lambda v: v.version)
         ]
     )
+    if not only_ready:
+        for name, reason in unserved.items():
+            response.models.add(name=name, state="UNAVAILABLE", reason=reason)
+    return response
 
 
 def _tensor(spec: TensorSpec) -> Any:

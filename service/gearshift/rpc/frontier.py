@@ -34,12 +34,12 @@ class FrontierMethods:
     async def WatchFrontier(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """NOT_FOUND for a model that is not served, INVALID_ARGUMENT for an interval below
         zero; UNAVAILABLE once the server stops."""
-        catalog, frontier = self._engine.catalog, self._frontier
+        frontier = self._frontier
         try:
             if frontier is None:
                 raise NotReady("nobody watches the frontier of this server")
             for name in request.models:
-                catalog.model(name)
+                self._engine.catalog.model(name)
             if request.interval_ms < 0:
                 raise InvalidInput(
                     f"interval_ms is {request.interval_ms}; it must be 0 (one second) or more"
@@ -57,7 +57,8 @@ class FrontierMethods:
             except TimeoutError:
                 await abort(context, NotReady("the other processes did not tell; try again"))
                 return
-            yield response(view, catalog, wanted)
+            # Another catalog may be served by now; of a model that is gone nothing is said.
+            yield response(view, self._engine.catalog, wanted)
             while (left := next_at - loop.time()) > 0:
                 await asyncio.sleep(min(left, LOOK_EVERY))
                 if not self._engine.ready:

@@ -12,6 +12,7 @@ from typing import Protocol
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
+from gearshift.core.catalog import Catalog
 from gearshift.core.request import LONGEST_BUDGET, Request
 from gearshift.engine import Answer, Engine, Flight, Reply, of_request
 from gearshift.errors import InvalidInput, RequestError, ending_of
@@ -50,10 +51,22 @@ class Inferences:
         self._memory = memory
         self.tracing = engine.traced.tracing
         """Says which requests are traced, if any may be."""
-        self._writers = {name: AnswerWriter(model) for name, model in engine.catalog.models.items()}
+        self._writers: dict[str, AnswerWriter] = {}
+        self._generations: dict[str, int] = {}
+        self.follow(engine.catalog)
         # Unique among processes and restarts, and cheaper than a random one for each answer.
         self._prefix = uuid.uuid4().hex.encode()
         self._numbers = count(1)
+
+    def follow(self, catalog: Catalog) -> None:
+        """Write what is admitted from now on as this catalog has it; who waits already is answered
+        by the writer of the generation that took him in."""
+        before, generations = self._writers, self._generations
+        self._writers = {
+            name: before[name] if generations.get(name) == model.generation else AnswerWriter(model)
+            for name, model in catalog.models.items()
+        }
+        self._generations = {name: model.generation for name, model in catalog.models.items()}
 
     def begin(
         self,
@@ -71,6 +84,9 @@ class Inferences:
         """
         if remaining > LONGEST_BUDGET:
             remaining = math.inf
+        if shapes.made_for is not self._writers:
+            # A shape that was learned for another generation says nothing of this one.
+            shapes.forget(self._writers)
         known = shapes.read(message, remaining)
         if known is None:
             return self._parse(message, arrival, remaining, shapes, asker, trace)

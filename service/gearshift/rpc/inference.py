@@ -13,21 +13,22 @@ from tritonclient.grpc import service_pb2_grpc
 from gearshift import __version__
 from gearshift.engine import Engine
 from gearshift.errors import InvalidInput, NotReady, RegionNotFound, RequestError
+from gearshift.ports import Repository
 from gearshift.rpc import describe, statistics
+from gearshift.rpc.repository import RepositoryMethods
 from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.status import abort
 
 EXTENSIONS = (
     "statistics",
     "model_repository",
+    "model_repository(unload_dependents)",
     "model_configuration",
     "parameters",
 )
 """Only what really answers; perf_analyzer skips server-side figures without `statistics`."""
 
 UNSERVED = (
-    "RepositoryModelLoad",
-    "RepositoryModelUnload",
     "TraceSetting",
     "LogSettings",
 )
@@ -38,13 +39,23 @@ Everyone = Callable[[], Awaitable[bytes]]
 not told in time."""
 
 
-class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+class InferenceServicer(
+    RepositoryMethods,
+    service_pb2_grpc.GRPCInferenceServiceServicer,  # type: ignore[misc]
+):
     """Says what is served. Every error leaves through `status.abort`."""
 
-    def __init__(self, engine: Engine, memory: SharedMemory, everyone: Everyone | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        memory: SharedMemory,
+        everyone: Everyone | None,
+        repository: Repository | None,
+    ) -> None:
         self._engine = engine
         self._memory = memory
         self._everyone = everyone
+        self._repository = repository
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.ServerLiveResponse(live=True)
@@ -127,9 +138,6 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
                         stats = describe.statistics(model, variant, counted)
                     response.model_stats.append(stats)
         return response
-
-    async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return describe.index(self._engine.catalog, self._engine.ready, request.ready)
 
     async def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
         try:

@@ -7,24 +7,26 @@ import math
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from gearshift.core.catalog import Catalog, Model
 from gearshift.engine import Engine
 from gearshift.errors import CannotListen
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
-from gearshift.ports import Feedback
+from gearshift.ports import Feedback, Repository
 from gearshift.rpc import wire
 from gearshift.rpc.calls import StreamCall, UnaryCall
 from gearshift.rpc.control import GearshiftServicer
 from gearshift.rpc.frontier import Frontier
+from gearshift.rpc.health import NOT_SERVING, SERVING, Health
 from gearshift.rpc.infer import SERVICE, STREAM, UNARY, Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
@@ -35,6 +37,9 @@ from gearshift.rpc.wire import Call, read_call
 from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
 
 CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
+OURS = ("", SERVICE, CONTROL)
+"""The health services beside those of the models."""
+
 LIVE = "live"
 """Health service that serves as long as the process runs: for liveness probes, which must
 not kill a server for draining."""
@@ -58,8 +63,9 @@ class RpcServer:
     def __init__(
         self,
         methods: Methods,
-        health_: Any,
-        services: list[str],
+        health_: Health,
+        models: Collection[str],
+        follows: Callable[[Catalog], None],
         connection_age: float = math.inf,
     ) -> None:
         self._methods = methods
@@ -67,7 +73,9 @@ class RpcServer:
         self._ages: dict[Connection[Call], float] = {}
         """When each has lived long enough (`time.monotonic`)."""
         self._health = health_
-        self._services = services
+        self._models = set(models)
+        self._follows = follows
+        self._telling: set[asyncio.Task[None]] = set()
         self._connections: set[Connection[Call]] = set()
         self._silent: set[Connection[Call]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -97,8 +105,25 @@ class RpcServer:
 
     async def not_serving(self) -> None:
         """Tell health checks that this server takes nothing new; it stays live."""
-        for service in self._services:
-            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        for service in (*OURS, *self._models):
+            await self._health.set(service, NOT_SERVING)
+
+    def follow(self, catalog: Catalog) -> None:
+        """Another catalog is served from now on."""
+        self._follows(catalog)
+        for name in self._models.symmetric_difference(catalog.models):
+            self._tell(self._health.set(name, SERVING if name in catalog.models else NOT_SERVING))
+        self._models = set(catalog.models)
+
+    def forget(self, model: Model) -> None:
+        """The last request of this generation is over."""
+        if model.name not in self._models:
+            self._tell(self._health.forget(model.name))
+
+    def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(telling)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def send_away(self) -> None:
         """Let every caller go on over a new connection, to a server that takes requests: this one
@@ -221,16 +246,17 @@ async def make_server(
     everyone: Everyone | None = None,
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
+    repository: Repository | None = None,
     connection_age: float = math.inf,
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
     register it; `everyone` tells the statistics of all, where other processes serve as well;
-    `feedback` rules on reports, `frontier` is what WatchFrontier shows. `connection_age` as in
-    RpcServer."""
+    `feedback` rules on reports, `frontier` is what WatchFrontier shows, `repository` loads and
+    unloads models. `connection_age` as in RpcServer."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        InferenceServicer(engine, memory, everyone), methods
+        InferenceServicer(engine, memory, everyone, repository), methods
     )
     gearshift_pb2_grpc.add_GearshiftServicer_to_server(
         GearshiftServicer(engine, feedback, frontier), methods
@@ -241,18 +267,18 @@ async def make_server(
         f"/{STREAM}",
         lambda stream, call, shapes: InferStream(stream, call, shapes, inferences),
     )
-    checked = health.aio.HealthServicer()
+    checked = Health()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
-    services = ["", SERVICE, CONTROL, *engine.catalog.models]
-    for service in (*services, LIVE):
-        await checked.set(service, health_pb2.HealthCheckResponse.SERVING)
+    models = list(engine.catalog.models)
+    for service in (*OURS, *models, LIVE):
+        await checked.set(service, SERVING)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         reflection.aio.ReflectionServicer(
             (SERVICE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
         ),
         methods,
     )
-    server = RpcServer(methods, checked, services, connection_age)
+    server = RpcServer(methods, checked, models, inferences.follow, connection_age)
     # Here and not where it listens: connections that are adopted need it as well.
     server.sweep()
     return server
@@ -266,6 +292,7 @@ async def serve(
     shared_memory: bool = True,
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
+    repository: Repository | None = None,
     connection_age: float = math.inf,
 ) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
@@ -274,6 +301,7 @@ async def serve(
         shared_memory=shared_memory,
         feedback=feedback,
         frontier=frontier,
+        repository=repository,
         connection_age=connection_age,
     )
     await server.listen(host, port)

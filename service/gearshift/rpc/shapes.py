@@ -164,10 +164,17 @@ class Shape:
 class Shapes:
     """Those of one connection, what came last first."""
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_kept", "made_for")
 
     def __init__(self) -> None:
         self._kept: list[Shape] = []
+        self.made_for: object = None
+        """For which catalog they were learned, by what is made anew with each."""
+
+    def forget(self, made_for: object) -> None:
+        """Know nothing any more; what is learned from now on holds for this one."""
+        self._kept.clear()
+        self.made_for = made_for
 
     def read(self, message: bytes, remaining: float) -> Known | None:
         """What a message says, if one of its shape was learned."""

@@ -79,6 +79,7 @@ class Workload:
                 floor=floor,
                 late=classes[model, service_class].late,
                 weight=classes[model, service_class].weight,
+                generation=catalog.models[model].generation,
             )
             for number, (model, service_class, arrival, deadline, floor) in enumerate(rows)
         ]

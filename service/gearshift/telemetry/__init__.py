@@ -9,14 +9,17 @@ from gearshift.telemetry.logs import configure as configure_logs
 from gearshift.telemetry.merge import Fleet, Past, merged
 from gearshift.telemetry.page import exposed, is_openmetrics
 from gearshift.telemetry.prometheus import PrometheusTelemetry
+from gearshift.telemetry.reloads import GenerationsCollector, ReloadsCollector
 
 __all__ = [
     "EnergyCollector",
     "Fleet",
     "FrontierWatch",
+    "GenerationsCollector",
     "Life",
     "Past",
     "PrometheusTelemetry",
+    "ReloadsCollector",
     "beside",
     "board",
     "configure_logs",

@@ -63,6 +63,12 @@ class Exemplars:
         bucket = {**labels, "le": LE[bisect_left(SECONDS, value)]}
         self._kept[name, _sorted(bucket)] = Exemplar(ids._asdict(), value, at)
 
+    def forget(self, model: str) -> None:
+        """Keep none of this model."""
+        for key in list(self._kept):
+            if ("model", model) in key[1]:
+                self._kept.pop(key, None)
+
     def kept(self) -> Kept:
         """Those of now."""
         return dict(list(self._kept.items()))

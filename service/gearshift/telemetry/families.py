@@ -40,7 +40,7 @@ class GearshiftCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         ledger = self._ledger
-        classes = [book for book in ledger.classes.values() if book.shown]
+        classes = [book for book in list(ledger.classes.values()) if book.shown]
         variants = list(ledger.variants.values())
         yield self._requests()
         yield from _by_class(classes)

@@ -34,6 +34,10 @@ class Life(Collector):
         self.ready = False
         """Whether requests are taken."""
 
+    def follow(self, catalog: Catalog) -> None:
+        """Another catalog is served from now on."""
+        self._digest = digest(catalog)
+
     def serves(self) -> None:
         """Requests are taken from now on."""
         self.ready = True

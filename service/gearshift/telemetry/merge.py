@@ -8,7 +8,7 @@ and down (gauges, quantiles) comes from the living only, by the rule of its fami
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -41,6 +41,7 @@ GREATEST = frozenset(
     {
         # All say the same of what they serve; while one is behind, the newest is the news.
         "gearshift_catalog_generation",
+        "gearshift_generations",
         "gearshift_catalog_info",
         "gearshift_drain_limit_seconds",
         "gearshift_build_info",
@@ -104,6 +105,14 @@ class Past:
         """One more process has ended, and this was its last page."""
         _enter(self.families, page, alive=False)
 
+    def keep(self, models: set[str]) -> None:
+        """Of models that no living process has any more nothing is shown. None at all means that
+        no process has told yet."""
+        if models:
+            for family in self.families.values():
+                for key in [key for key in family.grown if not models.issuperset(_model(key))]:
+                    del family.grown[key]
+
 
 def merged(living: Iterable[bytes], past: Past, fleet: Fleet | None = None) -> list[Metric]:
     """The families of all processes together; `fleet`, where given, is told in families of its
@@ -111,6 +120,7 @@ def merged(living: Iterable[bytes], past: Past, fleet: Fleet | None = None) -> l
     families: dict[str, _Family] = {}
     for page in living:
         _enter(families, page, alive=True)
+    past.keep(_models(families))
     for name, family in past.families.items():
         families.setdefault(name, _Family(name, family.documentation, family.kind)).add(family)
     found = [family.metric() for family in families.values()]
@@ -150,6 +160,22 @@ class _Family:
             for (name, labels), value in values.items():
                 made.add_sample(name, dict(labels), float(value))
         return made
+
+
+def _model(key: Series) -> list[str]:
+    return [value for label, value in key[1] if label == "model" and value]
+
+
+def _models(families: Mapping[str, _Family]) -> set[str]:
+    """All that some series is of, but for what is counted of those that are gone."""
+    return {
+        model
+        for family in families.values()
+        if family.name != "gearshift_reloads"
+        for values in (family.grown, family.levels)
+        for key in values
+        for model in _model(key)
+    }
 
 
 def _together(name: str, one: float, other: float) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
-from gearshift.core.catalog import Catalog, Standing
+from gearshift.core.catalog import Catalog, Model, Standing
 from gearshift.core.profile import Profile
 from gearshift.errors import Outcome
 from gearshift.ports import Answered, BatchStatistics, Ran, Settled, VariantStatistics
@@ -33,7 +33,7 @@ _REFUSED = frozenset({Outcome.SHED, Outcome.INFEASIBLE, Outcome.INVALID})
 
 
 class PrometheusTelemetry:
-    """Counts everything about one catalog; fills `gearshift.ports.Telemetry`.
+    """Counts everything about the catalog that is served; fills `gearshift.ports.Telemetry`.
 
     The gearshift metrics are collected from `registry`, Triton's names from
     `triton_registry`; see `gearshift.telemetry.triton` for why they are two. `wall_clock`
@@ -78,6 +78,7 @@ class PrometheusTelemetry:
 
     def families(self) -> Iterable[Metric]:
         """The families of which `exposition` makes its page."""
+        self._ledger.tidy(self._wall_clock())
         return self.registry.collect()
 
     def beside(self) -> dict[str, Any]:
@@ -89,16 +90,34 @@ class PrometheusTelemetry:
         book = self._ledger.versions.get((model, version))
         return VariantStatistics() if book is None else book.statistics
 
+    def follow(self, catalog: Catalog) -> None:
+        """Count for this catalog from now on. What stays goes on; what is gone is counted until
+        `forget`, and shown for a while longer."""
+        self.catalog = catalog
+        self._details = details(catalog)
+        self._ledger.follow(catalog)
+
+    def forget(self, model: Model) -> None:
+        """Nothing of this generation is left: no event of it comes any more."""
+        self._ledger.forget(model, self._wall_clock())
+        if model.name not in self.catalog.models:
+            self._exemplars.forget(model.name)
+
     def profiled(self, profiles: Iterable[Profile]) -> None:
-        """Show the latencies of these, in place of those shown before: as measured offline, and
-        as they are learned from then on, at the measured batch sizes."""
+        """Show the latencies of these, in place of those shown of their models before: as measured
+        offline, and as they are learned from then on, at the measured batch sizes."""
         owner = {id(book.variant): book for book in self._ledger.variants.values()}
-        self._ledger.profiles = [
+        found = [
             (owner[id(profile.variant)], profile)
             for profile in profiles
             if id(profile.variant) in owner
         ]
-        for book, profile in self._ledger.profiles:
+        models = {book.model for book, _ in found}
+        self._ledger.profiles = [
+            *(each for each in self._ledger.profiles if each[0].model not in models),
+            *found,
+        ]
+        for book, profile in found:
             # A rate is only right from the first run on if the series was there before it.
             book.busy.setdefault(profile.device, 0.0)
 

@@ -71,9 +71,9 @@ class TritonCollector(Collector):
             labels=LABELS,
         )
         waiting = dict.fromkeys(self._ledger.catalog.models, 0)
-        for book in self._ledger.classes.values():
+        for book in list(self._ledger.classes.values()):
             if book.model:
-                waiting[book.model] += book.waiting
+                waiting[book.model] = waiting.get(book.model, 0) + book.waiting
         for model, count in waiting.items():
             family.add_metric((model, ""), count)
         return family
