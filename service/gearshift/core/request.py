@@ -68,6 +68,9 @@ class Ticket:
     weight: float = 1.0
     fallback: bool = False
     """It has an answer already, and is dropped without anybody losing one."""
+    without: str | None = None
+    """It is a second chance, and may have any variant but this one, which failed it
+    (`gearshift.core.second_chance`)."""
     generation: int = 1
     """That of the model which admitted it: no other one answers it."""
 
