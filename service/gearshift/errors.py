@@ -79,6 +79,10 @@ class Overloaded(RequestError):
         self.retry_after = retry_after
 
 
+class QuotaExceeded(Overloaded):
+    """Over what this client, or all of a service class, may send."""
+
+
 class DeadlineExpired(RequestError):
     """Admitted, but its latest start (or its deadline) passed before an answer was there."""
 
@@ -154,6 +158,7 @@ ENDINGS: Mapping[type[RequestError], Ending] = {
     FloorUnreachable: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
     BudgetInfeasible: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
     Overloaded: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
+    QuotaExceeded: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
     DeadlineExpired: Ending("DEADLINE_EXCEEDED", Outcome.EXPIRED),
     NotReady: Ending("UNAVAILABLE", Outcome.SHED),
     ExecutorUnavailable: Ending("UNAVAILABLE", Outcome.FAILED),

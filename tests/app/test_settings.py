@@ -53,6 +53,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "feedback_url": "postgresql://db/gearshift",
         "feedback_rows": "5000",
         "feedback_days": "7.5",
+        "quotas": "/etc/gearshift/quotas.toml",
         "otel_endpoint": "http://collector:4317",
         "trace_ratio": "0.25",
         "log_level": "debug",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import time
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -12,7 +14,11 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from gearshift.rpc import infer_stream
+from gearshift.core.rights import EVERYTHING
+from gearshift.rpc import infer_stream, wire
+from gearshift.rpc.infer import Inferences
+from gearshift.rpc.shapes import Shapes
+from gearshift.rpc.shared_memory import SharedMemory
 
 
 def tensor(value: float = 1.0, rows: int = 1) -> triton.InferInput:
@@ -122,3 +128,38 @@ def test_the_streams_deadline_is_each_requests_budget(make_bench):
     bench = make_bench(predicted={"large": (0.5, 0.0), "small": (0.4, 0.0)})
     (answer,) = stub_of(bench).ModelStreamInfer(iter([message(1)]), timeout=0.3)
     assert "within" in answer.error_message
+
+
+def test_mistakes_in_the_last_bytes_of_a_stream_are_all_told(make_bench):
+    """The first of them, answered at once, must not end the stream before the others are read."""
+    bench = make_bench()
+    sent: list[bytes] = []
+    stream = SimpleNamespace(
+        open=True,
+        held=0,
+        waiting=False,
+        begin=lambda head: None,
+        send=sent.append,
+        more=lambda size: None,
+        taken=lambda size: None,
+    )
+
+    def finish(trailers: bytes) -> None:
+        stream.open = False
+
+    stream.finish = finish
+    whole = b"".join(
+        wire.framed(pb.ModelInferRequest(model_name="nope", id=str(n)).SerializeToString())
+        for n in range(3)
+    )
+
+    async def play() -> None:
+        call = wire.Call("", math.inf, b"", (), True)
+        inferences = Inferences(bench.engine, SharedMemory(allowed=False))
+        asks = infer_stream.InferStream(stream, call, EVERYTHING, Shapes(), inferences)
+        asks.data(whole, ended=True)
+
+    bench.run(play())
+    told = [pb.ModelStreamInferResponse.FromString(each[wire.PREFIX :]) for each in sent]
+    assert [each.infer_response.id for each in told] == ["0", "1", "2"]
+    assert not stream.open

@@ -6,15 +6,18 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from prometheus_client import ProcessCollector
 
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
+from gearshift.app.quotas import keeping_quotas
 from gearshift.app.settings import Settings
 from gearshift.app.tracing import sending_traces
 from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
+from gearshift.quotas import Table
 from gearshift.rpc import RpcServer, make_server, statistics
 from gearshift.telemetry import Life, PrometheusTelemetry, packed
 
@@ -45,6 +48,7 @@ async def serve_behind(
     )
     try:
         async with (
+            AsyncExitStack() as stack,
             learning(settings, catalog, telemetry, among_others=True) as learned,
             sending_traces(settings, orders.index) as tracing,
         ):
@@ -70,6 +74,8 @@ async def serve_behind(
                 frontier=lambda: _frontier(parent),
                 connection_age=settings.connection_age,
             )
+            table = Table.opened(orders.quota_table) if orders.quota_table else None
+            await stack.enter_async_context(keeping_quotas(settings, engine, telemetry, table))
             stop = asyncio.Event()
             # The parent may say it, and whoever ends a whole group of processes says it to each: a
             # second word changes nothing here, it is the parent whose end ends all at once.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from prometheus_client import ProcessCollector
 
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, load_catalog, make_executors, start_engine
+from gearshift.app.quotas import check_quotas, keeping_quotas
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.app.tracing import check_tracing, sending_traces
@@ -35,6 +37,7 @@ async def serve(
     `announce` gets the gRPC and the HTTP address once every variant has answered.
     """
     check_tracing(settings)
+    check_quotas(settings)
     # A taken port is told at once: the real one opens only after loading and warm-up.
     release(bound(settings.host, settings.grpc_port))
     executors = make_executors(settings)
@@ -63,6 +66,7 @@ async def serve(
     try:
         watch.start()
         async with (
+            AsyncExitStack() as stack,
             learning(settings, catalog, telemetry) as learned,
             sending_traces(settings) as tracing,
         ):
@@ -81,6 +85,7 @@ async def serve(
                 connection_age=settings.connection_age,
             )
             explainer.listening(settings.host, rpc.port)
+            await stack.enter_async_context(keeping_quotas(settings, engine, telemetry))
             life.serves()
             announce(f"{settings.host}:{rpc.port}", f"http://{settings.host}:{http.port}")
             await stop.wait()

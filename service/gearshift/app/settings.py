@@ -119,6 +119,11 @@ class Settings(BaseSettings):
     feedback_days: float = Field(
         30.0, gt=0, le=3_650, description="Days that answers and labels are kept."
     )
+    quotas: Path | None = Field(
+        None,
+        description="TOML file with how many rows a second each client and service class may send;"
+        " read again when it changes.",
+    )
     otel_endpoint: str = Field(
         "",
         description="Where traces are sent by OTLP over gRPC, as in http://localhost:4317; empty is"

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
 from gearshift import telemetry
+from gearshift.app.quotas import check_quotas, shared_table
 from gearshift.app.settings import Settings
 from gearshift.app.signals import stop_on_signal
 from gearshift.app.tracing import check_tracing
@@ -41,6 +42,14 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     all processes serve.
     """
     check_tracing(settings)
+    check_quotas(settings)
+    with shared_table(settings) as quota_table:
+        await _supervise(settings, announce, quota_table)
+
+
+async def _supervise(
+    settings: Settings, announce: Callable[[str, str], None], quota_table: str
+) -> None:
     shares = divide(usable_cores(), settings.workers, settings.processes)
     orders = [
         Orders(
@@ -50,6 +59,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
             settings.model_copy(update={"workers": share.workers, "processes": 1}).model_dump(
                 mode="json"
             ),
+            quota_table,
         )
         for index, share in enumerate(shares)
     ]

@@ -64,8 +64,8 @@ def overloaded(
     return Overloaded(
         f"model {ticket.model!r} cannot answer within the budget of"
         f" {ticket.budget * 1e3:.3g} ms: {before} requests wait before it and the"
-        f" first of {workers} worker(s) is free in {free_in * 1e3:.3g} ms; try again"
-        f" in {max(missing, 0.001) * 1e3:.3g} ms",
+        f" first of {workers} worker(s) is free in {free_in * 1e3:.3g} ms;"
+        f" {max(missing, 0.001) * 1e3:.3g} ms more would do",
         max(missing, 0.001),
     )
 

@@ -25,6 +25,7 @@ from gearshift.core.scheduler import Scheduler
 from gearshift.engine.batch import assemble, check_outputs, failed, report, tally
 from gearshift.engine.cascade import gone_on, second_of, unsure_rows
 from gearshift.engine.clock import Alarm
+from gearshift.engine.doorkeeper import SOMEBODY, Caller, Doorkeeper
 from gearshift.engine.explaining import explained
 from gearshift.engine.flight import Answer, Flight, Guard, Reply, Run, to_nobody
 from gearshift.engine.generations import Generations, Retired, gone, staying
@@ -33,7 +34,7 @@ from gearshift.engine.planning import Planning
 from gearshift.engine.settling import Settling, too_late
 from gearshift.engine.shadows import Shadows
 from gearshift.engine.traced import TracedBatches
-from gearshift.errors import Cancelled, NotReady, RequestError
+from gearshift.errors import Cancelled, NotReady, Overloaded, RequestError
 from gearshift.ports import (
     EXPRESS,
     Array,
@@ -73,6 +74,7 @@ class Engine:
         self.clock = clock
         self.telemetry = telemetry
         self.traced = TracedBatches(tracing)
+        self.doorkeeper = Doorkeeper(clock)
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
@@ -124,13 +126,15 @@ class Engine:
         reply: Reply,
         request_id: bytes = b"",
         trace: Trace | None = None,
+        caller: Caller = SOMEBODY,
     ) -> Flight:
         """Take one request in: `reply` is called once, with its answer or the RequestError that
         it ends with, unless it is abandoned before. Raises, and counts, what is refused.
 
         `inputs` are checked against the model's signature already; `arrival` is on the
         engine's clock. `reply` must not raise: a whole batch waits behind it. `request_id` is
-        that of the answer; `trace` is told how the request fares.
+        that of the answer; `trace` is told how the request fares. `caller` has passed
+        `doorkeeper.turn_away`.
         """
         ticket: Ticket | None = None
         missed = 0.0
@@ -139,9 +143,12 @@ class Engine:
                 raise NotReady(NOT_READY)
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
+            self.doorkeeper.check(caller, ticket)
             verdict = self._scheduler.admit(ticket, self.clock.now())
             if isinstance(verdict, Refused):
                 missed = verdict.wanted
+                if isinstance(verdict.error, Overloaded):
+                    self.doorkeeper.shed(caller, verdict.error)
                 raise verdict.error
         except RequestError as error:
             self.refused(error, arrival, request.model, ticket, missed, trace)
@@ -262,7 +269,11 @@ class Engine:
             elif action.profile.device == EXPRESS:
                 here.append((action, self._dequeue(action, now)))
             else:
-                self._begin(self._run(action, self._dequeue(action, now), now), action.model)
+                # The variant as it is now: what is learned later says nothing about this choice.
+                variant = action.profile.runs.variant
+                self._begin(
+                    self._run(action, variant, self._dequeue(action, now), now), action.model
+                )
         self._alarm.ring_at(decisions.wake_at)
         for dispatch, members in here:
             self._run_here(dispatch, members)
@@ -287,13 +298,15 @@ class Engine:
         if self._generations.leaving:
             self._generations.released(model)
 
-    async def _run(self, dispatch: Dispatch, members: list[Flight], begun: float) -> None:
+    async def _run(
+        self, dispatch: Dispatch, variant: Variant, members: list[Flight], begun: float
+    ) -> None:
         """Run one batch and settle its members.
 
         A member that left before the run began is taken out; one that leaves during the run
         keeps its rows, so that its neighbours get the answers to their own inputs.
         """
-        variant, predicted = dispatch.profile.runs.variant, dispatch.predicted()
+        predicted = dispatch.predicted()
         worker = self._workers[dispatch.worker]
         batch = [member for member in members if member in self._settling]
         rows = sum(member.ticket.rows for member in batch)

@@ -58,6 +58,8 @@ class Orders:
     cores: tuple[int, ...]
     first_worker: int
     settings: Mapping[str, Any]
+    quota_table: str = ""
+    """The file that holds the buckets of all processes, "" without quotas."""
 
     def pack(self) -> bytes:
         """As it is sent."""
@@ -73,4 +75,5 @@ class Orders:
             cores=tuple(told["cores"]),
             first_worker=told["first_worker"],
             settings=told["settings"],
+            quota_table=told["quota_table"],
         )

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import structlog
 
+from gearshift.core.rights import Rights
 from gearshift.http2 import Stream
 from gearshift.rpc import wire
 from gearshift.rpc.context import Aborted, Context
@@ -32,15 +33,22 @@ could fill the memory."""
 class Responder:
     """The answering side of a call."""
 
-    __slots__ = ("_begun", "_serialize", "_stream", "arrival", "call")
+    __slots__ = ("_begun", "_serialize", "_stream", "arrival", "call", "rights")
 
-    def __init__(self, stream: Stream, call: Call) -> None:
+    def __init__(self, stream: Stream, call: Call, rights: Rights) -> None:
+        """`rights` are those of whoever calls."""
         self.call = call
+        self.rights = rights
         self.arrival = time.monotonic()
         """Seconds, when the call's headers came."""
         self._stream = stream
         self._serialize: Callable[[Any], bytes] = bytes
         self._begun = False
+
+    @property
+    def client(self) -> str:
+        """Who calls, `anonymous` for whoever has not proved to be anybody."""
+        return self.rights.client
 
     def remaining(self) -> float:
         """Seconds that the caller still waits, infinite for ever."""
@@ -115,9 +123,11 @@ class UnaryCall(Responder):
 
     __slots__ = ("_leave", "_method", "_parts", "_size", "_task", "_whole", "shapes")
 
-    def __init__(self, stream: Stream, call: Call, method: Method, shapes: Shapes) -> None:
+    def __init__(
+        self, stream: Stream, call: Call, rights: Rights, method: Method, shapes: Shapes
+    ) -> None:
         """`shapes` are those of the connection."""
-        super().__init__(stream, call)
+        super().__init__(stream, call, rights)
         self._method = method
         self.shapes = shapes
         # What has come in, put together only once: it may be many megabytes.
@@ -186,8 +196,8 @@ class StreamCall(Responder):
 
     __slots__ = ("_arrived", "_buffer", "_ended", "_fault", "_owed", "_task", "_waiting")
 
-    def __init__(self, stream: Stream, call: Call, method: Method) -> None:
-        super().__init__(stream, call)
+    def __init__(self, stream: Stream, call: Call, rights: Rights, method: Method) -> None:
+        super().__init__(stream, call, rights)
         self._buffer = bytearray()
         self._arrived: deque[bytes] = deque()
         self._ended = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
+from gearshift.core.rights import Rights
 from gearshift.rpc.wire import Metadata
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ class Context:
 
     def __init__(self, responder: Responder) -> None:
         self._responder = responder
+
+    @property
+    def rights(self) -> Rights:
+        """What the caller may do."""
+        return self._responder.rights
 
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()

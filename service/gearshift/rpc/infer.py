@@ -14,12 +14,13 @@ from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.catalog import Catalog
 from gearshift.core.request import LONGEST_BUDGET, Request
-from gearshift.engine import Answer, Engine, Flight, Reply, of_request
+from gearshift.core.rights import ANONYMOUS
+from gearshift.engine import SOMEBODY, Answer, Caller, Engine, Flight, Reply, of_request
 from gearshift.errors import InvalidInput, RequestError, ending_of
 from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec
 from gearshift.rpc.answers import AnswerWriter
-from gearshift.rpc.calls import UnaryCall
+from gearshift.rpc.calls import Responder, UnaryCall
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending, expected
@@ -49,6 +50,7 @@ class Inferences:
     def __init__(self, engine: Engine, memory: SharedMemory) -> None:
         self._engine = engine
         self._memory = memory
+        self._doorkeeper = engine.doorkeeper
         self.tracing = engine.traced.tracing
         """Says which requests are traced, if any may be."""
         self._writers: dict[str, AnswerWriter] = {}
@@ -76,12 +78,18 @@ class Inferences:
         shapes: Shapes,
         asker: Asker,
         trace: Trace | None = None,
+        caller: Caller = SOMEBODY,
     ) -> Flight | None:
-        """Take one request in, whose caller waits for `remaining` seconds from `arrival` on;
+        """Take one request of `caller` in, who waits for `remaining` seconds from `arrival` on;
         `shapes` are those of its connection.
 
         Returns what to abandon if the caller leaves; None if the request has failed already.
         """
+        turned_away = self._doorkeeper.turn_away(caller)
+        if turned_away is not None:
+            self._engine.refused(turned_away, arrival, trace=trace)
+            asker.failed(turned_away, "")
+            return None
         if remaining > LONGEST_BUDGET:
             remaining = math.inf
         if shapes.made_for is not self._writers:
@@ -89,12 +97,12 @@ class Inferences:
             shapes.forget(self._writers)
         known = shapes.read(message, remaining)
         if known is None:
-            return self._parse(message, arrival, remaining, shapes, asker, trace)
+            return self._parse(message, arrival, remaining, shapes, asker, trace, caller)
         model, request, wanted, request_id, inputs = known
         writer = self._writers[model.name]
         named = request_id or self._new_id()
         reply = _reply(asker, writer, request_id, named, wanted, NOWHERE, trace)
-        return self._submit(request, inputs, arrival, reply, named, trace)
+        return self._submit(request, inputs, arrival, reply, named, trace, caller)
 
     def _parse(
         self,
@@ -104,6 +112,7 @@ class Inferences:
         shapes: Shapes,
         asker: Asker,
         trace: Trace | None,
+        caller: Caller,
     ) -> Flight | None:
         """The same for a request of which nothing is known."""
         engine = self._engine
@@ -130,7 +139,7 @@ class Inferences:
         request_id = parsed.id.encode()
         named = request_id or self._new_id()
         reply = _reply(asker, writer, request_id, named, wanted, places, trace)
-        return self._submit(request, inputs, arrival, reply, named, trace)
+        return self._submit(request, inputs, arrival, reply, named, trace, caller)
 
     def _submit(
         self,
@@ -140,11 +149,12 @@ class Inferences:
         reply: Reply,
         named: bytes,
         trace: Trace | None,
+        caller: Caller,
     ) -> Flight | None:
         if trace is not None:
             trace.decoded(named, self._engine.clock.now())
         try:
-            return self._engine.submit(request, inputs, arrival, reply, named, trace)
+            return self._engine.submit(request, inputs, arrival, reply, named, trace, caller)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             reply(self._told(error, named, trace))
             return None
@@ -156,6 +166,18 @@ class Inferences:
         if trace is not None and known is not error:
             trace.failed(known, ending_of(known), self._engine.clock.now())
         return known
+
+    def caller_of(self, asks: Responder) -> Caller:
+        """Who asks: who has proved it, or who the metadata that the quotas go by says it is."""
+        client, attempts = asks.rights.client, asks.call.attempts
+        key = self._doorkeeper.identity
+        if key and client == ANONYMOUS:
+            for name, value in asks.call.metadata:
+                if name == key and isinstance(value, str):
+                    client = value
+        if client == ANONYMOUS and not attempts:
+            return SOMEBODY
+        return Caller(client, attempts)
 
     def _new_id(self) -> bytes:
         return b"%s-%x" % (self._prefix, next(self._numbers))
@@ -171,7 +193,15 @@ class Inferences:
         if self.tracing is not None:
             now = self._engine.clock.now()
             trace = self.tracing.begin(UNARY, call.call.metadata, arrival, now)
-        flight = self.begin(message, arrival, call.call.timeout, call.shapes, asker, trace)
+        flight = self.begin(
+            message,
+            arrival,
+            call.call.timeout,
+            call.shapes,
+            asker,
+            trace,
+            self.caller_of(call),
+        )
         return None if flight is None else partial(self._engine.abandon, flight)
 
 

@@ -11,6 +11,7 @@ import time
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
+from gearshift.core.rights import Rights
 from gearshift.engine import Flight
 from gearshift.http2 import Stream
 from gearshift.rpc import wire
@@ -42,6 +43,7 @@ class InferStream(Responder):
     """The receiver of one ModelStreamInfer call."""
 
     __slots__ = (
+        "_caller",
         "_ended",
         "_inferences",
         "_owed",
@@ -52,10 +54,13 @@ class InferStream(Responder):
         "_wanted",
     )
 
-    def __init__(self, stream: Stream, call: Call, shapes: Shapes, inferences: Inferences) -> None:
-        super().__init__(stream, call)
+    def __init__(
+        self, stream: Stream, call: Call, rights: Rights, shapes: Shapes, inferences: Inferences
+    ) -> None:
+        super().__init__(stream, call, rights)
         self._shapes = shapes
         self._inferences = inferences
+        self._caller = inferences.caller_of(self)
         self._rest = bytearray()
         self._wanted = 0
         """Bytes of the message that has begun in `_rest`, as far as is known."""
@@ -66,7 +71,6 @@ class InferStream(Responder):
 
     def data(self, payload: bytes, *, ended: bool) -> None:
         self._owed += len(payload)
-        self._ended = ended
         if self._rest:
             self._rest += payload
             payload = b""
@@ -82,6 +86,8 @@ class InferStream(Responder):
         except WireError as error:
             self._end(error.code, str(error))
             return
+        # Only now: a request that fails at once must not end the stream before the next is read.
+        self._ended = ended
         self._go_on()
 
     def _read(self, data: bytes) -> int:
@@ -110,7 +116,9 @@ class InferStream(Responder):
                     received = time.monotonic()
                     metadata = self.call.metadata
                     trace = inferences.tracing.begin(STREAM, metadata, arrival, received)
-                flight = inferences.begin(message, arrival, left, self._shapes, asker, trace)
+                flight = inferences.begin(
+                    message, arrival, left, self._shapes, asker, trace, self._caller
+                )
                 if flight is not None:
                     self._under_way[asker] = flight
         self._wanted = wire.PREFIX

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from gearshift.core.rights import Rights
 from gearshift.http2 import Receiver, Stream
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.wire import Call
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Direct = Callable[["UnaryCall", bytes], Callable[[], None] | None]
 """Begins to answer a call, given its message; returns what to do if the caller leaves."""
 
-StreamMaker = Callable[[Stream, Call, Shapes], Receiver]
+StreamMaker = Callable[[Stream, Call, Rights, Shapes], Receiver]
 """Makes who takes all that comes in on one call; the shapes are those of its connection."""
 
 

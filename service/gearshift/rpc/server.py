@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from gearshift.core.catalog import Catalog, Model
+from gearshift.core.rights import EVERYTHING
 from gearshift.engine import Engine
 from gearshift.errors import CannotListen
 from gearshift.http2 import NOBODY, Connection, Receiver, Stream
@@ -228,11 +229,12 @@ class RpcServer:
                 wire.trailers_only(grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
             )
             return NOBODY
+        rights = EVERYTHING
         if method.stream is not None:
-            return method.stream(stream, call, shapes)
+            return method.stream(stream, call, rights, shapes)
         if method.streams_in:
-            return StreamCall(stream, call, method)
-        return UnaryCall(stream, call, method, shapes)
+            return StreamCall(stream, call, rights, method)
+        return UnaryCall(stream, call, rights, method, shapes)
 
 
 def _nobody_waits() -> None:
@@ -265,7 +267,7 @@ async def make_server(
     methods.add_direct(f"/{UNARY}", inferences.unary)
     methods.add_stream(
         f"/{STREAM}",
-        lambda stream, call, shapes: InferStream(stream, call, shapes, inferences),
+        lambda stream, call, rights, shapes: InferStream(stream, call, rights, shapes, inferences),
     )
     checked = Health()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)

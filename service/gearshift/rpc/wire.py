@@ -28,6 +28,9 @@ UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 LONGEST_TEXT = 4_096
 """Characters of a status message; more would not fit into what clients accept as trailers."""
 
+ATTEMPTS = b"grpc-previous-rpc-attempts"
+"""What gRPC's retries send along (gRPC proposal A6)."""
+
 ENCODINGS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 OK_HEAD = write(
@@ -52,7 +55,8 @@ class WireError(Exception):
 @dataclass(frozen=True, slots=True)
 class Call:
     """What the headers of a call say. `timeout` in seconds, infinite without one; `encoding`
-    of compressed messages, empty for none; `fault` if it cannot be answered."""
+    of compressed messages, empty for none; `fault` if it cannot be answered; `attempts` is
+    how often gRPC's retries have sent it before."""
 
     path: str
     timeout: float
@@ -60,6 +64,7 @@ class Call:
     metadata: tuple[tuple[str, str | bytes], ...]
     grpc: bool
     fault: WireError | None = None
+    attempts: int = 0
 
 
 def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
@@ -67,6 +72,7 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
     path, timeout, encoding, grpc_call = "", math.inf, b"", False
     metadata: list[tuple[str, str | bytes]] = []
     fault: WireError | None = None
+    attempts = 0
     for name, value in fields:
         if name == b":path":
             path = value.decode("latin-1")
@@ -86,9 +92,11 @@ def read_call(fields: Iterable[tuple[bytes, bytes]]) -> Call:
                     f"grpc-encoding {value.decode('latin-1')!r} is not known here; there are"
                     f" identity, deflate and gzip",
                 )
+        elif name == ATTEMPTS:
+            attempts = _attempts(value)
         elif not name.startswith(b":"):
             metadata.append(_metadata(name, value))
-    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault)
+    return Call(path, timeout, encoding, tuple(metadata), grpc_call, fault, attempts)
 
 
 def read_timeout(value: bytes) -> float:
@@ -101,6 +109,11 @@ def read_timeout(value: bytes) -> float:
             f"grpc-timeout {text!r} is not up to eight digits and one of {', '.join(UNITS)}",
         )
     return int(digits) * unit
+
+
+def _attempts(value: bytes) -> int:
+    """How often gRPC's own retries have sent this call before; 0 where that is no number."""
+    return int(value) if value.isdigit() and len(value) <= 9 else 0
 
 
 def _metadata(name: bytes, value: bytes) -> tuple[str, str | bytes]:
