@@ -12,6 +12,7 @@ import numpy as np
 
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.executors.fake import FakeExecutor
+from gearshift.executors.key import Key
 from gearshift.ports import Executor, Tensors, Worker
 from simulation.caller import parts_of
 from simulation.history import History, Ran
@@ -40,6 +41,10 @@ def who(generation: int, version: int) -> float:
 
 class Answering(FakeExecutor):
     """The fake one, whose answers say who gave them."""
+
+    @property
+    def loaded(self) -> set[Key]:
+        return set(self._loaded)
 
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         outputs = dict(super().run_here(model, variant, inputs))

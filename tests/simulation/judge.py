@@ -29,7 +29,7 @@ from gearshift.errors import (
 from simulation.caller import code_of
 from simulation.executors import SPOILED, who
 from simulation.history import Heard, Ran, Taken
-from simulation.scenario import MISTAKES, MS, VARIANTS, Ask, Revise
+from simulation.scenario import MISTAKES, MS, VARIANTS, Ask, Reload, Revise
 from simulation.world import CASCADE, Outcome as Run  # noqa: I001 - two things are an outcome
 
 Problems = Iterator[str]
@@ -105,7 +105,10 @@ def _misfit(run: Run, heard: Heard, ending: str, taken: Taken | None) -> str:
     if taken is None:
         wrong = heard.ask.wrong
         known = ending in MISTAKES.get(wrong, ()) or (ending == "ERROR" and wrong)
-        return "" if known else "the engine never had it"
+        unloaded = "no model" in heard.text and any(
+            isinstance(step, Reload) and step.gone for step in run.scenario.steps
+        )
+        return "" if known or unloaded else "the engine never had it"
     if not taken.endings:
         return "the engine gave no reply"
     _, _, reply = taken.endings[0]
@@ -131,14 +134,18 @@ def _unfounded(run: Run, taken: Taken, entry: int, at: float, error: Exception) 
     ticket = taken.ticket
     runs = [r.ended for r in run.history.runs if taken.number in r.rows and r.begun < entry]
     if isinstance(error, InvalidInput | ModelNotFound | VariantNotFound):
+        unloaded = any(
+            isinstance(step, Reload) and step.gone and step.model == ask.model
+            for step in run.scenario.steps
+        )
         right = not ask.wrong and not (ask.variant == CASCADE.name and ask.model == "a")
-        return "nothing was wrong with it" if right else ""
+        return "nothing was wrong with it" if right and not unloaded else ""
     if isinstance(error, Overloaded):
         return "it had been admitted" if ticket is not None else _no_budget(ask)
     if isinstance(error, BudgetInfeasible):
         return _no_budget(ask)
     if isinstance(error, FloorUnreachable):
-        revised = any(isinstance(step, Revise) for step in run.scenario.steps)
+        revised = any(isinstance(step, Revise | Reload) for step in run.scenario.steps)
         high = max(ask.floor or 0.0, 0.85 if ask.service_class == "critical" else 0.0)
         low = ask.variant and VARIANTS.get(ask.variant, min(VARIANTS.values())) < high
         return "" if revised or low or high > max(VARIANTS.values()) else "a variant reaches it"
@@ -346,9 +353,11 @@ def counts_agree(run: Run) -> Problems:
         counts[Outcome.EXPIRED] += counts.pop(Outcome.LATE, 0)
     if counted != told:
         yield f"counted {dict(counted)}, told {dict(told)}"
-    for key, book in run.telemetry._ledger.classes.items():
-        if book.waiting:
-            yield f"{book.waiting} still wait by the books of {key}"
+    for family in run.telemetry.registry.collect():
+        if family.name == "gearshift_queue_depth":
+            for sample in family.samples:
+                if sample.value:
+                    yield f"{sample.value} still wait by the books of {sample.labels}"
 
 
 def nothing_left(run: Run) -> Problems:
@@ -358,9 +367,16 @@ def nothing_left(run: Run) -> Problems:
         yield f"{len(engine._settling)} requests in flight"
     if scheduler.waiting:
         yield f"{scheduler.waiting} tickets wait"
-    for name, lane in scheduler._lanes.items():
+    for lane in scheduler._lanes.every:
         if lane.count:
-            yield f"{lane.count} tickets in the lane of {name}"
+            yield f"{lane.count} tickets in the lane of {lane.model.name}"
+    served = {(model.name, model.generation) for model in engine.catalog.models.values()}
+    for name, _, generation in run.loaded - {
+        (name, variant, generation) for name, generation in served for variant in VARIANTS
+    }:
+        # A run that never ended may hold what it runs on.
+        if not called_off:
+            yield f"generation {generation} of {name} is still loaded"
     # What nobody waited for any more may be called off by the drain.
     called_off = sum(ran.ended == "called off" for ran in run.history.runs)
     if _out_of_time(run):

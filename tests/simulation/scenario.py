@@ -149,6 +149,15 @@ class Revise(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reload(Step):
+    """Another generation of a model takes the place of the one that is served; with `gone` the
+    model is unloaded."""
+
+    model: str
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drain(Step):
     """SIGTERM."""
 
@@ -327,6 +336,10 @@ class _Draw:
                         withdrawn=withdrawn,
                     )
                 )
+        if "reloads" in self.kinds:
+            for _ in range(random.randint(1, 5)):
+                model, gone = random.choice(MODELS), random.random() < 0.2
+                self.steps.append(Reload(at=self.moment(), model=model, gone=gone))
         if "drains" in self.kinds:
             self.steps.append(Drain(at=self.moment()))
 
@@ -334,6 +347,6 @@ class _Draw:
 _TROUBLE = (
     *("bursts", "mistakes", "streams", "timeouts", "floors", "pins", "leaving", "zipped", "ids"),
     *("slow_readers", "pieces", "rude", "hang_ups", "garbage", "unread"),
-    *("others", "leaps", "learning", "drains", "shadows"),
+    *("others", "leaps", "learning", "reloads", "drains", "shadows"),
     *FAULTS,
 )

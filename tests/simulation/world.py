@@ -8,9 +8,9 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -27,7 +27,8 @@ from gearshift.errors import RequestError, ending_of
 from gearshift.engine.flight import Reply
 from gearshift.executors.fault_plan import Kind, Plan
 from gearshift.executors.faulty import FaultyExecutor
-from gearshift.ports import Tensors, Trace, Worker
+from gearshift.executors.key import Key
+from gearshift.ports import Tensors, Worker
 from gearshift.rpc import RpcServer, make_server
 from gearshift.rpc.server import HEARD_WITHIN
 from gearshift.telemetry import PrometheusTelemetry
@@ -139,8 +140,7 @@ class WatchedEngine(Engine):
         inputs: Tensors,
         arrival: float,
         reply: Reply,
-        request_id: bytes = b"",
-        trace: Trace | None = None,
+        *more: Any,
     ) -> Flight:
         history = self.history
         number, _ = parts_of(inputs["x"][0, 0])
@@ -156,7 +156,7 @@ class WatchedEngine(Engine):
             return problem
 
         try:
-            flight = super().submit(request, inputs, arrival, told, request_id, trace)
+            flight = super().submit(request, inputs, arrival, told, *more)
         except RequestError as error:
             taken.refused = error
             reply_entry = history.note(self.clock.now(), "refuses", number, str(error)[:200])
@@ -191,6 +191,7 @@ class Outcome:
     drain_bound: float
     stood_still: float
     struck: Counter[Kind]
+    loaded: set[Key]
     seconds: float
     turns: int
 
@@ -250,17 +251,16 @@ class _World:
             fixed, row = scenario.seconds[variant]
             return (fixed + row * rows) * (1.0 + scenario.jitter * random_runs.random())
 
-        catalog = make_catalog(*models())
-        profiles = make_profiles(catalog, scenario.seconds)
-        inner = Answering(SIGNATURE, duration)
+        self.models = models()
+        self.workers: tuple[Worker, ...] = tuple(Worker(i, "cpu") for i in range(scenario.workers))
+        catalog = make_catalog(*self.models)
+        profiles, all_workers = self._placed(catalog)
+        inner = self.inner = Answering(SIGNATURE, duration)
         load_all(inner, catalog)
         self.faulty = FaultyExecutor(
             inner, Plan(scenario.faults, scenario.seed), now=self.loop.time
         )
         self.executor = Watched(self.faulty, self.history)
-        workers: tuple[Worker, ...] = tuple(Worker(i, "cpu") for i in range(scenario.workers))
-        placed: tuple[Profiles, Any] = with_express(catalog, profiles, workers, 0)
-        profiles, all_workers = placed
         self.telemetry = PrometheusTelemetry(catalog)
         self.journal = RecordingJournal()
         self.scheduler = Scheduler(catalog, profiles, {w.id: w.device for w in all_workers})
@@ -278,6 +278,10 @@ class _World:
             planner = Prices(scenario.planning == "wild", Random(scenario.seed + 4))
             self.engine._planning._planner = planner  # type: ignore[assignment]
         self.engine.history = self.history
+
+    def _placed(self, catalog: Catalog) -> tuple[Profiles, Sequence[Worker]]:
+        profiles = make_profiles(catalog, self.scenario.seconds)
+        return with_express(catalog, profiles, self.workers, 0)
 
     async def run(self) -> Outcome:
         self.loop.set_exception_handler(self._on_loop_fault)
@@ -309,6 +313,7 @@ class _World:
             drain_bound=HEARD_WITHIN + self.scenario.drain_within + LAST_ANSWERS,
             stood_still=self.loop.stood_still,
             struck=self.faulty.struck,
+            loaded=self.inner.loaded,
             seconds=self.loop.time(),
             turns=self.loop.turns,
         )
@@ -338,7 +343,7 @@ class _World:
             self.connections.append(connection)
             return connection
 
-        if self.drain is None or not self.server._elsewhere:
+        if not self.server._elsewhere:
             self.callers[step.caller] = Caller(self.loop, step, self.history, server_side)
 
     def ask(self, step: drawn.Ask) -> None:
@@ -366,7 +371,34 @@ class _World:
         self.loop.leap += step.seconds
         self.loop.wall += step.wall
 
+    def reload(self, step: drawn.Reload) -> None:
+        """As a reload does it once all is read and loaded."""
+        served = self.engine.catalog
+        generation = served.generation + 1
+        models = dict(served.models)
+        old = models.pop(step.model, None)
+        if old is None and step.gone:
+            return
+        if not step.gone:
+            fresh = next(m for m in self.models if m.name == step.model)
+            models[step.model] = replace(fresh, generation=generation)
+        catalog = Catalog(generation, models)
+        profiles, _ = self._placed(catalog)
+        load_all(self.inner, catalog)
+        self.engine.exchange(catalog, profiles, self._retired)
+        self.telemetry.follow(self.engine.catalog)
+        self.server.follow(self.engine.catalog)
+
+    def _retired(self, model: Model) -> None:
+        self.history.note(self.loop.time(), "retired", model.name, model.generation)
+        for variant in model.variants:
+            self.inner.unload(model, variant)
+        self.telemetry.forget(model)
+        self.server.forget(model)
+
     def revise(self, step: drawn.Revise) -> None:
+        if step.model not in self.engine.catalog.models:
+            return
         standings = {
             name: Standing.WITHDRAWN if name in step.withdrawn else Standing.SERVING
             for name in VARIANTS
@@ -407,5 +439,6 @@ _DOERS: Mapping[type[Step], Callable[[_World, Any], None]] = {
     drawn.Unread: _World.other_step,
     drawn.Leap: _World.leap,
     drawn.Revise: _World.revise,
+    drawn.Reload: _World.reload,
     drawn.Drain: _World.begin_drain,
 }
