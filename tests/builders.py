@@ -91,6 +91,7 @@ def make_ticket(
     variant: str | None = None,
     late: Late = Late.DROP,
     service_class: str = "default",
+    generation: int = 1,
 ) -> Ticket:
     return Ticket(
         id=ticket_id,
@@ -102,4 +103,5 @@ def make_ticket(
         rows=rows,
         variant=variant,
         late=late,
+        generation=generation,
     )

@@ -140,6 +140,14 @@ class Lane:
             if strand.rate > 0.0 and self.fitting(follows):
                 self.strand(follows).inherit(strand)
 
+    def learn_from(self, old: Lane) -> None:
+        """Go on with what is known of the latency of those variants that both generations have."""
+        for profile in self.runnable:
+            for before in old.runnable:
+                if profile.alike(before):
+                    profile.go_on_from(before)
+        self.relearn()
+
     def leave(self) -> None:
         """No new tickets come any more: the lane of another generation expects them now."""
         for strand in self.strands:

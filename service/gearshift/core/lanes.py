@@ -57,9 +57,9 @@ class Lanes:
         """The lane of the model's generation, whatever has been learned about it since."""
         return self._all[model.name, model.generation]
 
-    def serves(self, ticket: Ticket) -> bool:
-        """Does the generation that admitted the ticket still take new ones?"""
-        return self._served.get(ticket.model) == ticket.generation
+    def serves(self, name: str, generation: int) -> bool:
+        """Does this generation of a model take new tickets?"""
+        return self._served.get(name) == generation
 
     def replace(self, lane: Lane) -> None:
         """This one in the place of the one that its generation had."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from statistics import NormalDist
 
 WINDOW = 48
@@ -87,6 +88,12 @@ class Learner:
         self._runs = 0
         self._seen = -math.inf
         self._next = 0
+
+    def copy(self) -> Learner:
+        """The same, going on apart from this."""
+        copied = copy(self)
+        copied._window, copied._factors = self._window.copy(), list(self._factors)
+        return copied
 
     def observe(self, rows: int, seconds: float, now: float) -> bool:
         """Take one run in; True if the estimates have moved so far that tables are urgent."""

@@ -107,6 +107,23 @@ class Profile:
         """The same offline measurement with nothing learned."""
         return Profile(self.variant, self.device, self.points, self.max_batch)
 
+    def alike(self, other: Profile) -> bool:
+        """Is the other one of the same artifact, and was it measured in the same place? One without
+        a hash is like no other."""
+        mine, its = self.variant, other.variant
+        return (
+            self.cascade is other.cascade is None
+            and mine.artifact_sha256 != ""
+            and (mine.artifact_sha256, mine.executor) == (its.artifact_sha256, its.executor)
+            and (self.device, self.points) == (other.device, other.points)
+            and self.max_batch == other.max_batch
+        )
+
+    def go_on_from(self, other: Profile) -> None:
+        """Begin with what the other one, which is alike, has learned."""
+        self._learner = other._learner.copy()
+        self._show(*self._learner.tables())
+
     @property
     def max_batch(self) -> int:
         """The most rows that are run at once."""

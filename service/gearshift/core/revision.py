@@ -56,6 +56,24 @@ def revised(
     return replace(model, variants=tuple(ordered), cascades=cascades)
 
 
+def shared(model: Model, other: Model) -> set[str]:
+    """The names of those variants that two generations of a model have in common, by the hash of
+    their artifacts, and of the cascades made of them: what is learned of one holds for both."""
+    artifacts = {variant.name: variant.artifact_sha256 for variant in other.variants}
+    names = {
+        variant.name
+        for variant in model.variants
+        if variant.artifact_sha256 and artifacts.get(variant.name) == variant.artifact_sha256
+    }
+    made_of = {(c.name, c.first, c.then, c.threshold) for c in other.cascades}
+    return names | {
+        cascade.name
+        for cascade in model.cascades
+        if {cascade.first, cascade.then} <= names
+        and (cascade.name, cascade.first, cascade.then, cascade.threshold) in made_of
+    }
+
+
 def _source(variant: Variant, accuracy: float) -> str:
     """Where an accuracy comes from that a variant is given: from labels, unless it is its card's
     or the one that it has."""

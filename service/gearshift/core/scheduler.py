@@ -141,7 +141,8 @@ class Scheduler:
         self.waiting += found.lane.count - old.count
         self._selector.replaced(old)
         if self._looked_at > -math.inf:
-            found.lane.expect_classes(now)
+            if self._lanes.serves(model.name, model.generation):
+                found.lane.expect_classes(now)
             self._selector.set_guard(now)
         self._expires_at = -math.inf
         return [Drop(ticket, error) for ticket, error in found.refused]
@@ -159,6 +160,7 @@ class Scheduler:
         for lane, before in found.fresh:
             if before is not None:
                 lane.inherit(before)
+                lane.learn_from(before)
             if begun:
                 lane.expect_classes(now)
         given_up = []
@@ -231,7 +233,9 @@ class Scheduler:
     def offer(self, ticket: Ticket) -> Ticket | None:
         """Run this ticket, pinned to a variant, in spare time if there is any soon. Returns
         another one that is given up for it, or this one if its generation leaves."""
-        return self._spare.offer(ticket) if self._lanes.serves(ticket) else ticket
+        if not self._lanes.serves(ticket.model, ticket.generation):
+            return ticket
+        return self._spare.offer(ticket)
 
     # --- looking -----------------------------------------------------------------------
 

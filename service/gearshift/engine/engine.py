@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
 import structlog
 
-from gearshift.core.catalog import Catalog, Model, Standing, Variant
+from gearshift.core.catalog import Catalog, Standing, Variant
 from gearshift.core.decisions import Dispatch, Drop, Refused
 from gearshift.core.explain import Explanation
 from gearshift.core.profile import Profiles
@@ -31,6 +30,7 @@ from gearshift.engine.flight import Answer, Flight, Guard, Reply, Run, to_nobody
 from gearshift.engine.generations import Generations, Retired, gone, staying
 from gearshift.engine.log_keys import of_requests
 from gearshift.engine.planning import Planning
+from gearshift.engine.runs import Runs
 from gearshift.engine.settling import Settling, too_late
 from gearshift.engine.shadows import Shadows
 from gearshift.engine.traced import TracedBatches
@@ -80,7 +80,7 @@ class Engine:
         self._executors = executors
         self._generations = Generations(scheduler)
         self._settling = Settling(clock, telemetry, journal, self._generations, self._go_on)
-        self._runs: dict[asyncio.Task[None], Model] = {}
+        self._runs = Runs(self._generations)
         self._ids = count(1)
         self._accepting = False
         self._decide_planned = False
@@ -113,8 +113,7 @@ class Engine:
             self._settling.fail(flight, NotReady("the server is shutting down"))
         self._planning.cancel()
         self._alarm.ring_at(math.inf)
-        for run in self._runs:
-            run.cancel()
+        self._runs.cancel()
 
     # --- requests ----------------------------------------------------------------------
 
@@ -196,7 +195,7 @@ class Engine:
         now, models = self.clock.now(), staying(self.catalog, catalog)
         for ticket in self._scheduler.exchange(models, profiles, now):
             self._shadows.dropped(ticket)
-        held = [*[flight.model for flight in self._settling], *self._runs.values()]
+        held = [*[flight.model for flight in self._settling], *self._runs.models()]
         for model in gone(self.catalog, models):
             self._generations.leave(model, held, retired)
             self._shadows.forget(model.name)
@@ -206,7 +205,7 @@ class Engine:
     def generations(self, model: str) -> int:
         """How many generations of the model are loaded: the one that is served, and those that
         requests in flight still end on."""
-        return (model in self.catalog.models) + len(self._generations.of(model))
+        return (model in self.catalog.models) + self._generations.count(model)
 
     def employ(self, worker: Worker) -> None:
         """One more worker, from now on. ValueError if its number is taken, or there are too many
@@ -219,11 +218,14 @@ class Engine:
     def revise(
         self, model: str, accuracies: Mapping[str, float], standings: Mapping[str, Standing]
     ) -> None:
-        """Go by these accuracies and standings from now on, by variant; others stay."""
-        found = revised(self.catalog.model(model), accuracies, standings)
+        """Go by these accuracies and standings from now on, by variant; others stay. They hold for
+        what an older generation has in common with the one that is served, too."""
+        served = self.catalog.model(model)
+        found = revised(served, accuracies, standings)
         self.catalog = replace(self.catalog, models={**self.catalog.models, model: found})
-        for drop in self._scheduler.revise(found, self.clock.now()):
-            self._settling.fail(self._settling.of(drop.ticket), drop.error)
+        for each in (found, *self._generations.revised(served, accuracies, standings)):
+            for drop in self._scheduler.revise(each, self.clock.now()):
+                self._settling.fail(self._settling.of(drop.ticket), drop.error)
         self._plan_decide()
 
     def _go_on(self, flight: Flight, answer: Answer, unsure: Array) -> bool:
@@ -265,13 +267,13 @@ class Engine:
                         self._settling.of(action.ticket), action.error, wanted=action.wanted
                     )
             elif action.spare:
-                self._begin(self._run_spare(action), action.model)
+                self._runs.begin(self._run_spare(action), action.model)
             elif action.profile.device == EXPRESS:
                 here.append((action, self._dequeue(action, now)))
             else:
                 # The variant as it is now: what is learned later says nothing about this choice.
                 variant = action.profile.runs.variant
-                self._begin(
+                self._runs.begin(
                     self._run(action, variant, self._dequeue(action, now), now), action.model
                 )
         self._alarm.ring_at(decisions.wake_at)
@@ -279,24 +281,9 @@ class Engine:
             self._run_here(dispatch, members)
 
     def _dequeue(self, dispatch: Dispatch, now: float) -> list[Flight]:
-        members = self._settling.all_of(dispatch.tickets)
-        for member in members:
-            member.dispatched_at = now
-        for name, leaving in Counter([m.ticket.service_class for m in members]).items():
-            self.telemetry.dequeued(dispatch.model.name, name, leaving)
+        members = self._settling.dispatched(dispatch, now)
         self.traced.dispatched(dispatch, self._workers[dispatch.worker], members, now)
         return members
-
-    def _begin(self, work: Coroutine[None, None, None], model: Model) -> None:
-        run = asyncio.get_running_loop().create_task(work)
-        self._runs[run] = model
-        run.add_done_callback(self._over)
-
-    def _over(self, run: asyncio.Task[None]) -> None:
-        # Behind `_end`, which was planned before.
-        model = self._runs.pop(run)
-        if self._generations.leaving:
-            self._generations.released(model)
 
     async def _run(
         self, dispatch: Dispatch, variant: Variant, members: list[Flight], begun: float

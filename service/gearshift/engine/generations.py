@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
-from gearshift.core.catalog import Catalog, Model
+from gearshift.core.catalog import Catalog, Model, Standing
+from gearshift.core.revision import revised, shared
 from gearshift.core.scheduler import Scheduler
 
 log = structlog.get_logger(__name__)
@@ -17,6 +19,7 @@ Retired = Callable[[Model], None]
 """Is told of a generation of which nothing is left."""
 
 Key = tuple[str, int]
+Value = TypeVar("Value")
 
 
 @dataclass(slots=True)
@@ -45,13 +48,24 @@ class Generations:
         if not count:
             self._soon(key)
 
-    def of(self, name: str) -> list[Model]:
-        """The generations of a model that leave, the oldest first."""
-        return [each.model for each in self.leaving.values() if each.model.name == name]
+    def count(self, name: str) -> int:
+        """How many generations of a model leave."""
+        return sum(leaving.model.name == name for leaving in self.leaving.values())
 
-    def revised(self, model: Model) -> None:
-        """More is known of a generation that leaves."""
-        self.leaving[_key(model)].model = model
+    def revised(
+        self, served: Model, accuracies: Mapping[str, float], standings: Mapping[str, Standing]
+    ) -> list[Model]:
+        """Those generations of the served model that leave, with what has been learned of the
+        variants that they have in common with it."""
+        found = []
+        for leaving in self.leaving.values():
+            if leaving.model.name == served.name:
+                names = shared(leaving.model, served)
+                leaving.model = revised(
+                    leaving.model, _of(names, accuracies), _of(names, standings)
+                )
+                found.append(leaving.model)
+        return found
 
     def released(self, model: Model) -> None:
         """A request of this model has ended, or a batch."""
@@ -77,6 +91,10 @@ class Generations:
                 model=leaving.model.name,
                 generation=leaving.model.generation,
             )
+
+
+def _of(names: Collection[str], learned: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in learned.items() if name in names}
 
 
 def _key(model: Model) -> Key:

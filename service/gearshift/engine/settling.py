@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from gearshift.core.catalog import Catalog, Late, Model, Variant
@@ -74,10 +75,15 @@ class Settling:
         """Whose ticket this is."""
         return self._flights[ticket.id]
 
-    def all_of(self, tickets: Sequence[Ticket]) -> list[Flight]:
-        """Whose tickets these are."""
+    def dispatched(self, dispatch: Dispatch, now: float) -> list[Flight]:
+        """Whose tickets these are: they leave the queue."""
         flights = self._flights
-        return [flights[ticket.id] for ticket in tickets]
+        members = [flights[ticket.id] for ticket in dispatch.tickets]
+        for member in members:
+            member.dispatched_at = now
+        for name, leaving in Counter([m.ticket.service_class for m in members]).items():
+            self._telemetry.dequeued(dispatch.model.name, name, leaving)
+        return members
 
     def add(self, flight: Flight) -> None:
         """One more waits."""
