@@ -67,6 +67,12 @@ class Generations:
                 found.append(leaving.model)
         return found
 
+    def taken(self, model: Model) -> None:
+        """A batch of this model begins: those who wait when it leaves have theirs later."""
+        leaving = self.leaving.get(_key(model))
+        if leaving is not None:
+            leaving.held += 1
+
     def released(self, model: Model) -> None:
         """A request of this model has ended, or a batch."""
         key = _key(model)

@@ -18,6 +18,8 @@ class Runs:
 
     def begin(self, work: Coroutine[None, None, None], model: Model) -> None:
         """A run of this model begins."""
+        if self._generations.leaving:
+            self._generations.taken(model)
         run = asyncio.get_running_loop().create_task(work)
         self._models[run] = model
         run.add_done_callback(self._over)
