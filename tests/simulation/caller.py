@@ -96,7 +96,7 @@ def message_of(ask: Ask) -> bytes:
         told["variant"].string_param = "nobody" if wrong == "variant" else ask.variant
     if wrong == "parameter":
         told["latency_budget"].int64_param = 5
-    return bytes(request.SerializeToString())
+    return bytes(request.SerializeToString(deterministic=True))
 
 
 class Call:
@@ -450,5 +450,3 @@ def _named(heard: Heard, request_id: str) -> bool:
 
 def _timeout(seconds: float | None) -> str:
     return "" if seconds is None else f"{round(seconds * 1e6)}u"
-
-

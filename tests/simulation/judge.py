@@ -30,7 +30,8 @@ from simulation.caller import code_of
 from simulation.executors import SPOILED, who
 from simulation.history import Heard, Ran, Taken
 from simulation.scenario import MISTAKES, MS, VARIANTS, Ask, Reload, Revise
-from simulation.world import CASCADE, Outcome as Run  # noqa: I001 - two things are an outcome
+from simulation.world import CASCADE
+from simulation.world import Outcome as Run
 
 Problems = Iterator[str]
 
@@ -123,9 +124,9 @@ def _lost(run: Run, heard: Heard, taken: Taken | None) -> str:
     drained_at = run.history.drained_at
     if drained_at is None:
         return "nobody drained"
-    if heard.reads and taken is not None and taken.endings:
-        if taken.endings[0][1] < drained_at - PATIENT:
-            return "the engine had answered long before"
+    answered = heard.reads and taken is not None and taken.endings
+    if answered and taken.endings[0][1] < drained_at - PATIENT:
+        return "the engine had answered long before"
     return ""
 
 
@@ -177,12 +178,12 @@ def own_rows(run: Run) -> Problems:
     for number, heard in run.history.heard.items():
         for message in heard.messages:
             if "OK" in heard.endings:
-                yield from _not_its_own(run, number, heard, pb.ModelInferResponse.FromString(message))
+                yield from _not_its_own(
+                    run, number, heard, pb.ModelInferResponse.FromString(message)
+                )
 
 
-def _not_its_own(
-    run: Run, number: int, heard: Heard, answer: pb.ModelInferResponse
-) -> Problems:
+def _not_its_own(run: Run, number: int, heard: Heard, answer: pb.ModelInferResponse) -> Problems:
     outputs = {
         output.name: np.frombuffer(raw, np.float32)
         for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
@@ -370,6 +371,10 @@ def nothing_left(run: Run) -> Problems:
     for lane in scheduler._lanes.every:
         if lane.count:
             yield f"{lane.count} tickets in the lane of {lane.model.name}"
+    # What nobody waited for any more may be called off by the drain.
+    called_off = sum(ran.ended == "called off" for ran in run.history.runs)
+    if _out_of_time(run):
+        called_off = len(scheduler._running)
     served = {(model.name, model.generation) for model in engine.catalog.models.values()}
     for name, _, generation in run.loaded - {
         (name, variant, generation) for name, generation in served for variant in VARIANTS
@@ -377,18 +382,14 @@ def nothing_left(run: Run) -> Problems:
         # A run that never ended may hold what it runs on.
         if not called_off:
             yield f"generation {generation} of {name} is still loaded"
-    # What nobody waited for any more may be called off by the drain.
-    called_off = sum(ran.ended == "called off" for ran in run.history.runs)
-    if _out_of_time(run):
-        called_off = len(scheduler._running)
     if len(scheduler._running) != called_off:
         yield f"{len(scheduler._running)} runs are not finished, {called_off} were called off"
     workers = scheduler._workers
     idle = sum(len(each) for each in workers.idle.values())
     if idle + called_off != sum(workers.counts.values()):
         yield f"{idle} workers are idle of {dict(workers.counts)}"
-    if engine._runs:
-        yield f"{len(engine._runs)} tasks of runs"
+    if any(True for _ in engine._runs.models()):
+        yield "tasks of runs"
     for connection in run.connections:
         if connection.streams or connection.held or connection.blocked:
             yield (
@@ -423,7 +424,7 @@ def log_is_clean(run: Run) -> Problems:
     if out_of_time and run.drain_took < run.scenario.drain_within - ROUNDING:
         yield "the log says that the drain ran out of time"
     for event in logged:
-        yield f"logged: {[each for each in run.logged if each['event'] == event][0]}"
+        yield f"logged: {next(each for each in run.logged if each['event'] == event)}"
 
 
 INVARIANTS: dict[str, Callable[[Run], Problems]] = {

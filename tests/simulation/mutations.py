@@ -5,7 +5,7 @@ Each stands for a mistake that servers of this kind have really had, or that thi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any

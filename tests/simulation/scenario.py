@@ -164,7 +164,8 @@ class Drain(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """`seconds` by variant: what a run is predicted to take, per batch and per row. `jitter`: how much longer than predicted a run may take."""
+    """`seconds` by variant: what a run is predicted to take, per batch and per row.
+    `jitter`: how much longer than predicted a run may take."""
 
     seed: int
     seconds: dict[str, tuple[float, float]]

@@ -30,9 +30,7 @@ def shrunk(scenario: Scenario, fails: Callable[[Scenario], bool]) -> Scenario:
     while size:
         at = 0
         while at < len(scenario.steps):
-            candidate = replace(
-                scenario, steps=scenario.steps[:at] + scenario.steps[at + size :]
-            )
+            candidate = replace(scenario, steps=scenario.steps[:at] + scenario.steps[at + size :])
             if still(candidate):
                 scenario = candidate
             else:

@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import structlog
 
@@ -23,11 +25,12 @@ from gearshift.core.profile import Profiles
 from gearshift.core.request import Request
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Answer, Engine, Flight, LoopClock
-from gearshift.errors import RequestError, ending_of
 from gearshift.engine.flight import Reply
+from gearshift.errors import RequestError, ending_of
 from gearshift.executors.fault_plan import Kind, Plan
 from gearshift.executors.faulty import FaultyExecutor
 from gearshift.executors.key import Key
+from gearshift.http2 import Connection, Stream
 from gearshift.ports import Tensors, Worker
 from gearshift.rpc import RpcServer, make_server
 from gearshift.rpc.server import HEARD_WITHIN
@@ -67,7 +70,9 @@ class Loop(VirtualLoop):
     def _run_once(self) -> None:
         self.turns += 1
         if self.turns > MOST_TURNS:
-            raise RuntimeError(f"the loop turned {MOST_TURNS} times: something goes round in circles")
+            raise RuntimeError(
+                f"the loop turned {MOST_TURNS} times: something goes round in circles"
+            )
         super()._run_once()  # type: ignore[misc]
 
     def jump(self, seconds: float) -> None:
@@ -223,8 +228,18 @@ def _one_source(scenario: Scenario, loop: Loop) -> Iterator[list[dict[str, Any]]
     uuid.uuid4 = lambda: uuid.UUID(int=source.getrandbits(128), version=4)
     random.seed(scenario.seed)
     structlog.configure(processors=[keep], cache_logger_on_first_use=False)
+    numbers = count(1)
+
+    def numbered(connection: Connection[Any]) -> int:
+        return int(connection.__dict__.setdefault("number", next(numbers)))
+
     try:
-        yield logged
+        # Sets of them then have the same order in every process.
+        with (
+            patch.object(Connection, "__hash__", numbered),
+            patch.object(Stream, "__hash__", lambda stream: stream.id),
+        ):
+            yield logged
     finally:
         time.monotonic, time.time, time.sleep, uuid.uuid4 = before[:4]
         random.setstate(before[4])
@@ -261,7 +276,7 @@ class _World:
             inner, Plan(scenario.faults, scenario.seed), now=self.loop.time
         )
         self.executor = Watched(self.faulty, self.history)
-        self.telemetry = PrometheusTelemetry(catalog)
+        self.telemetry = PrometheusTelemetry(catalog, wall_clock=time.time)
         self.journal = RecordingJournal()
         self.scheduler = Scheduler(catalog, profiles, {w.id: w.device for w in all_workers})
         self.engine = WatchedEngine(
