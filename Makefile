@@ -48,6 +48,9 @@ studies: $(MODELS_VENV)/.ready ## measure anew what each technique of compressio
 simulate-faults: setup ## RUNS=10000 SEED=0: the whole server in virtual time with faults from seeds, bugs put in on purpose (20 minutes); REPLAY=seed makes one small
 	PYTHONPATH=tests $(BIN)/python -m simulation $(if $(REPLAY),--replay $(REPLAY),--runs $(RUNS) --seed $(SEED))
 
+conformance: setup ## the inference protocol asked of gearshift and of a real Triton, which is installed under build/peers (3 minutes)
+	PYTHONPATH=tests $(BIN)/python -m conformance
+
 bench: setup ## on this machine: what a decision costs, the server beside the simulator, how the rest scales, one process or several
 	$(BIN)/python loadtests/decision_cost.py --out docs/results
 	$(BIN)/python -m loadtests.real_two_core --out docs/results

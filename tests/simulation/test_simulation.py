@@ -24,17 +24,17 @@ BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
 DIGESTS = """
 from simulation.scenario import draw
 from simulation.world import run
-print(*(run(draw(seed)).history.digest for seed in range(100, 106)))
+print(*(run(draw(seed)).history.digest for seed in range(100, 103)))
 """
 
 
 def test_no_seed_breaks_a_promise():
-    shown = check(range(60))
+    shown = check(range(30))
     assert not shown.failures, shown.failures
     # It was really asked, answered, disturbed.
-    assert shown.endings["OK"] > 200
+    assert shown.endings["OK"] > 100
     assert len(shown.endings) > 10
-    assert len(shown.faults) > 4
+    assert len(shown.faults) > 3
 
 
 def test_the_same_seed_is_the_same_run_to_the_byte_in_any_process():
@@ -54,7 +54,7 @@ def test_the_same_seed_is_the_same_run_to_the_byte_in_any_process():
         )
         told.add(done.stdout)
     assert len(told) == 1
-    assert len(set(told.pop().split())) == 6
+    assert len(set(told.pop().split())) == 3
 
 
 @pytest.mark.parametrize(
