@@ -30,6 +30,10 @@ class RecordingTelemetry:
         self.settleds: list[Ended] = []
         self.unanswered: list[Settled] = []
         self.answereds: list[Answered] = []
+        self.chances: Counter[tuple[str, str, bool]] = Counter()
+        self.breakers: list[tuple[str, str, int]] = []
+        self.opened: Counter[tuple[str, str]] = Counter()
+        self.lost: Counter[tuple[str, str]] = Counter()
 
     def admitted(self, model: str, service_class: str) -> None:
         self.queued[model, service_class] += 1
@@ -52,6 +56,18 @@ class RecordingTelemetry:
             outcome = Outcome.LATE if each.late else Outcome.SERVED
             judged = event.accuracy, event.deficit
             self.settleds.append(Ended(*names, outcome, "OK", each.slack, *judged))
+
+    def second_chance(self, model: str, variant: str, *, answered: bool) -> None:
+        self.chances[model, variant, answered] += 1
+
+    def breaker(self, model: str, variant: str, state: int) -> None:
+        self.breakers.append((model, variant, state))
+
+    def breaker_opened(self, model: str, variant: str) -> None:
+        self.opened[model, variant] += 1
+
+    def worker_lost(self, device: str, reason: str) -> None:
+        self.lost[device, reason] += 1
 
     def statistics(self, model: str, version: int) -> VariantStatistics:
         return VariantStatistics()

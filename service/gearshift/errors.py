@@ -92,7 +92,12 @@ class NotReady(RequestError):
 
 
 class ExecutorUnavailable(RequestError):
-    """The backend that would run the variant is down."""
+    """The backend that would run the variant is down. `retry_after` is in seconds, None where
+    nobody can say."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ExecutorFailed(RequestError):

@@ -324,6 +324,19 @@ class Telemetry(Protocol):
 
     def settled(self, event: Settled) -> None: ...
 
+    def second_chance(self, model: str, variant: str, *, answered: bool) -> None:
+        """A request that `variant` had failed ("" if it was no variant's fault) has got an answer
+        after all, or not. Told beside how it ended."""
+
+    def breaker(self, model: str, variant: str, state: int) -> None:
+        """Its circuit breaker is now closed (0), half open (1) or open (2)."""
+
+    def breaker_opened(self, model: str, variant: str) -> None:
+        """It is taken out, because it keeps failing."""
+
+    def worker_lost(self, device: str, reason: str) -> None:
+        """A worker is lost: `hung` or `crashed`."""
+
     def statistics(self, model: str, version: int) -> VariantStatistics:
         """What has been counted for one variant since the start; zeros if nothing yet."""
 
@@ -358,6 +371,9 @@ class Trace(Protocol):
     def went_on(self, ticket: Ticket, at: float) -> None:
         """The first variant of a cascade was not sure of `ticket.rows` of its rows, which wait
         for the second."""
+
+    def again(self, ticket: Ticket, at: float) -> None:
+        """Its run failed, or should be over; it waits for another variant."""
 
     def answered(
         self,

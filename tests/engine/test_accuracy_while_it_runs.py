@@ -15,7 +15,7 @@ from gearshift.core.request import Request
 from gearshift.core.router import Reason
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Answer, Engine, LoopClock
-from gearshift.errors import DeadlineExpired, ExecutorFailed, FloorUnreachable
+from gearshift.errors import DeadlineExpired, FloorUnreachable
 from gearshift.executors.fake import FakeExecutor
 from gearshift.ports import EXPRESS, Stage, Worker
 from recording import RecordingJournal, RecordingTelemetry
@@ -178,16 +178,16 @@ async def test_what_is_not_a_number_is_not_sure():
 
 
 @virtual
-async def test_a_batch_whose_confidence_cannot_be_told_fails_as_one_that_broke(monkeypatch):
+async def test_where_confidence_cannot_be_told_the_second_of_a_cascade_answers(monkeypatch):
     bench = Bench()
 
     def broken(model, cascade, run):
         raise ValueError("no confidence")
 
-    monkeypatch.setattr("gearshift.engine.engine.unsure_rows", broken)
-    with pytest.raises(ExecutorFailed):
-        await bench.ask(SURE, variant="both")
-    assert bench.telemetry.outcomes() == {"failed": 1}
+    monkeypatch.setattr("gearshift.engine.running.unsure_rows", broken)
+    answer = await bench.ask(SURE, variant="both")
+    assert (outputs(answer), answer.run.variant.name) == ([10.99], "large")
+    assert bench.telemetry.chances == {("m", "small", True): 1}
 
 
 @virtual

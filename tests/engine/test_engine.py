@@ -287,7 +287,7 @@ async def test_outputs_of_a_wrong_shape_reach_nobody():
     bench = Bench()
 
     async def short(*args):
-        return {"y": np.zeros((1, 1), np.float32)}
+        return {"y": np.zeros((3, 1), np.float32)}
 
     bench.executor.run = short
     results = await asyncio.gather(bench.ask(), bench.ask(), return_exceptions=True)

@@ -388,7 +388,7 @@ def nothing_left(run: Run) -> Problems:
     idle = sum(len(each) for each in workers.idle.values())
     if idle + called_off != sum(workers.counts.values()):
         yield f"{idle} workers are idle of {dict(workers.counts)}"
-    if any(True for _ in engine._runs.models()):
+    if engine._running.models:
         yield "tasks of runs"
     for connection in run.connections:
         if connection.streams or connection.held or connection.blocked:

@@ -83,7 +83,8 @@ def test_the_tree_of_an_answered_request_follows_its_way(collector, traced, ask)
 
 
 def test_a_batch_is_shared_by_its_members_traces(collector, make_traced, ask):
-    bench = make_traced(duration=lambda variant, rows: 0.2, workers=1)
+    lasts = {"large": (0.2, 0.0), "small": (0.2, 0.0)}
+    bench = make_traced(duration=lambda variant, rows: 0.2, workers=1, predicted=lasts)
     address, numbers = bench.address, range(4)
     got: queue.Queue = queue.Queue()
     with triton.InferenceServerClient(address) as client:
@@ -185,7 +186,7 @@ def test_what_breaks_is_found_by_one_reference_everywhere(collector, traced, ask
 
     traced.executor.run_here = broken
     with pytest.raises(InferenceServerException) as failed:
-        ask(traced, request_id="r7", headers=SAMPLED)
+        ask(traced, request_id="r7", headers=SAMPLED, parameters={"variant": "large"})
     (root,) = collector.roots(1)
     (line,) = [json.loads(each) for each in log.getvalue().splitlines()]
     assert failed.value.message() == f"internal error, reference {line['reference']}"
@@ -200,10 +201,16 @@ def test_what_breaks_is_found_by_one_reference_everywhere(collector, traced, ask
     assert "secret" not in str(root) + str(batch)
 
 
-def test_an_answer_that_cannot_be_written_is_logged_with_its_request(collector, traced, ask):
+def test_an_answer_that_cannot_be_written_is_logged_with_its_request(
+    collector, traced, ask, monkeypatch
+):
     log = io.StringIO()
     configure_logs(format="json", stream=log)
-    traced.executor.run_here = lambda *_: {"y": np.full((1, 1), "no number", object)}
+
+    def broken(*_):
+        raise ValueError("no number")
+
+    monkeypatch.setattr("gearshift.rpc.answers.to_raw", broken)
     with pytest.raises(InferenceServerException) as failed:
         ask(traced, request_id="r8")
     (root,) = collector.roots(1)
@@ -240,12 +247,32 @@ def test_who_leaves_while_it_runs_has_a_span_until_then(collector, make_traced):
 def test_a_run_that_overruns_its_caller_is_an_error_of_the_server(collector, make_traced, ask):
     bench = make_traced(duration=lambda variant, rows: 0.5)
     with pytest.raises(InferenceServerException):
-        ask(bench, headers=SAMPLED, parameters={"latency_budget_ms": 100})
+        ask(bench, headers=SAMPLED, parameters={"latency_budget_ms": 100, "variant": "large"})
     (root,) = collector.roots(1)
     assert (root["outcome"], root.failed) == ("late", True)
     assert root.attributes["error.type"] == "DEADLINE_EXCEEDED"
     _, _, run = nested_and_ordered(collector, root)
     assert run["slack_us"] > 0
+
+
+def test_a_run_that_fails_and_the_second_chance_lie_one_after_the_other(collector, traced, ask):
+    answers = traced.executor.run_here
+
+    def broken(model, variant, inputs):
+        if variant.name == "large":
+            raise RuntimeError("broken")
+        return answers(model, variant, inputs)
+
+    traced.executor.run_here = broken
+    ask(traced, headers=SAMPLED)
+    (root,) = collector.roots(1)
+    assert (root["outcome"], root["variant"], root["reason"]) == ("served", "small", "fallback")
+    children = nested_and_ordered(collector, root)
+    assert [child.name for child in children] == [
+        *("decode", "queue", "run", "queue", "run", "encode")
+    ]
+    assert [child["stage"] for child in children[1:5]] == ["first", "first", "again", "again"]
+    assert root.events["second_chance"]
 
 
 def test_who_waits_in_vain_has_a_queue_and_no_run(collector, make_traced, ask):

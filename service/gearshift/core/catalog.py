@@ -99,7 +99,8 @@ class Cascade:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """What a client names. `variants` are ordered from the most to the least accurate.
-    `generation` is that of the catalog that loaded it: what has not changed since is kept."""
+    `generation` is that of the catalog that loaded it: what has not changed since is kept. Unless
+    it is `finite`, its answers may rightly hold NaN and infinities."""
 
     name: str
     metric: str
@@ -111,6 +112,7 @@ class Model:
     cascades: tuple[Cascade, ...] = ()
     samples: str | None = None
     generation: int = 1
+    finite: bool = True
 
     @property
     def best(self) -> Variant:

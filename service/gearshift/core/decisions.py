@@ -35,7 +35,8 @@ class Dispatch(NamedTuple):
     """Run these tickets as one batch of the profile's variant on `worker`, in this order. Where
     the profile is a cascade's, its `runs` says what runs first.
 
-    `better` is the least p99 of a more accurate variant, in seconds, infinite if there is none.
+    `better` is the least p99 of a more accurate variant, in seconds, infinite if there is none,
+    below zero if that keeps failing.
     """
 
     id: int

@@ -4,45 +4,60 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 
+from gearshift.core.breaker import Breaker
 from gearshift.core.cascade import Together
 from gearshift.core.catalog import Late, Model, Standing
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
-from gearshift.core.router import may_answer
+from gearshift.core.router import fastest, may_answer, unavailable
+from gearshift.core.second_chance import NOBODY, Alone
 from gearshift.core.strand import Strand
+from gearshift.errors import BudgetInfeasible, FloorUnreachable
 
-StrandKey = tuple[int, str | None, float, int, bool, str | None]
+StrandKey = tuple[int, str | None, float, int, bool, str | None, str | None]
 """How many of the variants are below the floor, the pinned variant, weight, rows, whether a late
-answer still has value, and the canary that its tickets are given to."""
+answer still has value, the canary (or variant on trial) that its tickets are given to, and, where
+each of them runs alone, the variant that it must not run on."""
+
+Out = Mapping[Profile, Breaker]
+"""The profiles that nothing runs on for now, but for trials."""
 
 
 class Lane:
-    """All strands of one model. `runnable` are the profiles that some worker can run."""
+    """All strands of one model. `runnable` are the profiles that some worker can run, `out` those
+    of them that keep failing (`gearshift.core.breaker`)."""
 
     __slots__ = (
         "_accuracies",
+        "_alone",
         "_better",
         "_owed",
         "_strands",
         "canaries",
         "count",
+        "draws",
         "model",
+        "out",
         "runnable",
         "strands",
     )
 
-    def __init__(self, model: Model, runnable: Sequence[Profile]) -> None:
+    def __init__(self, model: Model, runnable: Sequence[Profile], out: Out | None = None) -> None:
         self.model = model
         self.runnable = runnable
+        self.out: Out = out or {}
         self.count = 0
         """Tickets that wait in all strands."""
         self._accuracies = sorted(variant.accuracy for variant in model.variants)
         self.canaries = [v for v in model.variants if v.standing is Standing.CANARY]
         self._owed = dict.fromkeys([canary.name for canary in self.canaries], 0.0)
         """Tickets that each canary has still to get, at most one."""
+        self.draws = bool(self.canaries or self.out)
+        """Some tickets are given to a variant that others are not."""
+        self._alone: dict[tuple[Profile, int], Alone] = {}
         self._strands: dict[StrandKey, Strand] = {}
         self.strands: Iterable[Strand] = self._strands.values()
         self._better: dict[tuple[Profile, int], float] = {}
@@ -53,29 +68,97 @@ class Lane:
         copied._strands = {key: strand.copy() for key, strand in self._strands.items()}
         copied.strands = copied._strands.values()
         copied._better, copied._owed = dict(self._better), dict(self._owed)
+        copied._alone = dict(self._alone)
         return copied
 
-    def key(self, ticket: Ticket, *, lenient: bool = False, canary: str | None = None) -> StrandKey:
+    def key(
+        self,
+        ticket: Ticket,
+        *,
+        lenient: bool = False,
+        canary: str | None = None,
+        trial: bool = False,
+    ) -> StrandKey:
         below = bisect_left(self._accuracies, ticket.floor)
-        return (below, ticket.variant, ticket.weight, ticket.rows, lenient, canary)
+        without = NOBODY if trial else ticket.without
+        return (below, ticket.variant, ticket.weight, ticket.rows, lenient, canary, without)
 
-    def draw(self, ticket: Ticket) -> str | None:
-        """The canary that this ticket is given to, if it is its turn: an even share of those that
-        it could answer in time and above the floor."""
+    def draw(self, ticket: Ticket, now: float) -> tuple[str | None, bool]:
+        """The variant that this ticket is given to, if it is its turn, and whether that is a trial
+        of one that is out. A canary gets an even share of the tickets that it could answer in time
+        and above the floor."""
+        if ticket.without is not None:
+            return None, False
+        for profile, breaker in self.out.items():
+            if breaker.may_try(now) and self._risks(ticket, profile):
+                return profile.variant.name, True
         if ticket.variant is not None:
-            return None
+            return None, False
         budget = ticket.budget if ticket.late is Late.DROP else math.inf
         for canary in self.canaries:
             able = any(
-                profile.variant is canary and profile.p99(ticket.rows) <= budget
+                profile.variant is canary
+                and profile.p99(ticket.rows) <= budget
+                and not self._is_out(profile)
                 for profile in self.runnable
             )
             if able and canary.accuracy >= ticket.floor:
                 owed = self._owed[canary.name] + canary.share
                 self._owed[canary.name] = owed - 1.0 if owed >= 1.0 else owed
                 if owed >= 1.0:
-                    return canary.name
-        return None
+                    return canary.name, False
+        return None, False
+
+    def _risks(self, ticket: Ticket, profile: Profile) -> bool:
+        """Whether the ticket may try a profile that is out: nobody else waits to do so, and if it
+        fails there is time for another variant; or there is no other, and it would be refused."""
+        variant, rows = profile.variant, ticket.rows
+        chosen = variant.standing is not Standing.WITHDRAWN
+        if not (chosen if ticket.variant is None else ticket.variant == variant.name):
+            return False
+        if variant.accuracy < ticket.floor:
+            return False
+        waiting = self.find(self.key(ticket, canary=variant.name, trial=True))
+        if rows > profile.max_batch or (waiting is not None and len(waiting)):
+            return False
+        others = self._able(ticket.floor, ticket.variant, rows)
+        needed = profile.p99(rows) + min([other.p99(rows) for other in others], default=0.0)
+        return ticket.late is Late.SERVE or needed <= ticket.budget
+
+    def check(self, ticket: Ticket, now: float) -> None:
+        """Raises FloorUnreachable or BudgetInfeasible if no variant could ever answer the ticket,
+        ExecutorUnavailable if one could that is out."""
+        if ticket.without is not None:
+            if not self.fitting(self.key(ticket)):
+                raise unavailable(ticket, None, 0.0)
+            return
+        usable = [profile for profile in self.runnable if not self._is_out(profile)]
+        try:
+            fastest(ticket, self.model, usable)
+        except (FloorUnreachable, BudgetInfeasible):
+            if len(usable) == len(self.runnable):
+                raise
+            wanted = fastest(ticket, self.model, self.runnable)
+            waits = [breaker.retry_after(now) for breaker in self.out.values()]
+            # One that is tried at this moment is known as soon as its run is over.
+            raise unavailable(ticket, wanted, max(min(waits), wanted.p99(ticket.rows))) from None
+
+    def _is_out(self, profile: Profile) -> bool:
+        """Whether nothing may run on it; on a cascade, if one of its variants is out."""
+        if profile.runs in self.out:
+            return True
+        return isinstance(profile, Together) and profile.then in self.out
+
+    def _able(self, floor: float, wanted: str | None, rows: int) -> list[Profile]:
+        """The profiles that may answer such tickets now."""
+        return [
+            profile
+            for profile in self.runnable
+            if profile.least_accuracy >= floor
+            and rows <= profile.max_batch
+            and may_answer(profile, wanted)
+            and not self._is_out(profile)
+        ]
 
     def find(self, key: StrandKey) -> Strand | None:
         return self._strands.get(key)
@@ -89,32 +172,50 @@ class Lane:
 
     def fitting(self, key: StrandKey) -> list[Profile]:
         """The profiles that tickets of this strand accept."""
-        below, pinned, _, rows, _, canary = key
+        below, pinned, _, rows, _, canary, without = key
         if below >= len(self._accuracies):
             return []
-        least = self._accuracies[below]
+        least, wanted = self._accuracies[below], pinned or canary
+        if without is None:
+            return self._able(least, wanted, rows)
+        if canary is not None:  # on trial
+            return [
+                self._by_itself(profile, rows)
+                for profile in self.out
+                if may_answer(profile, wanted)
+                and profile.variant.accuracy >= least
+                and rows <= profile.max_batch
+            ]
         return [
-            profile
-            for profile in self.runnable
-            if profile.least_accuracy >= least
-            and rows <= profile.max_batch
-            and may_answer(profile, pinned or canary)
+            self._by_itself(profile, rows)
+            for profile in self._able(least, wanted, rows)
+            if profile.cascade is None and profile.variant.name != without
         ]
+
+    def _by_itself(self, profile: Profile, rows: int) -> Alone:
+        found = self._alone.get((profile, rows))
+        if found is None:
+            found = self._alone[profile, rows] = Alone(profile, rows)
+        return found
 
     def _new(self, key: StrandKey) -> Strand:
         gears: dict[str, list[Profile]] = {}
         for profile in self.fitting(key):
             gears.setdefault(profile.device, []).append(profile)
-        _, _, weight, rows, lenient, _ = key
+        _, _, weight, rows, lenient, _, _ = key
         return Strand(self.model, gears, weight=weight, rows=rows, lenient=lenient)
 
     def better(self, profile: Profile, rows: int) -> float:
-        """Seconds: the least p99 of any more accurate variant; infinite if there is none."""
+        """Seconds: the least p99 of any more accurate variant; infinite if there is none, and
+        below zero if it is that of one which is out."""
         found = self._better.get((profile, rows))
         if found is None:
             accuracy = profile.variant.accuracy
             better = [p for p in self.runnable if p.serving and p.variant.accuracy > accuracy]
-            found = min([p.p99(rows) for p in better], default=math.inf)
+            broken = min([p.p99(rows) for p in better if self._is_out(p)], default=math.inf)
+            found = min([p.p99(rows) for p in better if not self._is_out(p)], default=math.inf)
+            if broken < found:
+                found = -broken
             self._better[profile, rows] = found
         return found
 
@@ -124,6 +225,8 @@ class Lane:
         for profile in self.runnable:
             if isinstance(profile, Together):
                 profile.refresh()
+        for alone in self._alone.values():
+            alone.refresh()
         for strand in self.strands:
             strand.measure_quickest()
 
@@ -158,6 +261,8 @@ class Lane:
         callers, and there is no end to them."""
         for key in [k for k, s in self._strands.items() if not len(s) and not s.live(now)]:
             del self._strands[key]
+        if self._alone and all(key[-1] is None for key in self._strands):
+            self._alone.clear()
 
     def expect_classes(self, now: float) -> None:
         """Be ready for what the service classes declare before the first ticket comes."""

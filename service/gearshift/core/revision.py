@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from gearshift.core.cascade import with_cascades
 from gearshift.core.catalog import Cascade, Model, Standing, Variant
-from gearshift.core.lane import Lane
+from gearshift.core.lane import Lane, Out
 from gearshift.core.request import Ticket
-from gearshift.core.router import fastest
 from gearshift.core.strand import Key, Strand
 from gearshift.errors import RequestError
 
@@ -99,19 +98,20 @@ class Sorted:
     refused: list[tuple[Ticket, RequestError]] = field(default_factory=list)
 
 
-def sorted_anew(old: Lane, model: Model) -> Sorted:
-    """The lane of `model`, the same as before but for what is known of its variants."""
+def sorted_anew(old: Lane, model: Model, out: Out, now: float) -> Sorted:
+    """The lane of `model`, the same as before but for what is known of its variants, with those
+    profiles out of it."""
     alone = [profile for profile in old.runnable if profile.cascade is None]
     for profile in alone:
         profile.variant = model.by_name(profile.variant.name)
-    lane = Lane(model, with_cascades(model, alone))
+    lane = Lane(model, with_cascades(model, alone), out)
     lane.inherit(old)
     found = Sorted(lane)
     for strand in old.strands:
         for key in strand.keys[strand.start :]:
             ticket = key[2]
             try:
-                fastest(ticket, model, lane.runnable)
+                lane.check(ticket, now)
             except RequestError as error:
                 found.refused.append((ticket, error))
                 continue

@@ -9,7 +9,13 @@ from enum import StrEnum
 from gearshift.core.catalog import Late, Model
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
-from gearshift.errors import BudgetInfeasible, DeadlineExpired, FloorUnreachable, Overloaded
+from gearshift.errors import (
+    BudgetInfeasible,
+    DeadlineExpired,
+    ExecutorUnavailable,
+    FloorUnreachable,
+    Overloaded,
+)
 
 
 class Reason(StrEnum):
@@ -47,12 +53,18 @@ def may_answer(profile: Profile, pinned: str | None) -> bool:
 def reason(ticket: Ticket, model: Model, chosen: Profile, better: float) -> Reason:
     """Why `chosen` answers the ticket: what would an idle server have done in its budget?
 
-    `better` is the least p99 of any more accurate variant.
+    `better` is the least p99 of any more accurate variant, below zero if that keeps failing.
     """
     if ticket.variant is not None:
         return Reason.PINNED
+    if ticket.without is not None and chosen.variant.name != ticket.without:
+        return Reason.FALLBACK
     if chosen.variant.accuracy >= model.best_accuracy:
         return Reason.MOST_ACCURATE
+    if better < 0.0:
+        # An answer of a cascade that is called a fallback is its first one for want of a second.
+        broken = -better <= ticket.budget and chosen.cascade is None
+        return Reason.FALLBACK if broken else Reason.BUDGET
     return Reason.LOAD if better <= ticket.budget else Reason.BUDGET
 
 
@@ -67,6 +79,18 @@ def overloaded(
         f" first of {workers} worker(s) is free in {free_in * 1e3:.3g} ms;"
         f" {max(missing, 0.001) * 1e3:.3g} ms more would do",
         max(missing, 0.001),
+    )
+
+
+def unavailable(ticket: Ticket, wanted: Profile | None, wait: float) -> ExecutorUnavailable:
+    """Who could answer, such as `wanted`, keeps failing; it is tried again in `wait` seconds."""
+    if wanted is None:
+        return ExecutorUnavailable(f"no other variant of model {ticket.model!r} can answer now")
+    others = "" if ticket.variant is not None else ", and no other that works would do"
+    return ExecutorUnavailable(
+        f"variant {wanted.variant.name!r} of model {ticket.model!r} keeps failing{others};"
+        f" it is tried again in {_ms(wait)}",
+        wait,
     )
 
 

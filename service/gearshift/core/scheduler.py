@@ -22,14 +22,14 @@ from collections.abc import Mapping
 from gearshift.core.catalog import Catalog, Late, Model
 from gearshift.core.decisions import Admitted, Decisions, Dispatch, Drop, Refused
 from gearshift.core.guard import sure_end
-from gearshift.core.lane import Lane
+from gearshift.core.lane import Lane, Out
 from gearshift.core.lanes import Lanes
 from gearshift.core.prices import Outlook, Prices
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
 from gearshift.core.revision import sorted_anew
 from gearshift.core.room import check_room
-from gearshift.core.router import expired, fastest
+from gearshift.core.router import expired
 from gearshift.core.scoring import EARLY, Candidate
 from gearshift.core.selector import Selector
 from gearshift.core.spare import Spare
@@ -80,26 +80,31 @@ class Scheduler:
 
     # --- events ------------------------------------------------------------------------
 
-    def admit(self, ticket: Ticket, now: float) -> Admitted | Refused:
-        """Take the ticket into its lane, or say why not."""
+    def admit(self, ticket: Ticket, now: float, *, tries: bool = True) -> Admitted | Refused:
+        """Take the ticket into its lane, or say why not. Some tickets try a variant that others do
+        not get (`Lane.draw`), unless that is not to be."""
         lane = self._lanes.at(ticket.model, ticket.generation)
         if self._looked_at == -math.inf:
             self._begin(now)
         budget = ticket.deadline - ticket.arrival
         patient = budget == math.inf
-        canary = lane.draw(ticket) if lane.canaries else None
-        key = lane.key(ticket, lenient=patient, canary=canary)
+        canary, trial = lane.draw(ticket, now) if tries and lane.draws else (None, False)
+        key = lane.key(ticket, lenient=patient, canary=canary, trial=trial)
         strand = lane.find(key)
         try:
             if strand is None or (strand.quickest > budget and ticket.late is Late.DROP):
                 if canary is None:
                     # Raises with the nearest that would work, if none does.
-                    fastest(ticket, lane.model, lane.runnable)
+                    lane.check(ticket, now)
                 strand = lane.strand(key)
                 self._selector.set_guard(now)
-            strand.arrive(budget, now)
+            if ticket.without is None:
+                strand.arrive(budget, now)
             check_room(ticket, lane, strand, self._lanes, self._workers, now)
         except Overloaded as error:
+            if canary is not None:
+                # There is no room for that, but perhaps for what all others get.
+                return self.admit(ticket, now, tries=False)
             return Refused(error, 0.0 if strand is None else strand.missed(ticket))
         except RequestError as error:
             return Refused(error)
@@ -133,7 +138,16 @@ class Scheduler:
         """Go on with what is now known of this model's variants (`gearshift.core.revision`):
         who waits for one that no longer reaches the ticket's floor is told so."""
         old = self._lanes.of(model)
-        found = sorted_anew(old, model)
+        return self._sort(old, model, old.out, now)
+
+    def take_out(self, model: Model, out: Out, now: float) -> list[Drop]:
+        """Run nothing on these profiles of the model's, but for trials (`gearshift.core.breaker`);
+        on all others again. Who waits for none of those is told so."""
+        old = self._lanes.of(model)
+        return self._sort(old, old.model, out, now)
+
+    def _sort(self, old: Lane, model: Model, out: Out, now: float) -> list[Drop]:
+        found = sorted_anew(old, model, out, now)
         self._lanes.replace(found.lane)
         self._places.update(found.places)
         for ticket, _ in found.refused:
@@ -289,9 +303,11 @@ class Scheduler:
                     continue
                 for _, ticket_id, ticket in strand.due_before(now + strand.quickest):
                     if ticket.late is Late.SERVE:
-                        second = lane.strand(lane.key(ticket, lenient=True))
-                        self._add(ticket, second, ticket.deadline + ticket.budget)
-                        continue
+                        later = lane.key(ticket, lenient=True)
+                        if lane.fitting(later):
+                            due = ticket.deadline + ticket.budget
+                            self._add(ticket, lane.strand(later), due)
+                            continue
                     del self._places[ticket_id]
                     lane.count -= 1
                     self.waiting -= 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gearshift.core.catalog import Cascade
 from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
 
@@ -16,15 +17,21 @@ NOBODY = ""
 """In `Ticket.without`: no variant is to blame, all may be tried again."""
 
 
-def again(ticket: Ticket, failed: str, ticket_id: int) -> Ticket | None:
+def again(
+    ticket: Ticket, failed: str, ticket_id: int, cascade: Cascade | None = None
+) -> Ticket | None:
     """The ticket of its second chance, after the variant `failed` did not answer it (NOBODY: a
-    worker was gone before the run began). None if it has none: it had one, it has an answer
-    already, or its caller wants that variant and no other."""
+    worker was gone before the run began), perhaps as the first of a `cascade`. None if it has
+    none: it had one, it has an answer already, or its caller wants that variant and no other."""
     if ticket.without is not None or ticket.fallback:
         return None
-    if ticket.variant is not None and failed != NOBODY:
+    wanted = ticket.variant
+    if cascade is not None and wanted == cascade.name and failed == cascade.first:
+        # Who wants a cascade is answered by its second where the first is not sure.
+        wanted = cascade.then
+    elif wanted is not None and failed != NOBODY:
         return None
-    return replace(ticket, id=ticket_id, without=failed)
+    return replace(ticket, id=ticket_id, variant=wanted, without=failed)
 
 
 class Alone(Profile):

@@ -140,7 +140,7 @@ class Strand:
     def missed(self, ticket: Ticket) -> float:
         """Worker seconds that the ticket, which will not run, would have cost in the gear that it
         wanted, in a batch like the last one: under the load that it is a victim of."""
-        if ticket.fallback:
+        if ticket.fallback or ticket.without is not None:
             return 0.0
         wanted = self.admitted(ticket.budget).wanted
         assert wanted is not None

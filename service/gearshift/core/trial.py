@@ -41,7 +41,7 @@ class Trial(Scheduler):
         # What is given to a few by turns, or runs when nobody waits, is no answer to the question.
         self._spare = Spare()
         for lane in self._lanes.every:
-            lane.canaries = []
+            lane.draws = False
 
     def options(self, ticket: Ticket, now: float) -> list[tuple[Profile, float]]:
         """Every profile of the ticket's model that some worker can run, and the seconds until one

@@ -1,4 +1,4 @@
-"""One batch on its way to a worker and back: put together, checked, failed, told of."""
+"""One batch on its way to a worker and back: put together, failed, told of."""
 
 from __future__ import annotations
 
@@ -28,17 +28,6 @@ def assemble(model: Model, batch: Sequence[Flight]) -> Tensors:
         spec.name: np.concatenate([member.inputs[spec.name] for member in batch])
         for spec in model.signature.inputs
     }
-
-
-def check_outputs(model: Model, outputs: Tensors, rows: int) -> None:
-    """Wrong shapes must not reach callers: rows would be handed to the wrong neighbour."""
-    for spec in model.signature.outputs:
-        array = outputs.get(spec.name)
-        shape = None if array is None else array.shape
-        if shape != (rows, *spec.shape):
-            raise ValueError(
-                f"output {spec.name!r} has shape {shape}, expected {(rows, *spec.shape)}"
-            )
 
 
 def failed(
@@ -75,11 +64,11 @@ class Tally(NamedTuple):
 
 
 def tally(batch: Sequence[Flight], begun: float) -> Tally:
-    """Of a batch that was begun then; who has gone on in a cascade was counted with the first
-    run."""
+    """Of a batch that was begun then; whose first run this is not was counted with that."""
     rows = sum(member.ticket.rows for member in batch)
     queue = sum(begun - member.ticket.arrival for member in batch)
-    wanted = worker_seconds([(m.wanted, m.ticket) for m in batch if m.first is None], rows)
+    fresh = [m for m in batch if m.first is None and m.failed_by is None]
+    wanted = worker_seconds([(m.wanted, m.ticket) for m in fresh], rows)
     return Tally(len(batch), rows, queue, wanted)
 
 

@@ -8,32 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
 import structlog
 
-from gearshift.core.catalog import Catalog, Standing, Variant
-from gearshift.core.decisions import Dispatch, Drop, Refused
+from gearshift.core.catalog import Catalog, Standing
+from gearshift.core.decisions import Drop, Refused
 from gearshift.core.explain import Explanation
 from gearshift.core.profile import Profiles
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
-from gearshift.engine.batch import assemble, check_outputs, failed, report, tally
-from gearshift.engine.cascade import gone_on, second_of, unsure_rows
+from gearshift.engine.cascade import gone_on, second_of
 from gearshift.engine.clock import Alarm
 from gearshift.engine.doorkeeper import SOMEBODY, Caller, Doorkeeper
 from gearshift.engine.explaining import explained
-from gearshift.engine.flight import Answer, Flight, Guard, Reply, Run, to_nobody
+from gearshift.engine.faults import Faults
+from gearshift.engine.flight import Answer, Flight, Reply, to_nobody
 from gearshift.engine.generations import Generations, Retired, gone, staying
 from gearshift.engine.log_keys import of_requests
 from gearshift.engine.planning import Planning
-from gearshift.engine.runs import Runs
-from gearshift.engine.settling import Settling, too_late
+from gearshift.engine.running import Running
+from gearshift.engine.settling import Settling
 from gearshift.engine.shadows import Shadows
 from gearshift.engine.traced import TracedBatches
+from gearshift.engine.watch import HUNG_AFTER
 from gearshift.errors import Cancelled, NotReady, Overloaded, RequestError
 from gearshift.ports import (
     EXPRESS,
@@ -67,9 +69,14 @@ class Engine:
         journal: Journal | None = None,
         shadow_share: float = 0.0,
         tracing: Tracing | None = None,
+        *,
+        hung_after: float = HUNG_AFTER,
+        seed: int | None = None,
     ) -> None:
         """`shadow_share` of the requests that a lesser variant answers are run again on the best
-        one, in spare time, for the journal. `tracing` is told of batches with traced members."""
+        one, in spare time, for the journal. `tracing` is told of batches with traced members.
+        A worker that is busy with one run for `hung_after` seconds or more may be given up
+        (`gearshift.core.watchdog`). The same `seed` spreads tries of failing variants alike."""
         self.catalog = catalog
         self.clock = clock
         self.telemetry = telemetry
@@ -80,20 +87,49 @@ class Engine:
         self._executors = executors
         self._generations = Generations(scheduler)
         self._settling = Settling(clock, telemetry, journal, self._generations, self._go_on)
-        self._runs = Runs(self._generations)
         self._ids = count(1)
         self._accepting = False
         self._decide_planned = False
         self._alarm = Alarm(clock, self._decide)
         self._shadows = Shadows(scheduler, clock, journal, shadow_share, self._ids)
         self._planning = Planning(scheduler, clock, lambda: len(self._settling) > 0, self._decide)
+        self._faults = Faults(
+            scheduler,
+            self._settling,
+            clock,
+            telemetry,
+            self._ids,
+            self._plan_decide,
+            random.Random(seed),
+        )
+        self._running = Running(
+            scheduler,
+            self._settling,
+            self._shadows,
+            self._faults,
+            self._generations,
+            self._workers,
+            executors,
+            clock,
+            telemetry,
+            self.traced,
+            hung_after,
+            self._decide,
+            self._plan_decide,
+        )
 
     # --- life cycle --------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
-        """True between start() and drain()."""
-        return self._accepting
+        """True between start() and drain(), while it is alive."""
+        return self._accepting and self.alive
+
+    @property
+    def alive(self) -> bool:
+        """False once so many runs hang that workers cannot be replaced: only another process helps.
+        What can still be answered is."""
+        return self._running.alive
 
     def start(self) -> None:
         """Take requests from now on."""
@@ -113,7 +149,7 @@ class Engine:
             self._settling.fail(flight, NotReady("the server is shutting down"))
         self._planning.cancel()
         self._alarm.ring_at(math.inf)
-        self._runs.cancel()
+        self._running.cancel()
 
     # --- requests ----------------------------------------------------------------------
 
@@ -195,7 +231,7 @@ class Engine:
         now, models = self.clock.now(), staying(self.catalog, catalog)
         for ticket in self._scheduler.exchange(models, profiles, now):
             self._shadows.dropped(ticket)
-        held = [*[flight.model for flight in self._settling], *self._runs.models()]
+        held = [*[flight.model for flight in self._settling], *self._running.models]
         for model in gone(self.catalog, models):
             self._generations.leave(model, held, retired)
             self._shadows.forget(model.name)
@@ -259,141 +295,17 @@ class Engine:
         self._decide_planned = False
         now = self.clock.now()
         decisions = self._scheduler.decide(now)
-        here: list[tuple[Dispatch, list[Flight]]] = []
+        here: list[Callable[[], None]] = []
         for action in decisions.actions:
             if isinstance(action, Drop):
                 if not self._shadows.dropped(action.ticket):
                     self._settling.fail(
                         self._settling.of(action.ticket), action.error, wanted=action.wanted
                     )
-            elif action.spare:
-                self._runs.begin(self._run_spare(action), action.model)
-            elif action.profile.device == EXPRESS:
-                here.append((action, self._dequeue(action, now)))
             else:
-                # The variant as it is now: what is learned later says nothing about this choice.
-                variant = action.profile.runs.variant
-                self._runs.begin(
-                    self._run(action, variant, self._dequeue(action, now), now), action.model
-                )
+                on_the_spot = self._running.begin(action, now)
+                if on_the_spot is not None:
+                    here.append(on_the_spot)
         self._alarm.ring_at(decisions.wake_at)
-        for dispatch, members in here:
-            self._run_here(dispatch, members)
-
-    def _dequeue(self, dispatch: Dispatch, now: float) -> list[Flight]:
-        members = self._settling.dispatched(dispatch, now)
-        self.traced.dispatched(dispatch, self._workers[dispatch.worker], members, now)
-        return members
-
-    async def _run(
-        self, dispatch: Dispatch, variant: Variant, members: list[Flight], begun: float
-    ) -> None:
-        """Run one batch and settle its members.
-
-        A member that left before the run began is taken out; one that leaves during the run
-        keeps its rows, so that its neighbours get the answers to their own inputs.
-        """
-        predicted = dispatch.predicted()
-        worker = self._workers[dispatch.worker]
-        batch = [member for member in members if member in self._settling]
-        rows = sum(member.ticket.rows for member in batch)
-        assembled = begun
-        inputs: Tensors = {}
-        outcome: Run | RequestError | None = None
-        guard = Guard(
-            self.clock,
-            batch,
-            lambda late: self._settling.fail(late, too_late(late.ticket), variant),
-        )
-        try:
-            if batch:
-                inputs = assemble(dispatch.model, batch)
-                assembled = self.clock.now()
-                outputs = await self._executors[variant.executor].run(
-                    worker, dispatch.model, variant, inputs
-                )
-                outcome = self._ran(dispatch, variant, outputs, rows, begun)
-        except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
-            outcome = self._failed(dispatch, batch, error)
-        finished = self.clock.now()
-        guard.cancel()
-        # The worker first: it must not idle while answers are taken apart.
-        self._scheduler.finished(dispatch.id, finished, finished - begun)
-        self._decide()
-        if outcome is not None:
-            # In the next turn: what has just been decided begins in this one.
-            asyncio.get_running_loop().call_soon(
-                self._end, dispatch, batch, outcome, inputs, (begun, assembled, finished), predicted
-            )
-        else:
-            self.traced.empty(dispatch)
-
-    def _run_here(self, dispatch: Dispatch, batch: list[Flight]) -> None:
-        """Run one batch on the spot and settle its members; who has left in this very turn keeps
-        its rows."""
-        variant, predicted = dispatch.profile.runs.variant, dispatch.predicted()
-        begun = assembled = self.clock.now()
-        inputs: Tensors = {}
-        outcome: Run | RequestError
-        try:
-            inputs = assemble(dispatch.model, batch)
-            assembled = self.clock.now()
-            outputs = self._executors[variant.executor].run_here(dispatch.model, variant, inputs)
-            outcome = self._ran(dispatch, variant, outputs, dispatch.rows, begun)
-        except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
-            outcome = self._failed(dispatch, batch, error)
-        finished = self.clock.now()
-        self._scheduler.finished(dispatch.id, finished, finished - begun)
-        # In a later turn: what has come in meanwhile takes part in it.
-        self._plan_decide()
-        self._end(dispatch, batch, outcome, inputs, (begun, assembled, finished), predicted)
-
-    def _ran(
-        self, dispatch: Dispatch, variant: Variant, outputs: Tensors, rows: int, begun: float
-    ) -> Run:
-        """The run as its answers need it; ValueError if that is not what was asked for. `variant`
-        as it was known when it was chosen: what is learned during a run says nothing about it."""
-        check_outputs(dispatch.model, outputs, rows)
-        run = Run(variant, outputs, rows, begun, self.clock.now())
-        if dispatch.profile.cascade is not None:
-            run.unsure = unsure_rows(dispatch.model, dispatch.profile.cascade, run)
-        return run
-
-    def _failed(self, dispatch: Dispatch, batch: list[Flight], error: Exception) -> RequestError:
-        variant, ids = dispatch.profile.runs.variant, [each.request_id for each in batch]
-        return failed(dispatch.model, variant, error, ids, self.traced.ids(dispatch))
-
-    async def _run_spare(self, dispatch: Dispatch) -> None:
-        """Run what nobody waits for."""
-        begun = self.clock.now()
-        await self._shadows.run(dispatch, self._executors, self._workers[dispatch.worker])
-        finished = self.clock.now()
-        self._scheduler.finished(dispatch.id, finished, finished - begun)
-        self._decide()
-
-    def _end(
-        self,
-        dispatch: Dispatch,
-        batch: Sequence[Flight],
-        outcome: Run | RequestError,
-        inputs: Tensors,
-        times: tuple[float, float, float],
-        predicted: tuple[float, float],
-    ) -> None:
-        """Settle the members of a batch that has run, or with what broke. `times` are when it
-        was begun, put together, and finished; `predicted` the p50 and p99 of its duration."""
-        variant, worker = dispatch.profile.runs.variant, self._workers[dispatch.worker]
-        # Before they are settled: who goes on in a cascade has another ticket then.
-        counted = tally(batch, times[0])
-        problem = outcome if isinstance(outcome, RequestError) else None
-        trace = self.traced.ended(dispatch, times, problem)
-        if isinstance(outcome, RequestError):
-            for member in batch:
-                self._settling.fail(member, outcome, variant)
-        else:
-            answered = self._settling.answer(dispatch, outcome, batch, inputs)
-            self._shadows.follow(dispatch, answered)
-        told = (*times, self.clock.now())
-        self.telemetry.ran(
-            report(dispatch, worker, counted, told, predicted, problem is not None, trace)
-        )
+        for run in here:
+            run()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gearshift.core.catalog import Cascade, Late, Model, Variant
+from gearshift.core.profile import Profile
 from gearshift.core.request import Ticket
 from gearshift.core.router import Reason
 from gearshift.core.wanted import Wanted
@@ -28,6 +29,8 @@ class Run:
     finished: float
     unsure: Array | None = None
     kept: Any = None
+    spoiled: Array | None = None
+    """Which rows, (rows,), hold values that are not finite; None if none does."""
 
 
 class Answer(NamedTuple):
@@ -95,6 +98,10 @@ class Flight:
     dispatched_at: float | None = None
     first: First | None = None
     trace: Trace | None = None
+    dispatch: int = 0
+    """Of the run that it is in, 0 while it waits."""
+    failed_by: tuple[Profile, int] | None = None
+    """What failed it, and in which run, if this is its second chance."""
 
     @property
     def own(self) -> Ticket:

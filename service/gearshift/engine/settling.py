@@ -109,6 +109,7 @@ class Settling:
         """Give each member its rows, or let it go on; the others of its batch are nothing to it.
         Returns who was answered, if there is a journal."""
         flights, unsure, cascade = self._flights, run.unsure, dispatch.profile.cascade
+        spoiled = run.spoiled
         served: list[Served] = []
         rows: list[Row] = []
         answered: list[Flight] = []
@@ -119,6 +120,8 @@ class Settling:
             begin, row = row, row + ticket.rows
             if ticket.id not in flights:
                 continue
+            if spoiled is not None and spoiled[begin:row].any():
+                continue  # of these, `Faults` has taken care
             if member.first is not None:
                 second = completed(member.first, run, begin)
                 self._give_alone(member, second, inputs if second.run is run else {})
@@ -160,6 +163,8 @@ class Settling:
             self._end(member, too_late(ticket), run.variant)
             return None
         self._forget(member)
+        if ticket.without is not None:
+            self._telemetry.second_chance(ticket.model, ticket.without, answered=True)
         problem = member.reply(answer)
         if problem is not None:
             self._count(member, problem, ending_of(problem), run.variant)
@@ -168,7 +173,7 @@ class Settling:
             self._traced(member.trace, answer, late, now)
         arrival, reason = ticket.arrival, answer.reason
         missed = 0.0
-        if reason is Reason.LOAD or reason is Reason.FALLBACK:
+        if reason is Reason.LOAD or (reason is Reason.FALLBACK and answer.cascade is not None):
             missed = _load_deficit(member, answer)
         return Served(ticket.service_class, late, now - arrival, run.begun - arrival, slack, missed)
 
@@ -243,6 +248,9 @@ class Settling:
         if flight.dispatched_at is not None and isinstance(error, DeadlineExpired):
             ending = Ending(ending.status, Outcome.LATE)
         self._forget(flight)
+        without = flight.ticket.without
+        if without is not None and not isinstance(error, Cancelled):
+            self._telemetry.second_chance(flight.ticket.model, without, answered=False)
         self._count(flight, error, ending, variant, wanted)
         flight.reply(error)
 

@@ -9,8 +9,9 @@ from gearshift.core.catalog import Model, Variant
 from gearshift.core.decisions import Dispatch
 from gearshift.core.request import Ticket
 from gearshift.core.scheduler import Scheduler
-from gearshift.engine.batch import check_outputs, failed
+from gearshift.engine.batch import failed
 from gearshift.engine.flight import Flight
+from gearshift.engine.outputs import check_outputs, spoiled_rows
 from gearshift.ports import EXPRESS, Batch, Clock, Executor, Journal, Row, Tensors, Worker
 
 
@@ -88,8 +89,8 @@ class Shadows:
 
     async def run(
         self, dispatch: Dispatch, executors: Mapping[str, Executor], worker: Worker
-    ) -> None:
-        """Run what nobody waits for, and tell of it."""
+    ) -> Exception | None:
+        """Run what nobody waits for, and tell of it. Returns what broke, if anything did."""
         variant, shadow, model = dispatch.profile.variant, self._of(dispatch), dispatch.model
         executor = executors[variant.executor]
         try:
@@ -98,10 +99,13 @@ class Shadows:
             else:
                 outputs = await executor.run(worker, model, variant, shadow.inputs)
             check_outputs(model, outputs, dispatch.rows)
+            if spoiled_rows(model, outputs, dispatch.rows) is not None:
+                raise ValueError("it holds values that are not finite")
         except Exception as error:  # noqa: BLE001 - nobody waits for it; it stands in the log
             failed(model, variant, error, [shadow.request_id])
-        else:
-            self._ran(shadow, model, variant, outputs)
+            return error
+        self._ran(shadow, model, variant, outputs)
+        return None
 
     def _of(self, dispatch: Dispatch) -> Shadow:
         """What is run now, and waits no longer."""

@@ -12,7 +12,13 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from gearshift.errors import ExecutorFailed, Overloaded, RequestError, ending_of
+from gearshift.errors import (
+    ExecutorFailed,
+    ExecutorUnavailable,
+    Overloaded,
+    RequestError,
+    ending_of,
+)
 from gearshift.rpc.wire import Metadata
 
 log = structlog.get_logger(__name__)
@@ -44,14 +50,16 @@ def code_and_message(error: Exception) -> tuple[grpc.StatusCode, str]:
 
 
 def ending(error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
-    """Status, text and trailing metadata. Overloaded says twice when to retry: in
-    google.rpc.RetryInfo for programs, in PUSHBACK for gRPC's own retries."""
+    """Status, text and trailing metadata. Overloaded, and ExecutorUnavailable where that is known,
+    say twice when to retry: in google.rpc.RetryInfo for programs, in PUSHBACK for gRPC's own
+    retries."""
     code, message = code_and_message(error)
     trailing: Metadata = ()
-    if isinstance(error, Overloaded):
-        details = rpc_status.to_status(_retry_status(code, message, error)).trailing_metadata
+    wait = error.retry_after if isinstance(error, Overloaded | ExecutorUnavailable) else None
+    if wait is not None:
+        details = rpc_status.to_status(_retry_status(code, message, wait)).trailing_metadata
         # Rounded up: a millisecond too early is refused again.
-        trailing = (*details, (PUSHBACK, str(math.ceil(error.retry_after * 1e3))))
+        trailing = (*details, (PUSHBACK, str(math.ceil(wait * 1e3))))
     return code, message, trailing
 
 
@@ -60,9 +68,9 @@ async def abort(context: Any, error: Exception) -> None:
     await context.abort(*ending(error))
 
 
-def _retry_status(code: grpc.StatusCode, message: str, error: Overloaded) -> Any:
+def _retry_status(code: grpc.StatusCode, message: str, wait: float) -> Any:
     delay = duration_pb2.Duration()
-    delay.FromNanoseconds(round(error.retry_after * 1e9))
+    delay.FromNanoseconds(round(wait * 1e9))
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status_pb2.Status(code=code.value[0], message=message, details=[detail])

@@ -52,6 +52,8 @@ GREATEST = frozenset(
         "gearshift_cascade_expected_share",
         # As long as one takes requests, the server does; the one that drains longest is news.
         "gearshift_ready",
+        # Each finds out for itself what fails; where one has taken a variant out, that is news.
+        "gearshift_breaker_state",
         "gearshift_drain_seconds",
         # Made by each from the same labels in one database.
         "gearshift_feedback_failing",

@@ -24,6 +24,7 @@ from gearshift.telemetry.details import details
 from gearshift.telemetry.distribution import twins
 from gearshift.telemetry.exemplars import Exemplars, Kept, with_exemplars
 from gearshift.telemetry.families import GearshiftCollector
+from gearshift.telemetry.faults import FaultBook
 from gearshift.telemetry.ledger import Ledger, VariantBook
 from gearshift.telemetry.page import exposed, is_openmetrics
 from gearshift.telemetry.refusals import Refusals
@@ -55,7 +56,10 @@ class PrometheusTelemetry:
         self._refusals = Refusals()
         self._exemplars = Exemplars()
         self._details = details(catalog)
+        self.faults = FaultBook()
+        self.faults.opens(catalog)
         self.registry.register(GearshiftCollector(self._ledger))
+        self.registry.register(self.faults)
         self.triton_registry.register(TritonCollector(self._ledger))
 
     # --- pages -------------------------------------------------------------------------
@@ -124,6 +128,8 @@ class PrometheusTelemetry:
     def employs(self, devices: Iterable[str]) -> None:
         """Show that there are these workers, one device for each."""
         self._ledger.workers = Counter(devices)
+        for device in self._ledger.workers:
+            self.faults.employs(device)
 
     def learned(self, live: Mapping[tuple[str, str], float]) -> None:
         """Show these accuracies from feedback, by model and variant, in place of those shown
@@ -237,6 +243,22 @@ class PrometheusTelemetry:
             self._exemplars.settled(event, book, self._wall_clock(), waited=waited)
         self._count_for_triton(event)
         self._refusals.add(event, self._wall_clock())
+
+    def second_chance(self, model: str, variant: str, *, answered: bool) -> None:
+        """A request that a variant had failed has got an answer after all, or not."""
+        self.faults.second_chance(model, variant, answered=answered)
+
+    def breaker(self, model: str, variant: str, state: int) -> None:
+        """The state of a circuit breaker."""
+        self.faults.breaker(model, variant, state)
+
+    def breaker_opened(self, model: str, variant: str) -> None:
+        """A variant is taken out."""
+        self.faults.breaker_opened(model, variant)
+
+    def worker_lost(self, device: str, reason: str) -> None:
+        """A worker is lost."""
+        self.faults.worker_lost(device, reason)
 
     def _want(self, model: str, seconds: float) -> None:
         if model in self._ledger.wanted:

@@ -101,11 +101,12 @@ class RequestTracing:
 
 
 class _Stage:
-    """One wait and the run that ends it; a cascade may have two of them."""
+    """One wait and the run that ends it; in a cascade, or where a run failed, there may be two."""
 
-    __slots__ = ("batch", "dispatched", "queued", "run", "ticket", "went_on")
+    __slots__ = ("batch", "dispatched", "name", "queued", "run", "ticket", "went_on")
 
-    def __init__(self, ticket: Ticket, queued: float) -> None:
+    def __init__(self, ticket: Ticket, queued: float, name: str = "first") -> None:
+        self.name = name
         self.ticket = ticket
         self.queued = queued
         self.dispatched: float | None = None
@@ -164,7 +165,13 @@ class RequestTrace:
     def went_on(self, ticket: Ticket, at: float) -> None:
         """Some of its rows wait for the second variant of a cascade."""
         self._stages[-1].went_on = ticket.rows
-        self._stages.append(_Stage(ticket, at))
+        self._stages.append(_Stage(ticket, at, "then"))
+
+    @harmless
+    def again(self, ticket: Ticket, at: float) -> None:
+        """Its run failed; it waits for another variant."""
+        self._events.append(("second_chance", at, {"gearshift.failed": ticket.without or ""}))
+        self._stages.append(_Stage(ticket, at, "again"))
 
     def dispatched(self, batch: BatchTrace, at: float) -> SpanContext:
         """It runs now; returns the span of that."""
@@ -227,8 +234,9 @@ class RequestTrace:
         if not told.is_unset:
             self._attributes["error.type"] = code
         self._child("decode", self._received, self._decoded, {})
-        for number, stage in enumerate(self._stages):
-            self._write_stage(stage, number, settled)
+        ends = [*[stage.queued for stage in self._stages[1:]], settled]
+        for stage, until in zip(self._stages, ends, strict=False):
+            self._write_stage(stage, until)
         self._spans.write(
             self._method,
             self.context,
@@ -243,10 +251,11 @@ class RequestTrace:
             status=told,
         )
 
-    def _write_stage(self, stage: _Stage, number: int, settled: float) -> None:
-        about = {"gearshift.stage": "then" if number else "first"} if self._staged else {}
+    def _write_stage(self, stage: _Stage, until: float) -> None:
+        """`until` is when it was over at the latest: settled, or another one began."""
+        about = {"gearshift.stage": stage.name} if self._staged else {}
         if stage.dispatched is None or stage.batch is None or stage.run is None:
-            self._child("queue", stage.queued, settled, about)
+            self._child("queue", stage.queued, until, about)
             return
         batch, times = stage.batch, self.times
         over = batch.begun is not None
@@ -260,7 +269,7 @@ class RequestTrace:
             stage.run,
             self.context,
             # Who has left, or was too late, does not wait for the end of the run.
-            (times(begun), times(batch.finished if over else settled)),
+            (times(begun), times(min(batch.finished, until) if over else until)),
             attributes,
             events=[("assembled", times(batch.assembled), {})] if over else [],
             links=[batch.context],
