@@ -38,8 +38,13 @@ Problems = Iterator[str]
 ROUNDING = 1e-6
 """Seconds: sums of floats, and the loop's clock, which jumps by differences."""
 
-BROKEN = ("Injected", "MemoryError", SPOILED)
+BROKEN = ("Injected", "MemoryError", "WorkerLost", SPOILED)
 """How a run ends that is the executor's fault."""
+
+CALLED_OFF = "called off"
+TAKEN_OUT = "variant keeps failing and is taken out"
+MOST_RUNS = 3
+"""Of one row: the first, the second of a cascade, and a second chance."""
 
 GONE = ("CANCELLED BY CALLER", "NOT SENT")
 CLASS_BUDGETS = {"default": 2.0, "realtime": 30 * MS, "archive": 60 * MS, "critical": 0.3}
@@ -133,7 +138,8 @@ def _lost(run: Run, heard: Heard, taken: Taken | None) -> str:
 def _unfounded(run: Run, taken: Taken, entry: int, at: float, error: Exception) -> str:
     ask = run.history.heard[taken.number].ask
     ticket = taken.ticket
-    runs = [r.ended for r in run.history.runs if taken.number in r.rows and r.begun < entry]
+    mine = [r for r in run.history.runs if taken.number in r.rows and r.begun < entry]
+    runs = [r.ended for r in mine]
     if isinstance(error, InvalidInput | ModelNotFound | VariantNotFound):
         unloaded = any(
             isinstance(step, Reload) and step.gone and step.model == ask.model
@@ -159,10 +165,24 @@ def _unfounded(run: Run, taken: Taken, entry: int, at: float, error: Exception) 
     if isinstance(error, NotReady):
         return "" if run.history.drained_at is not None else "nobody drained"
     if isinstance(error, ExecutorUnavailable):
-        return "" if "ExecutorUnavailable" in runs else f"no such run: {runs}"
+        out = any(model == ask.model for model, _ in _taken_out(run))
+        return "" if out else "no variant of its model was taken out"
     if isinstance(error, ExecutorFailed):
-        return "" if set(BROKEN) & set(runs) else f"none of its runs broke: {runs}"
+        broke = any(_broke(each) or taken.number in each.odd for each in mine)
+        return "" if broke else f"none of its runs broke: {runs}"
     return "there is no reason to say that"
+
+
+def _broke(ran: Ran) -> bool:
+    """It failed, or hung and was given up."""
+    return ran.ended in (*BROKEN, CALLED_OFF)
+
+
+def _taken_out(run: Run) -> Iterator[tuple[str, str]]:
+    """Models and variants whose breaker opened."""
+    for event in run.logged:
+        if event["event"] == TAKEN_OUT:
+            yield event["model"], event["variant"]
 
 
 def _no_budget(ask: Ask) -> str:
@@ -301,7 +321,7 @@ def not_for_nobody(run: Run) -> Problems:
                 yield f"request {number} ran and was never admitted"
             elif taken.left and taken.left < ran.begun:
                 yield f"request {number} ran after its caller had left"
-            elif ran.at > run.history.heard[number].left_at + ROUNDING:
+            elif ran.at > run.history.heard[number].left_at + run.stood_still + ROUNDING:
                 yield f"request {number} ran after the server was told that its caller leaves"
             elif _over(taken, ran):
                 shadowed[number] += 1
@@ -312,16 +332,33 @@ def not_for_nobody(run: Run) -> Problems:
 
 def rows_run_once(run: Run) -> Problems:
     """What has run well for a request does not run again: but for the rows that go on."""
-    done: dict[tuple[int, int], str] = {}
+    done: dict[tuple[int, int], Ran] = {}
+    times: Counter[tuple[int, int]] = Counter()
     for ran, taken in _running(run):
         for row in ran.rows[taken.number]:
-            before = done.get((taken.number, row))
-            if before is not None and not (
-                before == CASCADE.first and ran.variant == CASCADE.then and ran.model.cascades
-            ):
-                yield f"row {row} of request {taken.number} ran on {before} and {ran.variant}"
-            if ran.ended == "ok":
-                done[taken.number, row] = ran.variant
+            key = taken.number, row
+            times[key] += 1
+            before = done.get(key)
+            goes_on = (
+                before is not None
+                and before.variant == CASCADE.first
+                and ran.variant == CASCADE.then
+                and ran.model.cascades
+            )
+            if before is not None and before.until < ran.begun and not goes_on:
+                yield f"row {row} of request {key[0]} ran on {before.variant} and {ran.variant}"
+            if times[key] > MOST_RUNS:
+                yield f"row {row} of request {key[0]} ran {times[key]} times"
+            if ran.ended == "ok" and taken.number not in ran.odd:
+                done[key] = ran
+
+
+def breakers_have_causes(run: Run) -> Problems:
+    """No variant is taken out of which no run has failed."""
+    failed = {(ran.model.name, ran.variant) for ran in run.history.runs if _broke(ran) or ran.odd}
+    for found in _taken_out(run):
+        if found not in failed:
+            yield f"{found} was taken out and had never failed"
 
 
 def workers_alone(run: Run) -> Problems:
@@ -372,7 +409,7 @@ def nothing_left(run: Run) -> Problems:
         if lane.count:
             yield f"{lane.count} tickets in the lane of {lane.model.name}"
     # What nobody waited for any more may be called off by the drain.
-    called_off = sum(ran.ended == "called off" for ran in run.history.runs)
+    called_off = sum(ran.ended == CALLED_OFF for ran in run.history.runs)
     if _out_of_time(run):
         called_off = len(scheduler._running)
     served = {(model.name, model.generation) for model in engine.catalog.models.values()}
@@ -417,9 +454,13 @@ def log_is_clean(run: Run) -> Problems:
     """Nothing is logged that nothing caused; what broke is logged once."""
     yield from run.loop_faults
     broken = sum(ran.ended in BROKEN for ran in run.history.runs)
+    most = sum(_broke(ran) or bool(ran.odd) for ran in run.history.runs)
     logged: Counter[str] = Counter(event["event"] for event in run.logged)
-    if logged.pop("executor failed", 0) != broken:
-        yield f"{broken} runs broke, and the log tells of others"
+    for expected in (TAKEN_OUT, "variant works again"):
+        logged.pop(expected, 0)
+    told = logged.pop("executor failed", 0)
+    if not broken <= told <= most:
+        yield f"{broken} to {most} runs broke, and the log tells of {told}"
     out_of_time = logged.pop("drain ran out of time", 0)
     if out_of_time and run.drain_took < run.scenario.drain_within - ROUNDING:
         yield "the log says that the drain ran out of time"
@@ -440,6 +481,7 @@ INVARIANTS: dict[str, Callable[[Run], Problems]] = {
         not_after_deadline,
         not_for_nobody,
         rows_run_once,
+        breakers_have_causes,
         workers_alone,
         counts_agree,
         nothing_left,

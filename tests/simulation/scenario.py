@@ -44,7 +44,10 @@ MISTAKES = {
 
 ONLY_UNARY = ("cut", "two", "path", "timeout", "encoding")
 
-FAULTS = (Kind.THROW, Kind.SHAPE, Kind.MISSING, Kind.MEMORY, Kind.SLOW, Kind.HANG)
+FAULTS = (
+    *(Kind.THROW, Kind.SHAPE, Kind.DTYPE, Kind.MISSING, Kind.NAN, Kind.MEMORY),
+    *(Kind.LOST, Kind.SLOW, Kind.HANG),
+)
 """What a run may do."""
 
 OTHER_RPCS = ("ServerReady", "ModelMetadata", "ModelStatistics", "RepositoryIndex", "Explain")
@@ -239,7 +242,10 @@ class _Draw:
             begin=begin,
             # What hangs on the express worker holds the whole server.
             end=begin + random.choice((0.05, 0.3)) if kind is Kind.HANG else self.lasts,
-            amount=random.choice((1.5, 4.0, 20.0)) if kind is Kind.SLOW else 0.0,
+            amount={
+                Kind.SLOW: random.choice((1.5, 4.0, 20.0)),
+                Kind.NAN: random.choice((0.0, 0.0, 1.0)),
+            }.get(kind, 0.0),
         )
 
     def _connect(self) -> None:

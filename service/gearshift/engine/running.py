@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
 import structlog
@@ -109,11 +108,9 @@ class Running:
         return None
 
     def _dequeue(self, dispatch: Dispatch, now: float) -> list[Flight]:
-        members = self._settling.all_of(dispatch.tickets)
+        members = self._settling.dispatched(dispatch, now)
         for member in members:
-            member.dispatched_at, member.dispatch = now, dispatch.id
-        for name, leaving in Counter([m.ticket.service_class for m in members]).items():
-            self._telemetry.dequeued(dispatch.model.name, name, leaving)
+            member.dispatch = dispatch.id
         self._traced.dispatched(dispatch, self._workers[dispatch.worker], members, now)
         return members
 
