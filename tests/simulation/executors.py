@@ -14,8 +14,8 @@ from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.executors.fake import FakeExecutor
 from gearshift.executors.key import Key
 from gearshift.ports import Executor, Tensors, Worker
-from simulation.caller import parts_of
 from simulation.history import History, Ran
+from simulation.requests import parts_of
 
 SIGNATURE = Signature(
     inputs=(TensorSpec("x", "FP32", (3,)),),

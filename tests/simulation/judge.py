@@ -12,182 +12,38 @@ from tritonclient.grpc import service_pb2 as pb
 from gearshift.core.catalog import Late
 from gearshift.engine import Answer
 from gearshift.errors import (
-    BudgetInfeasible,
     Cancelled,
-    DeadlineExpired,
-    ExecutorFailed,
-    ExecutorUnavailable,
-    FloorUnreachable,
-    InvalidInput,
-    ModelNotFound,
-    NotReady,
     Outcome,
     Overloaded,
-    VariantNotFound,
     ending_of,
 )
-from simulation.caller import code_of
-from simulation.executors import SPOILED, who
+from simulation.endings import ends_once, status_fits
+from simulation.executors import who
+from simulation.facts import (
+    BROKEN,
+    CALLED_OFF,
+    CLASS_BUDGETS,
+    CLASS_FLOORS,
+    MOST_RUNS,
+    ROUNDING,
+    TAKEN_OUT,
+    Problems,
+    broke,
+    only,
+    settled,
+    taken_out,
+)
 from simulation.history import Heard, Ran, Taken
-from simulation.scenario import MISTAKES, MS, VARIANTS, Ask, Reload, Revise
-from simulation.world import CASCADE
+from simulation.requests import code_of
+from simulation.scenario import VARIANTS, Unread
+from simulation.served import CASCADE
 from simulation.world import Outcome as Run
-
-Problems = Iterator[str]
-
-ROUNDING = 1e-6
-"""Seconds: sums of floats, and the loop's clock, which jumps by differences."""
-
-BROKEN = ("Injected", "MemoryError", "WorkerLost", SPOILED)
-"""How a run ends that is the executor's fault."""
-
-CALLED_OFF = "called off"
-TAKEN_OUT = "variant keeps failing and is taken out"
-MOST_RUNS = 3
-"""Of one row: the first, the second of a cascade, and a second chance."""
-
-GONE = ("CANCELLED BY CALLER", "NOT SENT")
-CLASS_BUDGETS = {"default": 2.0, "realtime": 30 * MS, "archive": 60 * MS, "critical": 0.3}
-CLASS_FLOORS = {"critical": 0.85}
-PATIENT = 8.0
-"""Seconds before the end after which a caller that reads has its answer."""
 
 
 def judge(run: Run) -> dict[str, list[str]]:
     """What was wrong, by the invariant that it breaks; empty if all held."""
     found = {name: list(check(run)) for name, check in INVARIANTS.items()}
     return {name: problems for name, problems in found.items() if problems}
-
-
-def _settled(run: Run) -> Iterator[Taken]:
-    for takens in run.history.taken.values():
-        yield from takens
-
-
-def _only(run: Run, number: int) -> Taken | None:
-    takens = run.history.taken.get(number)
-    return takens[0] if takens else None
-
-
-# --- endings ---------------------------------------------------------------------------
-
-
-def ends_once(run: Run) -> Problems:
-    """Every request ends exactly once, at the engine and at its caller."""
-    for number, takens in run.history.taken.items():
-        if len(takens) > 1:
-            yield f"request {number} was taken in {len(takens)} times"
-        for taken in takens:
-            if len(taken.endings) + bool(taken.left and not taken.endings) != 1:
-                yield f"request {number} has {len(taken.endings)} replies, left: {taken.left}"
-            if taken.left and taken.endings and taken.endings[0][0] > taken.left:
-                yield f"request {number} was answered after its caller had left"
-    for number, heard in run.history.heard.items():
-        if len(heard.endings) != 1:
-            yield f"the caller of request {number} heard {heard.endings}"
-
-
-def status_fits(run: Run) -> Problems:
-    """What a caller hears is what the engine said, and there was a reason to say it."""
-    for number, heard in run.history.heard.items():
-        taken = _only(run, number)
-        for ending in heard.endings:
-            if ending in GONE or heard.left or heard.excused:
-                continue
-            problem = _misfit(run, heard, ending, taken)
-            if problem:
-                yield f"request {number} heard {ending} ({heard.text}): {problem}"
-    for taken in _settled(run):
-        for entry, at, ending in taken.endings:
-            if isinstance(ending, Exception):
-                problem = _unfounded(run, taken, entry, at, ending)
-                if problem:
-                    yield f"request {taken.number} was told {ending!r}: {problem}"
-
-
-def _misfit(run: Run, heard: Heard, ending: str, taken: Taken | None) -> str:
-    if ending.endswith(("LOST", "REFUSED")) or ending == "STREAM OK":
-        return _lost(run, heard, taken)
-    if taken is None:
-        wrong = heard.ask.wrong
-        known = ending in MISTAKES.get(wrong, ()) or (ending == "ERROR" and wrong)
-        unloaded = "no model" in heard.text and any(
-            isinstance(step, Reload) and step.gone for step in run.scenario.steps
-        )
-        return "" if known or unloaded else "the engine never had it"
-    if not taken.endings:
-        return "the engine gave no reply"
-    _, _, reply = taken.endings[0]
-    if isinstance(reply, Answer):
-        return "" if ending == "OK" else "the engine had an answer"
-    said = ending_of(reply).status
-    return "" if ending in (said, "ERROR") else f"the engine said {said}"
-
-
-def _lost(run: Run, heard: Heard, taken: Taken | None) -> str:
-    """Why it is wrong that a connection ended before the answer was there."""
-    drained_at = run.history.drained_at
-    if drained_at is None:
-        return "nobody drained"
-    answered = heard.reads and taken is not None and taken.endings
-    if answered and taken.endings[0][1] < drained_at - PATIENT:
-        return "the engine had answered long before"
-    return ""
-
-
-def _unfounded(run: Run, taken: Taken, entry: int, at: float, error: Exception) -> str:
-    ask = run.history.heard[taken.number].ask
-    ticket = taken.ticket
-    mine = [r for r in run.history.runs if taken.number in r.rows and r.begun < entry]
-    runs = [r.ended for r in mine]
-    if isinstance(error, InvalidInput | ModelNotFound | VariantNotFound):
-        unloaded = any(
-            isinstance(step, Reload) and step.gone and step.model == ask.model
-            for step in run.scenario.steps
-        )
-        right = not ask.wrong and not (ask.variant == CASCADE.name and ask.model == "a")
-        return "nothing was wrong with it" if right and not unloaded else ""
-    if isinstance(error, Overloaded):
-        return "it had been admitted" if ticket is not None else _no_budget(ask)
-    if isinstance(error, BudgetInfeasible):
-        return _no_budget(ask)
-    if isinstance(error, FloorUnreachable):
-        revised = any(isinstance(step, Revise | Reload) for step in run.scenario.steps)
-        high = max(ask.floor or 0.0, 0.85 if ask.service_class == "critical" else 0.0)
-        low = ask.variant and VARIANTS.get(ask.variant, min(VARIANTS.values())) < high
-        return "" if revised or low or high > max(VARIANTS.values()) else "a variant reaches it"
-    if isinstance(error, DeadlineExpired):
-        if ticket is None or ticket.deadline == math.inf:
-            return "it had no deadline, or was never admitted"
-        if at > ticket.deadline + ROUNDING + run.stood_still:
-            return f"it had to wait for that until {at - ticket.deadline:.4f} s after its deadline"
-        return ""
-    if isinstance(error, NotReady):
-        return "" if run.history.drained_at is not None else "nobody drained"
-    if isinstance(error, ExecutorUnavailable):
-        out = any(model == ask.model for model, _ in _taken_out(run))
-        return "" if out else "no variant of its model was taken out"
-    if isinstance(error, ExecutorFailed):
-        broke = any(_broke(each) or taken.number in each.odd for each in mine)
-        return "" if broke else f"none of its runs broke: {runs}"
-    return "there is no reason to say that"
-
-
-def _broke(ran: Ran) -> bool:
-    """It failed, or hung and was given up."""
-    return ran.ended in (*BROKEN, CALLED_OFF)
-
-
-def _taken_out(run: Run) -> Iterator[tuple[str, str]]:
-    """Models and variants whose breaker opened."""
-    for event in run.logged:
-        if event["event"] == TAKEN_OUT:
-            yield event["model"], event["variant"]
-
-
-def _no_budget(ask: Ask) -> str:
-    late = ask.service_class == "archive"
-    return "its class takes late answers" if late else ""
 
 
 # --- answers ---------------------------------------------------------------------------
@@ -208,10 +64,12 @@ def _not_its_own(run: Run, number: int, heard: Heard, answer: pb.ModelInferRespo
         output.name: np.frombuffer(raw, np.float32)
         for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
     }
+    if not all(np.isfinite(each).all() for each in outputs.values()):
+        yield f"request {number} got values that are not finite"
     wanted = [code_of(number, row) for row in range(heard.ask.rows)]
     if outputs["y"].tolist() != wanted:
         yield f"request {number} got {outputs['y'].tolist()} instead of {wanted}"
-    taken = _only(run, number)
+    taken = only(run, number)
     if taken is None or taken.model is None:
         yield f"request {number} was answered and never admitted"
         return
@@ -222,7 +80,11 @@ def _not_its_own(run: Run, number: int, heard: Heard, answer: pb.ModelInferRespo
     allowed = {who(taken.model.generation, version) for version in versions}
     if not set(outputs["who"].tolist()) <= allowed:
         yield f"request {number}: {told} is named, but {outputs['who'].tolist()} answered"
-    if heard.ask.variant not in ("", told) and "cascade" not in answer.parameters:
+    # Who wants the cascade is answered by its second variant where its first has failed.
+    pinned = (
+        (CASCADE.first, CASCADE.then) if heard.ask.variant == CASCADE.name else (heard.ask.variant,)
+    )
+    if heard.ask.variant and told not in pinned:
         yield f"request {number} was pinned to {heard.ask.variant} and got {told}"
     assert taken.ticket is not None
     if answer.parameters["accuracy"].double_param < taken.ticket.floor:
@@ -257,7 +119,7 @@ def generation_holds(run: Run) -> Problems:
 
 def in_time(run: Run) -> Problems:
     """An answer is in time, or its class takes late ones; budgets and floors are as asked for."""
-    for taken in _settled(run):
+    for taken in settled(run):
         ticket = taken.ticket
         if ticket is None:
             continue
@@ -280,7 +142,7 @@ def in_time(run: Run) -> Problems:
 
 def admitted_is_kept(run: Run) -> Problems:
     """Who was admitted is not refused for load later."""
-    for taken in _settled(run):
+    for taken in settled(run):
         for _, _, ending in taken.endings:
             if taken.ticket is not None and isinstance(ending, Overloaded):
                 yield f"request {taken.number} was admitted and then shed"
@@ -293,7 +155,7 @@ def _running(run: Run) -> Iterator[tuple[Ran, Taken]]:
     """Runs for admitted requests that had no ending when they began."""
     for ran in run.history.runs:
         for number in ran.rows:
-            taken = _only(run, number)
+            taken = only(run, number)
             if taken is not None and taken.ticket is not None and not _over(taken, ran):
                 yield ran, taken
 
@@ -316,18 +178,28 @@ def not_for_nobody(run: Run) -> Problems:
     shadowed: Counter[int] = Counter()
     for ran in run.history.runs:
         for number in ran.rows:
-            taken = _only(run, number)
+            taken = only(run, number)
             if taken is None or taken.ticket is None:
                 yield f"request {number} ran and was never admitted"
             elif taken.left and taken.left < ran.begun:
                 yield f"request {number} ran after its caller had left"
-            elif ran.at > run.history.heard[number].left_at + run.stood_still + ROUNDING:
+            elif not _over(taken, ran) and ran.at > _told_by(run, number):
                 yield f"request {number} ran after the server was told that its caller leaves"
             elif _over(taken, ran):
                 shadowed[number] += 1
                 answered = isinstance(taken.endings[0][2], Answer)
                 if not (answered and run.scenario.shadow_share and shadowed[number] == 1):
                     yield f"request {number} ran after it had ended"
+
+
+def _told_by(run: Run, number: int) -> float:
+    """When the server surely knew that its caller leaves."""
+    heard = run.history.heard[number]
+    steps = run.scenario.steps
+    if any(isinstance(step, Unread) and step.caller == heard.ask.caller for step in steps):
+        # The server does not read who does not read.
+        return math.inf
+    return heard.left_at + run.stood_still + ROUNDING
 
 
 def rows_run_once(run: Run) -> Problems:
@@ -355,8 +227,8 @@ def rows_run_once(run: Run) -> Problems:
 
 def breakers_have_causes(run: Run) -> Problems:
     """No variant is taken out of which no run has failed."""
-    failed = {(ran.model.name, ran.variant) for ran in run.history.runs if _broke(ran) or ran.odd}
-    for found in _taken_out(run):
+    failed = {(ran.model.name, ran.variant) for ran in run.history.runs if broke(ran) or ran.odd}
+    for found in taken_out(run):
         if found not in failed:
             yield f"{found} was taken out and had never failed"
 
@@ -375,7 +247,7 @@ def counts_agree(run: Run) -> Problems:
     for (*_, outcome), times in run.telemetry._ledger.requests.items():
         counted[outcome] += times
     told: Counter[Outcome] = Counter(run.engine.refusals)
-    for taken in _settled(run):
+    for taken in settled(run):
         if taken.ticket is None:
             continue
         if not taken.endings:
@@ -454,7 +326,7 @@ def log_is_clean(run: Run) -> Problems:
     """Nothing is logged that nothing caused; what broke is logged once."""
     yield from run.loop_faults
     broken = sum(ran.ended in BROKEN for ran in run.history.runs)
-    most = sum(_broke(ran) or bool(ran.odd) for ran in run.history.runs)
+    most = sum(broke(ran) or bool(ran.odd) for ran in run.history.runs)
     logged: Counter[str] = Counter(event["event"] for event in run.logged)
     for expected in (TAKEN_OUT, "variant works again"):
         logged.pop(expected, 0)

@@ -15,9 +15,10 @@ from gearshift.core.lane import Lane
 from gearshift.core.request import Ticket
 from gearshift.core.scheduler import Scheduler
 from gearshift.core.workers import Workers
-from gearshift.engine import Answer, Engine, Flight, engine
+from gearshift.engine import Answer, Engine, Flight, faults, running
 from gearshift.engine.clock import Alarm
 from gearshift.engine.flight import Guard
+from gearshift.engine.generations import Generations
 from gearshift.engine.settling import Settling
 from gearshift.errors import NotReady
 from gearshift.http2 import Connection, Stream
@@ -49,6 +50,8 @@ _give = Settling._give
 _key = Lane.key
 _finished = Scheduler.finished
 _admit = Scheduler.admit
+_again = faults.again
+_begin = Workers.begin
 
 
 def _twice(self: Settling, member: Flight, answer: Answer) -> Any:
@@ -80,11 +83,13 @@ def _still_idle(self: Workers, device: str, now: float, until: float, surely: fl
     return worker
 
 
-_begin = Workers.begin
-
-
 def _not_given_back(self: Stream, size: int) -> None:
     self.held -= size
+
+
+def _again_below(*arguments: Any) -> Any:
+    ticket = _again(*arguments)
+    return ticket and replace(ticket, floor=0.0)
 
 
 async def _leaves_some(self: Engine, within: float) -> None:
@@ -116,10 +121,15 @@ MUTATIONS = tuple(
         "the alarm does not ring": ((Alarm, "ring_at", _nothing),),
         "the bytes of a request are held for ever": ((Stream, "taken", _not_given_back),),
         "nobody hears that a caller has left": ((UnaryCall, "cancelled", _nothing),),
-        "a blocked stream is not woken": ((Connection, "_unblock", _nothing),),
+        "a blocked stream is not woken": ((Connection, "_on_window_update", _nothing),),
         "what left the queue still counts": ((PrometheusTelemetry, "dequeued", _nothing),),
         "a drain forgets one request": ((Engine, "drain", _leaves_some),),
         "an admitted request is lost": ((Scheduler, "admit", _shed_later),),
-        "shapes of outputs are not looked at": ((engine, "check_outputs", _nothing),),
+        "shapes of outputs are not looked at": ((running, "check_outputs", _nothing),),
+        "what is not a number is given out": ((running, "spoiled_rows", _nothing),),
+        "a second chance forgets the floor": ((faults, "again", _again_below),),
+        "a generation is retired while some of its requests wait": (
+            (Generations, "taken", _nothing),
+        ),
     }.items()
 )

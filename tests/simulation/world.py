@@ -3,179 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from random import Random
 from typing import Any
-from unittest.mock import patch
 
-import structlog
-
-from builders import make_catalog, make_profiles, make_variant
+from builders import make_catalog, make_profiles
 from gearshift.app.parts import LAST_ANSWERS, with_express
-from gearshift.core.catalog import Cascade, Catalog, Late, Model, ServiceClass, Standing
+from gearshift.core.catalog import Catalog, Model, Standing
 from gearshift.core.profile import Profiles
-from gearshift.core.request import Request
 from gearshift.core.scheduler import Scheduler
-from gearshift.engine import Answer, Engine, Flight, LoopClock
-from gearshift.engine.flight import Reply
-from gearshift.errors import RequestError, ending_of
+from gearshift.engine import LoopClock
 from gearshift.executors.fault_plan import Kind, Plan
 from gearshift.executors.faulty import FaultyExecutor
 from gearshift.executors.key import Key
-from gearshift.http2 import Connection, Stream
-from gearshift.ports import Tensors, Worker
+from gearshift.ports import Worker
 from gearshift.rpc import RpcServer, make_server
 from gearshift.rpc.server import HEARD_WITHIN
 from gearshift.telemetry import PrometheusTelemetry
 from recording import RecordingJournal
 from simulation import scenario as drawn
-from simulation.caller import Caller, parts_of
+from simulation.caller import Caller
+from simulation.clock import Loop, one_source
 from simulation.executors import SIGNATURE, Answering, Watched
-from simulation.history import History, Taken
-from simulation.scenario import MAX_BATCH, MS, VARIANTS, Scenario, Step
-from virtual import VirtualLoop
+from simulation.history import History
+from simulation.scenario import VARIANTS, Scenario, Step
+from simulation.served import Prices, load_all, models
+from simulation.watched_engine import WatchedEngine
 
 QUIET = 12.0
 """Seconds after the last step until the server is told to end: all budgets are shorter."""
-
-MOST_TURNS = 100_000
-"""Of the loop in one run; a few thousand are usual."""
-
-CASCADE = Cascade(
-    name="pair", first="small", then="large", threshold=0.8, escalated=1 / 7, accuracy=0.92
-)
-
-
-class Loop(VirtualLoop):
-    """A virtual loop on which the machine may stand still for a while."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.leap = 0.0
-        """Seconds that pass as soon as nothing is left to do at this moment."""
-        self.wall = 1.7e9
-        """What the wall clock says at 0, in seconds since the epoch."""
-        self.turns = 0
-        self.stood_still = 0.0
-        """Seconds for which nothing could be done though there may have been something to do."""
-
-    def _run_once(self) -> None:
-        self.turns += 1
-        if self.turns > MOST_TURNS:
-            raise RuntimeError(
-                f"the loop turned {MOST_TURNS} times: something goes round in circles"
-            )
-        super()._run_once()  # type: ignore[misc]
-
-    def jump(self, seconds: float) -> None:
-        self.stood_still += self.leap
-        super().jump(seconds + self.leap)
-        self.leap = 0.0
-
-    def stand_still(self, seconds: float) -> None:
-        """The loop's thread sleeps."""
-        self.stood_still += seconds
-        super().jump(seconds)
-
-
-def models() -> tuple[Model, ...]:
-    classes = (
-        ServiceClass("default", budget=2.0),
-        ServiceClass("realtime", budget=30 * MS, weight=2.0),
-        ServiceClass("archive", budget=60 * MS, late=Late.SERVE),
-        ServiceClass("critical", budget=0.3, floor=0.85),
-    )
-    found = []
-    for name, cascades in (("a", ()), ("b", (CASCADE,))):
-        variants = [make_variant(v, n, VARIANTS[v]) for n, v in enumerate(VARIANTS, start=1)]
-        found.append(
-            Model(
-                name=name,
-                metric="average_precision",
-                max_batch_size=MAX_BATCH,
-                signature=SIGNATURE,
-                classes={each.name: each for each in classes},
-                default_class="default",
-                variants=tuple(variants),
-                cascades=cascades,
-            )
-        )
-    return tuple(found)
-
-
-class Prices:
-    """In the planner's place: no prices, or wild ones, which may cost accuracy and no promise."""
-
-    def __init__(self, wild: bool, random: Random) -> None:
-        self._wild = wild
-        self._random = random
-
-    def steps(self, outlook: object) -> Generator[None, None, Mapping[str, float]]:
-        yield
-        wild = (0.0, 0.01, 3.0, 1e9, -1.0, math.nan, math.inf)
-        return {"cpu": self._random.choice(wild)} if self._wild else {}
-
-
-class WatchedEngine(Engine):
-    """Enters into the history who was taken in, and every reply."""
-
-    history: History
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.flights: dict[Flight, Taken] = {}
-        self.refusals: Counter[str] = Counter()
-        """By outcome: who never joined the queue."""
-
-    def refused(self, error: RequestError, *about: Any, **more: Any) -> None:
-        self.refusals[ending_of(error).outcome] += 1
-        super().refused(error, *about, **more)
-
-    def submit(
-        self,
-        request: Request,
-        inputs: Tensors,
-        arrival: float,
-        reply: Reply,
-        *more: Any,
-    ) -> Flight:
-        history = self.history
-        number, _ = parts_of(inputs["x"][0, 0])
-        taken = Taken(number, self.clock.now(), standing=self.ready)
-        history.taken.setdefault(number, []).append(taken)
-
-        def told(ending: Answer | Exception) -> Exception | None:
-            now = self.clock.now()
-            text = str(ending)[:200] if isinstance(ending, Exception) else ending.run.variant.name
-            entry = history.note(now, "replies", number, text)
-            problem = reply(ending)
-            taken.endings.append((entry, now, ending if problem is None else problem))
-            return problem
-
-        try:
-            flight = super().submit(request, inputs, arrival, told, *more)
-        except RequestError as error:
-            taken.refused = error
-            reply_entry = history.note(self.clock.now(), "refuses", number, str(error)[:200])
-            taken.endings.append((reply_entry, self.clock.now(), error))
-            raise
-        taken.model, taken.ticket = flight.model, flight.ticket
-        self.flights[flight] = taken
-        return flight
-
-    def abandon(self, flight: Flight) -> None:
-        taken = self.flights[flight]
-        if not taken.left:
-            taken.left = self.history.note(self.clock.now(), "leaves", taken.number)
-        super().abandon(flight)
 
 
 @dataclass(slots=True)
@@ -205,45 +64,10 @@ def run(scenario: Scenario) -> Outcome:
     """Run it to its end, in virtual time."""
     loop = Loop()
     try:
-        with _one_source(scenario, loop) as logged:
+        with one_source(scenario, loop) as logged:
             return loop.run_until_complete(_World(scenario, loop, logged).run())
     finally:
         loop.close()
-
-
-@contextmanager
-def _one_source(scenario: Scenario, loop: Loop) -> Iterator[list[dict[str, Any]]]:
-    """Every clock is the loop's and every random number comes from the seed; logs are kept."""
-    logged: list[dict[str, Any]] = []
-    source = Random(scenario.seed + 1)
-
-    def keep(_: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
-        logged.append({"level": method, **event})
-        raise structlog.DropEvent
-
-    before = time.monotonic, time.time, time.sleep, uuid.uuid4, random.getstate()
-    time.monotonic = loop.time
-    time.time = lambda: loop.wall + loop.time()
-    time.sleep = loop.stand_still
-    uuid.uuid4 = lambda: uuid.UUID(int=source.getrandbits(128), version=4)
-    random.seed(scenario.seed)
-    structlog.configure(processors=[keep], cache_logger_on_first_use=False)
-    numbers = count(1)
-
-    def numbered(connection: Connection[Any]) -> int:
-        return int(connection.__dict__.setdefault("number", next(numbers)))
-
-    try:
-        # Sets of them then have the same order in every process.
-        with (
-            patch.object(Connection, "__hash__", numbered),
-            patch.object(Stream, "__hash__", lambda stream: stream.id),
-        ):
-            yield logged
-    finally:
-        time.monotonic, time.time, time.sleep, uuid.uuid4 = before[:4]
-        random.setstate(before[4])
-        structlog.reset_defaults()
 
 
 class _World:
@@ -436,12 +260,6 @@ class _World:
         await self.engine.drain(self.scenario.drain_within)
         await self.server.stop(grace=LAST_ANSWERS)
         self.drain_took = self.loop.time() - begun
-
-
-def load_all(executor: Any, catalog: Catalog) -> None:
-    for model in catalog.models.values():
-        for variant in model.variants:
-            executor.load(model, variant)
 
 
 _DOERS: Mapping[type[Step], Callable[[_World, Any], None]] = {
