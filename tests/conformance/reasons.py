@@ -10,6 +10,9 @@ REASONS: dict[str, str] = {
     "infer: a deadline shorter than the run": (
         "that no variant is so fast is known when it comes: it is refused at once, and not run"
     ),
+    "infer: NaN and infinity": (
+        "an answer that is not finite is not given; inputs that make it so are a mistake"
+    ),
     "infer: two outputs, other order": "outputs come in the order in which they are asked for",
     "infer: the same output twice": "outputs are told apart by their names",
     "RepositoryModel": (

@@ -19,8 +19,8 @@ class WatchedEngine(Engine):
 
     history: History
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.flights: dict[Flight, Taken] = {}
         self.refusals: Counter[str] = Counter()
         """By outcome: who never joined the queue."""

@@ -112,6 +112,7 @@ class _World:
             self.telemetry,
             self.journal,
             scenario.shadow_share,
+            seed=scenario.seed,
         )
         if scenario.planning != "real":
             planner = Prices(scenario.planning == "wild", Random(scenario.seed + 4))
