@@ -12,6 +12,9 @@ from simulation.scenario import Scenario, draw
 from simulation.shrinking import shrunk
 from simulation.world import Outcome, run
 
+CAME_TO_ITS_END = "comes_to_its_end"
+"""The invariant that nothing breaks the server as a whole."""
+
 
 @dataclass(slots=True)
 class Failure:
@@ -58,18 +61,28 @@ class Shown:
         self.failures += other.failures
 
 
+def judged(scenario: Scenario) -> tuple[Outcome | None, dict[str, list[str]]]:
+    """Its run, and what is wrong with it; None if the server did not live to its end, or if on a
+    loop where time passes only when there is a timer something waits for ever."""
+    try:
+        outcome = run(scenario)
+    except Exception as error:  # noqa: BLE001 - whatever broke, it is what is looked for
+        return None, {CAME_TO_ITS_END: [repr(error)]}
+    return outcome, judge(outcome)
+
+
 def problems_of(scenario: Scenario) -> dict[str, list[str]]:
     """What is wrong with the run of this scenario."""
-    return judge(run(scenario))
+    return judged(scenario)[1]
 
 
 def check(seeds: Iterable[int]) -> Shown:
     """Run these seeds and judge each."""
     shown = Shown()
     for seed in seeds:
-        outcome = run(draw(seed))
-        shown.add(outcome)
-        problems = judge(outcome)
+        outcome, problems = judged(draw(seed))
+        if outcome is not None:
+            shown.add(outcome)
         if problems:
             shown.failures.append(Failure(seed, problems))
     return shown
@@ -87,11 +100,7 @@ def found_after(mutation: Mutation, seeds: Iterable[int]) -> tuple[int, str] | N
     """After how many seeds the mutation is found, and by which invariants; None if it is not."""
     with mutation.in_force():
         for count, seed in enumerate(seeds, start=1):
-            try:
-                problems = problems_of(draw(seed))
-            except RuntimeError as error:
-                # On a loop where time passes only when there is a timer, waiting for ever is seen.
-                return count, str(error)
+            problems = problems_of(draw(seed))
             if problems:
                 return count, ", ".join(problems)
     return None

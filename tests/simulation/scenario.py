@@ -177,6 +177,8 @@ class Scenario:
     jitter: float
     shadow_share: float
     drain_within: float
+    hung_after: float
+    """Seconds after which a run may count as hung."""
     planning: str
     """Whose prices the core goes by: the "real" planner's, "wild" ones, or "none"."""
     steps: tuple[Step, ...] = field(repr=False)
@@ -225,6 +227,7 @@ class _Draw:
             jitter=random.choice((0.0, 0.1, 0.5)),
             shadow_share=0.2 if "shadows" in self.kinds else 0.0,
             drain_within=random.choice((0.05, 0.5, 5.0)),
+            hung_after=random.choice((0.05, 0.5)),
             # The planner costs ten times what all the rest does, and no promise rests on it.
             planning=random.choice(("real", *4 * ("wild",), *5 * ("none",))),
             steps=tuple(sorted(self.steps, key=lambda step: step.at)),
@@ -241,7 +244,7 @@ class _Draw:
             probability=share,
             begin=begin,
             # What hangs on the express worker holds the whole server.
-            end=begin + random.choice((0.05, 0.3)) if kind is Kind.HANG else self.lasts,
+            end=begin + random.choice((0.05, 0.3, 4.0)) if kind is Kind.HANG else self.lasts,
             amount={
                 Kind.SLOW: random.choice((1.5, 4.0, 20.0)),
                 Kind.NAN: random.choice((0.0, 0.0, 1.0)),

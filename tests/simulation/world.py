@@ -112,6 +112,7 @@ class _World:
             self.telemetry,
             self.journal,
             scenario.shadow_share,
+            hung_after=scenario.hung_after,
             seed=scenario.seed,
         )
         if scenario.planning != "real":
