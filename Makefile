@@ -6,13 +6,15 @@ TOOLS := build/tools
 MODELS_VENV := build/models-venv
 FUZZ_SECONDS ?= 60
 PIP := pip install --quiet --disable-pip-version-check
+RUNS := 10000
+SEED := 0
 .DEFAULT_GOAL := help
 include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
 .PHONY: bench-credentials bench-drains bench-hostile bench-isolation bench-overload bench-reloads
-.PHONY: audit fuzz test-life-cycle
+.PHONY: audit conformance fuzz simulate-faults test-life-cycle
 .PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
@@ -47,6 +49,12 @@ models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their dat
 
 studies: $(MODELS_VENV)/.ready ## measure anew what each technique of compression is worth (an hour and a half)
 	$(MODELS_VENV)/bin/gearshift study all --cache build/compress --results docs/results
+
+simulate-faults: setup ## RUNS=10000 SEED=0: the whole server in virtual time with faults from seeds, bugs put in on purpose (20 minutes); REPLAY=seed makes one small
+	PYTHONPATH=tests $(BIN)/python -m simulation $(if $(REPLAY),--replay $(REPLAY),--runs $(RUNS) --seed $(SEED))
+
+conformance: setup ## the inference protocol asked of gearshift and of a real Triton, which is installed under build/peers (3 minutes)
+	PYTHONPATH=tests $(BIN)/python -m conformance
 
 bench: setup ## on this machine: what a decision costs, the server beside the simulator, how the rest scales, one process or several
 	$(BIN)/python loadtests/decision_cost.py --out docs/results

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
 import structlog
 
-from gearshift.core.catalog import Model
+from gearshift.core.catalog import Model, Variant
 from gearshift.core.decisions import Dispatch
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine.batch import assemble, failed, report, tally
@@ -102,7 +102,9 @@ class Running:
         self._faults.began(dispatch)
         if dispatch.profile.device == EXPRESS:
             return lambda: self._run_here(dispatch, members)
-        self._start(self._run(dispatch, members, now), dispatch.model)
+        # The variant as it is now: what is learned later says nothing about this choice.
+        variant = dispatch.profile.runs.variant
+        self._start(self._run(dispatch, variant, members, now), dispatch.model)
         return None
 
     def _dequeue(self, dispatch: Dispatch, now: float) -> list[Flight]:
@@ -125,13 +127,15 @@ class Running:
 
     # --- runs --------------------------------------------------------------------------
 
-    async def _run(self, dispatch: Dispatch, members: list[Flight], begun: float) -> None:
+    async def _run(
+        self, dispatch: Dispatch, variant: Variant, members: list[Flight], begun: float
+    ) -> None:
         """Run one batch and settle its members.
 
         A member that left before the run began is taken out; one that leaves during the run
         keeps its rows, so that its neighbours get the answers to their own inputs.
         """
-        variant, predicted = dispatch.profile.runs.variant, dispatch.predicted()
+        predicted = dispatch.predicted()
         worker = self._workers[dispatch.worker]
         batch = [member for member in members if member in self._settling]
         rows = sum(member.ticket.rows for member in batch)
@@ -147,7 +151,7 @@ class Running:
                 outputs = await self._executors[variant.executor].run(
                     worker, dispatch.model, variant, inputs
                 )
-                outcome = self._ran(dispatch, outputs, rows, begun)
+                outcome = self._ran(dispatch, variant, outputs, rows, begun)
         except asyncio.CancelledError:
             if not self._watch.ended(dispatch):
                 raise
@@ -185,7 +189,7 @@ class Running:
             inputs = assemble(dispatch.model, batch)
             assembled = self._clock.now()
             outputs = self._executors[variant.executor].run_here(dispatch.model, variant, inputs)
-            outcome = self._ran(dispatch, outputs, dispatch.rows, begun)
+            outcome = self._ran(dispatch, variant, outputs, dispatch.rows, begun)
         except Exception as error:  # noqa: BLE001 - whatever broke, every member must hear of it
             outcome = error
         finished = self._clock.now()
@@ -216,11 +220,13 @@ class Running:
             finished = self._clock.now()
             self._free(dispatch, finished, broken, finished - begun)
 
-    def _ran(self, dispatch: Dispatch, outputs: Tensors, rows: int, begun: float) -> Run:
+    def _ran(
+        self, dispatch: Dispatch, variant: Variant, outputs: Tensors, rows: int, begun: float
+    ) -> Run:
         """The run as its answers need it; ValueError if that is not what was asked for."""
         model = dispatch.model
         check_outputs(model, outputs, rows)
-        run = Run(dispatch.profile.runs.variant, outputs, rows, begun, self._clock.now())
+        run = Run(variant, outputs, rows, begun, self._clock.now())
         run.spoiled = spoiled_rows(model, outputs, rows)
         if dispatch.profile.cascade is not None:
             run.unsure = unsure_rows(model, dispatch.profile.cascade, run)

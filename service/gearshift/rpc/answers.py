@@ -146,7 +146,8 @@ class AnswerWriter:
             spec = self._outputs[name]
             shape = (ticket.rows, *spec.shape)
             response.outputs.add(name=name, datatype=spec.datatype, shape=shape)
-        return bytes(response.SerializeToString())
+        # Made once and kept: the same answer is the same bytes in every process.
+        return bytes(response.SerializeToString(deterministic=True))
 
 
 def varint(value: int) -> bytes:
