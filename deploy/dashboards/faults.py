@@ -16,7 +16,7 @@ def row_of_faults() -> Row:
         "Faults and limits",
         8,
         (
-            8,
+            12,
             timeline(
                 "Circuit breakers",
                 "The worst of all pods. Open: the variant keeps failing and is out of service; half"
@@ -33,7 +33,7 @@ def row_of_faults() -> Row:
             ),
         ),
         (
-            8,
+            12,
             lines(
                 "Second chances",
                 "Requests that this variant failed, a second: answered by another one, or failed in"
@@ -81,7 +81,7 @@ def row_of_faults() -> Row:
             ),
         ),
         (
-            8,
+            12,
             lines(
                 "Refused at the door",
                 "Over a quota, retries while much is shed, calls without credentials or rights."
@@ -96,7 +96,7 @@ def row_of_faults() -> Row:
             ),
         ),
         (
-            8,
+            12,
             lines(
                 "Limits that were reached",
                 "By the setting that each is, a second; connections that were refused among them."
