@@ -215,6 +215,11 @@ def _session(artifact: Artifact, providers: Sequence[str], *, optimize: bool) ->
         else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     )
     if artifact.beside:
+        if not hasattr(options, "add_external_initializers_from_files_in_memory"):
+            raise ValueError(
+                "it has weights in files beside it, which this ONNX Runtime cannot take from"
+                f" memory ({ort.__version__}); install a newer one, or put them into the model"
+            )
         # By the names that the model calls them: no path is opened for it.
         options.add_external_initializers_from_files_in_memory(
             list(artifact.beside),
