@@ -25,17 +25,17 @@ import time
 import urllib.request
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import tritonclient.grpc as triton
-from loadtests.peers.environment import command_line, described, environment
 from loadtests.peers.processes import Tree, end_tidily
 from loadtests.reliability.attacks import ATTACKS, LARGE, SMALL, Attack
 from loadtests.reliability.bound import bound
+from loadtests.reliability.hostile_page import Row, line, page
+from loadtests.reliability.well_behaved import Good
 from onnx import TensorProto, helper, numpy_helper
 
 from gearshift.app.settings import Settings
@@ -58,12 +58,6 @@ LIMITS: dict[str, Any] = {
     "stall_seconds": 3.0,
     "http_seconds": 3.0,
 }
-EVERY = 0.025
-"""Seconds between two requests of the well-behaved client."""
-
-WITHIN = 0.25
-"""Its budget, in seconds."""
-
 NORMAL_WITHIN = 30.0
 FROM = "127.0.0.2"
 """Where the attacks come from; the well-behaved client has another address."""
@@ -180,54 +174,7 @@ def attack(what: Attack, address: tuple[str, int], seconds: float) -> dict[str, 
     return dict(told)
 
 
-# --- the well-behaved client --------------------------------------------------------------------
-
-
-@dataclass
-class Good:
-    """Asks every EVERY seconds until it is told to stop; all answers, as they came."""
-
-    address: str
-    asked: list[tuple[float, float | None]] = field(default_factory=list)
-    """When, and how many seconds the answer took; None where there was none in time."""
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        tensor = triton.InferInput("x", [1, 30], "FP32")
-        tensor.set_data_from_numpy(np.zeros((1, 30), np.float32))
-        with triton.InferenceServerClient(self.address) as client:
-            due = time.monotonic()
-            while not self.stopped.is_set():
-                begun = time.monotonic()
-                took: float | None = None
-                with suppress(triton.InferenceServerException):
-                    client.infer(SMALL, [tensor], client_timeout=WITHIN)
-                    took = time.monotonic() - begun
-                self.asked.append((begun, took))
-                due = max(due + EVERY, time.monotonic())
-                self.stopped.wait(max(0.0, due - time.monotonic()))
-
-    def between(self, begin: float, end: float) -> list[float | None]:
-        return [took for at, took in self.asked if begin <= at < end]
-
-
 # --- the server, from outside -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One attack and what came of it. Memory in MB, times in seconds."""
-
-    name: str
-    injected: str
-    seen: dict[str, int]
-    asked: int
-    lost: int
-    p99_ms: float
-    connections: int
-    memory: float
-    until_normal: float
-    left: str
 
 
 def resident(pid: int) -> int:
@@ -377,33 +324,6 @@ def addresses(tree: Tree) -> tuple[str, str]:
             raise SystemExit(f"the server did not come up: {tree.log.read_text()[-2_000:]}")
         time.sleep(0.05)
     return found[1], found[2]
-
-
-def line(row: Row) -> str:
-    seen = "; ".join(f"{text} ({count:,})" for text, count in row.seen.items()) or "nothing"
-    return (
-        f"| {row.name}: {row.injected} | {seen} | {row.lost} of {row.asked} | {row.p99_ms:.0f}"
-        f" | {row.memory:.0f} | {row.until_normal:.1f} |"
-    )
-
-
-def page(told: dict[str, Any], rows: list[Row]) -> str:
-    settings = ", ".join(f"{name} = {value}" for name, value in LIMITS.items())
-    table = "\n".join(line(row) for row in rows)
-    return (
-        "# Hostile peers\n\n"
-        f"Made by `{command_line('loadtests.reliability.hostile')}` on {described(environment())}."
-        " Each attack comes from another address than the one well-behaved client beside it, who"
-        f" asks every {1e3 * EVERY:g} ms with a budget of {1e3 * WITHIN:g} ms; attackers, client"
-        f" and server share the cores, the attackers at the lowest priority. Lost: answers that the"
-        " well-behaved client did not get in time. Until normal: seconds after the attack until"
-        f" the server keeps nothing of it. Settings: {settings}.\n\n"
-        f"The server takes {told['base_mb']:.0f} MB when nobody attacks, and took"
-        f" {told['peak_mb']:.0f} MB at most; the [bound](../limits.md) for these settings is"
-        f" {told['base_mb'] + told['bound_mb']:.0f} MB.\n\n"
-        "| attack | what the attacker saw | lost | p99 of the others, ms | memory, MB"
-        " | until normal, s |\n| --- | --- | ---: | ---: | ---: | ---: |\n" + table + "\n"
-    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import tritonclient.grpc as triton
 
+from processes_bench import served_by_processes
 from serving import ROOT, start, stop
 
 
@@ -24,3 +27,9 @@ def server(state_dir):
 def client(server):
     with triton.InferenceServerClient(server.grpc) as made:
         yield made
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> tuple[str, ...]:
+    """Of a server with one small model, and nothing that others know."""
+    return served_by_processes(tmp_path)

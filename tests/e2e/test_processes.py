@@ -2,115 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import subprocess
 import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import grpc
 import numpy as np
-import pytest
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
-from tritonclient.utils import InferenceServerException
 
-from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
-from onnx_models import row_sum
-from serving import Server, gearshift, start, stop
-
-MODEL_TOML = """
-metric = "top1"
-max_batch_size = 4
-default_class = "default"
-
-[classes.default]
-
-[[variants]]
-name = "only"
-version = 1
-executor = "onnx"
-accuracy = 0.9
-"""
-
-two_cores = pytest.mark.skipif(
-    len(os.sched_getaffinity(0)) < 2 if hasattr(os, "sched_getaffinity") else False,
-    reason="two processes must not share a core",
-)
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> tuple[str, ...]:
-    root = tmp_path / "repo"
-    row_sum(root / "sums" / "only" / "model.onnx")
-    (root / "sums" / "model.toml").write_text(MODEL_TOML)
-    return ("--repository", str(root), "--state-dir", str(tmp_path / "state"))
-
-
-class Caller:
-    """One connection of its own that asks without pause."""
-
-    def __init__(self, address: str, ending: threading.Event) -> None:
-        self.seen: Counter[str] = Counter()
-        self._address = address
-        self._ending = ending
-        self._thread = threading.Thread(target=self._ask)
-        self._thread.start()
-
-    def _ask(self) -> None:
-        rows = triton.InferInput("x", [1, 3], "FP32")
-        rows.set_data_from_numpy(np.ones((1, 3), np.float32))
-        # Channels of one process share their connections otherwise.
-        own = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
-        with triton.InferenceServerClient(self._address, channel_args=own) as client:
-            while not self._ending.is_set():
-                try:
-                    answer = client.infer("sums", [rows], client_timeout=20)
-                    assert answer.as_numpy("y")[0, 0] == 3.0
-                    self.seen["OK"] += 1
-                except InferenceServerException as error:
-                    self.seen[str(error.status()).removeprefix("StatusCode.")] += 1
-                    time.sleep(0.02)
-
-    def done(self) -> Counter[str]:
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-        return self.seen
-
-
-def children(process: subprocess.Popen[str]) -> list[int]:
-    found = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)],
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=False,
-    )
-    return [int(line) for line in found.stdout.split()]
-
-
-def until(done: Callable[[], bool], within: float = 60) -> None:
-    deadline = time.monotonic() + within
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def served(server: Server) -> float:
-    return sum(server.samples("gearshift_requests_total", outcome="served").values())
-
-
-def processes(server: Server) -> dict[str, float]:
-    found = server.samples("gearshift_processes")
-    return {state: value for (state,), value in found.items()}
+from processes_bench import Caller, children, counted_by, processes, served, two_cores, until
+from serving import gearshift, start, stop
 
 
 @two_cores
@@ -223,64 +131,6 @@ def test_one_that_dies_in_the_middle_of_streams_ends_only_those_that_it_had(
 
 
 @two_cores
-def test_no_process_takes_shared_memory_that_the_next_request_would_not_find(
-    options: tuple[str, ...],
-) -> None:
-    """So that there is none to lose with it. A client is told before it relies on it."""
-    server = start("--processes", "2", "--workers", "2", *options)
-    try:
-        with triton.InferenceServerClient(server.grpc) as client:
-            assert "system_shared_memory" not in client.get_server_metadata().extensions
-            with pytest.raises(InferenceServerException) as caught:
-                client.register_system_shared_memory("region", "/gearshift-none", 4)
-            assert caught.value.status() == "StatusCode.PERMISSION_DENIED"
-            # What perf_analyzer begins with is no mistake.
-            client.unregister_system_shared_memory()
-    finally:
-        assert stop(server) == 0
-
-
-@two_cores
-def test_what_is_merged_is_what_was_asked_and_the_page_never_falls(
-    options: tuple[str, ...],
-) -> None:
-    server = start("--processes", "2", "--workers", "2", *options)
-    try:
-        ending = threading.Event()
-        callers = [Caller(server.grpc, ending) for _ in range(4)]
-        until(lambda: all(caller.seen["OK"] > 20 for caller in callers))
-        ending.set()
-        asked = sum(caller.done()["OK"] for caller in callers)
-        until(lambda: served(server) == asked)
-        assert "nv_inference_request_success" in server.page("/metrics/triton")
-        # Of the parent and both processes, and it must not fall when they are replaced.
-        everyone = [server.process.pid, *children(server.process)]
-        used = sum(cpu_seconds(pid) for pid in everyone)
-        (counted,) = server.samples("process_cpu_seconds_total").values()
-        assert used <= counted <= sum(cpu_seconds(pid) for pid in everyone) + 0.1
-        for pid in children(server.process):
-            os.kill(pid, signal.SIGTERM)
-        # Asked to end one by one they drain, and are replaced: what they counted stays.
-        until(lambda: server.samples("gearshift_processes_replaced_total") == {(): 2})
-        assert served(server) == asked
-        assert server.samples("process_cpu_seconds_total")[()] >= counted
-        until(lambda: processes(server)["serving"] == 2)
-    finally:
-        assert stop(server) == 0
-
-
-def cpu_seconds(pid: int) -> float:
-    """As the kernel counts them: proc(5), the 14th and 15th field of `stat`."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:13]) / os.sysconf("SC_CLK_TCK")
-
-
-def counted_by(client: triton.InferenceServerClient) -> tuple[int, int]:
-    (stats,) = client.get_inference_statistics("sums").model_stats
-    return stats.inference_count, stats.inference_stats.success.count
-
-
-@two_cores
 def test_one_that_is_told_to_end_costs_nobody_anything(options: tuple[str, ...]) -> None:
     """Its callers go on with the other, the statistics stay those of all, and health stays."""
     server = start("--processes", "2", "--workers", "2", *options)
@@ -327,87 +177,6 @@ def test_one_that_is_told_to_end_costs_nobody_anything(options: tuple[str, ...])
             each.done() if isinstance(each, Caller) else each.join(60)
         for client in clients:
             client.close()
-        assert stop(server) == 0
-
-
-@two_cores
-def test_statistics_are_those_of_all_on_every_connection(options: tuple[str, ...]) -> None:
-    server = start("--processes", "2", "--workers", "2", *options)
-    ending = threading.Event()
-    own = [("grpc.use_local_subchannel_pool", 1)]
-    clients = [triton.InferenceServerClient(server.grpc, channel_args=own) for _ in range(2)]
-    try:
-        for client in clients:
-            assert counted_by(client) == (0, 0)
-        callers = [Caller(server.grpc, ending) for _ in range(4)]
-        until(lambda: all(caller.seen["OK"] > 20 for caller in callers))
-        ending.set()
-        asked = sum(caller.done()["OK"] for caller in callers)
-        assert [counted_by(client) for client in clients] == [(asked, asked)] * 2
-        pids = children(server.process)
-        os.kill(pids[0], signal.SIGKILL)
-        until(lambda: processes(server) == {"wanted": 2, "serving": 1})
-        with triton.InferenceServerClient(server.grpc, channel_args=own) as client:
-            assert counted_by(client) == (asked, asked)
-        until(lambda: processes(server) == {"wanted": 2, "serving": 2})
-        for _ in range(3):
-            with triton.InferenceServerClient(server.grpc, channel_args=own) as client:
-                assert counted_by(client) == (asked, asked)
-    finally:
-        ending.set()
-        for client in clients:
-            client.close()
-        assert stop(server) == 0
-
-
-@two_cores
-@two_cores
-def test_the_frontier_is_that_of_all_on_every_connection(options: tuple[str, ...]) -> None:
-    server = start("--processes", "2", "--workers", "2", *options)
-    ending = threading.Event()
-    own = (("grpc.use_local_subchannel_pool", 1),)
-    try:
-        callers = [Caller(server.grpc, ending) for _ in range(4)]
-        until(lambda: served(server) > 50)
-        ending.set()
-        answered = sum(caller.done()["OK"] for caller in callers)
-        until(lambda: served(server) == answered)
-        rows = triton.InferInput("x", [1, 3], "FP32")
-        rows.set_data_from_numpy(np.ones((1, 3), np.float32))
-        with triton.InferenceServerClient(server.grpc) as client:
-            for budget in (-1, -1, -2):
-                with suppress(InferenceServerException):
-                    client.infer("sums", [rows], parameters={"latency_budget_ms": budget})
-
-        def shown() -> tuple[dict, dict]:
-            board = json.loads(server.page("/frontier.json"))
-            (model,) = board["models"]
-            (only,) = model["variants"]
-            return board, only
-
-        # Looking costs time, so that it may show what was there some seconds ago.
-        until(lambda: shown()[1]["answered"] == answered)
-        board, only = shown()
-        assert (only["answered"], only["version"], only["share"]) == (answered, 1, 1.0)
-        assert (board["ready"], board["grpc_port"]) == (True, int(server.grpc.split(":")[1]))
-        assert sum(refusal["count"] for refusal in board["refusals"]) == 3
-        assert {refusal["status"] for refusal in board["refusals"]} == {"INVALID_ARGUMENT"}
-        assert "latency_budget_ms" in board["refusals"][0]["message"]
-        for _ in range(3):
-            with grpc.insecure_channel(server.grpc, options=own) as channel:
-                looks = gearshift_pb2_grpc.GearshiftStub(channel).WatchFrontier(
-                    gearshift_pb2.WatchFrontierRequest(interval_ms=200), timeout=20
-                )
-                for look in (next(looks), next(looks)):
-                    (point,) = look.models[0].variants
-                    assert point.rate * look.window_seconds == pytest.approx(answered)
-                looks.cancel()
-        told = gearshift("top", "--address", server.grpc, "--once")
-        assert told.returncode == 0, told.stderr
-        assert "sums (top1)" in told.stdout
-        assert "100%" in told.stdout
-    finally:
-        ending.set()
         assert stop(server) == 0
 
 

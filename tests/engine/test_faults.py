@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine_bench import MS, Bench
+from engine_bench import MS
+from faulty_bench import FaultyBench
 from gearshift.core.breaker import IN_A_ROW
-from gearshift.core.request import Request
 from gearshift.engine.running import MOST_STUCK
 from gearshift.errors import (
     DeadlineExpired,
@@ -22,34 +21,10 @@ from gearshift.errors import (
     InvalidInput,
     RequestError,
 )
-from gearshift.executors.fault_plan import Fault, Kind, Plan
-from gearshift.executors.faulty import FaultyExecutor
+from gearshift.executors.fault_plan import Fault, Kind
 from virtual import run_virtual, virtual
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet():
-    """Thousands of tracebacks would take longer than all the rest."""
-    with patch("gearshift.engine.batch.log"), patch("gearshift.engine.running.log"):
-        yield
-
-
-class FaultyBench(Bench):
-    """A bench whose executor goes wrong by a plan."""
-
-    def __init__(self, *faults: Fault, seed: int = 0, **options) -> None:
-        super().__init__(**options)
-        self.faulty = FaultyExecutor(
-            self.executor, Plan(faults, seed), now=self.loop.time, sleep=asyncio.sleep
-        )
-        self.engine._executors["fake"] = self.faulty
-
-    def goes_wrong(self, *faults: Fault) -> None:
-        self.faulty.take_up(Plan(faults))
-
-    @property
-    def ran(self) -> list[str]:
-        return [name for name, _ in self.executor.runs]
+pytestmark = pytest.mark.usefixtures("no_tracebacks")
 
 
 BROKEN = [Kind.THROW, Kind.SHAPE, Kind.DTYPE, Kind.MISSING, Kind.NAN, Kind.MEMORY, Kind.LOST]
@@ -235,100 +210,6 @@ async def test_a_worker_that_cannot_be_made_anew_is_tried_again():
 
 
 @virtual
-async def test_the_breaker_takes_a_bad_variant_out_and_back():
-    bench = FaultyBench(Fault(kind=Kind.THROW, variant="large"))
-    for _ in range(20):
-        assert (await bench.ask()).variant.name == "small"
-    assert bench.faulty.struck[Kind.THROW] == IN_A_ROW
-    assert bench.telemetry.opened == {("m", "large"): 1}
-    assert bench.telemetry.breakers[-1] == ("m", "large", 2)
-    begun = bench.loop.time()
-    with pytest.raises(ExecutorUnavailable, match="'large' of model 'm' keeps failing") as told:
-        await bench.ask(variant="large")
-    with pytest.raises(ExecutorUnavailable, match="no other that works would do"):
-        await bench.ask(min_accuracy=0.9)
-    assert 0.3 < told.value.retry_after <= 0.6
-    assert bench.loop.time() == begun
-    bench.goes_wrong()
-    await asyncio.sleep(told.value.retry_after)
-    assert (await bench.ask()).variant.name == "large"
-    assert bench.telemetry.breakers[-2:] == [("m", "large", 1), ("m", "large", 0)]
-    answers = await asyncio.gather(*(bench.ask() for _ in range(4)))
-    assert {answer.variant.name for answer in answers} == {"large"}
-
-
-@virtual
-async def test_explain_says_that_a_variant_keeps_failing():
-    bench = FaultyBench(Fault(kind=Kind.THROW, variant="large"))
-    for _ in range(IN_A_ROW):
-        await bench.ask()
-    told = bench.engine.explain(Request(model="m", rows=1))
-    assert (told.chosen, told.reason) == ("small", "fallback")
-    large = next(gear for gear in told.gears if gear.name == "large")
-    assert large.verdict == "broken"
-    assert "tries it again in" in large.why
-    pinned = bench.engine.explain(Request(model="m", rows=1, parameters={"variant": "large"}))
-    assert isinstance(pinned.refused, ExecutorUnavailable)
-    await asyncio.sleep(5)
-    assert bench.engine.explain(Request(model="m", rows=1)).chosen == "small"
-
-
-@virtual
-async def test_half_open_risks_one_request_at_a_time_and_one_that_has_time_for_another():
-    bench = FaultyBench(Fault(kind=Kind.THROW, variant="large"), workers=2)
-    for _ in range(IN_A_ROW):
-        await bench.ask()
-    await asyncio.sleep(1)
-    struck = bench.faulty.struck[Kind.THROW]
-    with pytest.raises(ExecutorUnavailable):
-        await asyncio.gather(bench.ask(), bench.ask(min_accuracy=0.9))
-    assert bench.faulty.struck[Kind.THROW] == struck + 1
-    await asyncio.sleep(3)
-    # In time for one of the two, but not for one after the other.
-    assert (await bench.ask(latency_budget_ms=10.5)).variant.name == "small"
-    assert bench.faulty.struck[Kind.THROW] == struck + 1
-    answers = await asyncio.gather(*(bench.ask() for _ in range(6)))
-    assert {answer.variant.name for answer in answers} == {"small"}
-    assert bench.faulty.struck[Kind.THROW] == struck + 2
-
-
-@virtual
-async def test_where_everything_fails_requests_are_refused_at_once_but_one_in_each_back_off():
-    bench = FaultyBench(Fault(kind=Kind.THROW))
-    ends: Counter[type] = Counter()
-    for _ in range(1000):
-        try:
-            await bench.ask(service_class="realtime")
-        except RequestError as error:
-            ends[type(error)] += 1
-            if isinstance(error, ExecutorUnavailable):
-                assert error.retry_after is not None
-        await asyncio.sleep(30 * MS)
-    assert sum(ends.values()) == 1000
-    assert set(ends) == {ExecutorFailed, ExecutorUnavailable}
-    assert ends[ExecutorFailed] < 60
-    bench.goes_wrong()
-    await asyncio.sleep(61)
-    await bench.ask()
-    await bench.ask()
-    await asyncio.sleep(61)
-    assert (await bench.ask(variant="large")).variant.name == "large"
-    assert (await bench.ask(variant="small")).variant.name == "small"
-
-
-@virtual
-async def test_who_waits_for_nothing_else_when_a_variant_is_taken_out_is_told():
-    bench = FaultyBench(Fault(kind=Kind.THROW, variant="large"))
-    for _ in range(IN_A_ROW - 1):
-        await bench.ask()
-    asked = [bench.ask(), *(bench.ask(min_accuracy=0.9, rows=8) for _ in range(3))]
-    results = await asyncio.gather(*asked, return_exceptions=True)
-    assert results[0].variant.name == "small"
-    assert Counter(type(each) for each in results[1:])[ExecutorUnavailable] >= 1
-    assert bench.engine._scheduler.waiting == 0
-
-
-@virtual
 async def test_a_run_that_fails_teaches_nothing_about_latency():
     bench = FaultyBench(Fault(kind=Kind.THROW, probability=0.3))
     before = next(iter(bench.engine._scheduler._lanes.every)).runnable[0].p50s[1]
@@ -359,6 +240,8 @@ FAULTS = st.builds(
     poison=st.sampled_from([None, None, 7.0]),
     amount=st.sampled_from([0.0, 3.0, 40.0]),
 )
+
+
 ASKED = st.fixed_dictionaries(
     {"value": st.integers(1, 9).map(float), "rows": st.integers(1, 4)},
     optional={
