@@ -149,6 +149,9 @@ class Link:
         if not self._lost:
             self._lose()
 
+    def get_write_buffer_size(self) -> int:
+        return self.to_caller.size
+
     def pause_reading(self) -> None:
         self.to_server.read(False)
 
