@@ -90,6 +90,9 @@ def _lost(run: Run, heard: Heard, taken: Taken | None) -> str:
     answered = heard.reads and taken is not None and taken.endings
     if answered and taken.endings[0][1] < drained_at - PATIENT:
         return "the engine had answered long before"
+    early = heard.sent is not None and heard.sent < drained_at - PATIENT
+    if taken is None and early and heard.reads and run.scenario.quotas is None:
+        return "it had been sent long before, and was never read"
     return ""
 
 
