@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ def version() -> str:
 def append(file: Path, seeds: range, shown: Shown, code: str) -> None:
     """One more part is done."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    told = {"first": seeds.start, "behind": seeds.stop, "code": code, **asdict(shown)}
+    told = {each.name: getattr(shown, each.name) for each in fields(shown)}
+    told["failures"] = [asdict(each) for each in shown.failures]
+    told |= {"first": seeds.start, "behind": seeds.stop, "code": code}
     with file.open("a") as stream:
         stream.write(json.dumps(told) + "\n")
 
