@@ -29,7 +29,7 @@ serve: setup ## serve model_repo on the default ports until Ctrl-C
 	$(BIN)/gearshift serve --repository model_repo --state-dir build/state
 
 test: lint tools ## everything that must hold: lint, types, layers, all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadscope
 
 test-life-cycle: setup ## real servers stopped, killed, frozen, on a full disk (2 minutes)
 	GEARSHIFT_TEST_LIFE_CYCLE=1 $(BIN)/pytest tests/life_cycle

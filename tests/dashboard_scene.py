@@ -48,7 +48,8 @@ KINDS: tuple[dict[str, float | str], ...] = (
     {"min_accuracy": 0.99},  # nothing reaches it
 )
 
-# What no machine without a GPU and readable counters has, each value growing with time.
+# What no machine without a GPU and readable counters has, each value growing with time, and no
+# server without TLS.
 BESIDE = """\
 # TYPE gearshift_variant_busy_seconds_total counter
 gearshift_variant_busy_seconds_total{{model="garment",variant="teacher-int8",device="gpu"}} {gpu}
@@ -56,6 +57,8 @@ gearshift_variant_busy_seconds_total{{model="garment",variant="teacher-int8",dev
 gearshift_energy_joules_total{{domain="package-0"}} {package}
 gearshift_energy_joules_total{{domain="package-0/dram"}} {memory}
 gearshift_energy_joules_total{{domain="gpu-0"}} {card}
+# TYPE gearshift_certificate_expiry_timestamp_seconds gauge
+gearshift_certificate_expiry_timestamp_seconds {end}
 """
 
 
@@ -71,7 +74,11 @@ class Page:
             def do_GET(self) -> None:
                 now = time.time() % 1e6
                 told = page.text.format(
-                    gpu=0.4 * now, package=40 * now, memory=5 * now, card=120 * now
+                    gpu=0.4 * now,
+                    package=40 * now,
+                    memory=5 * now,
+                    card=120 * now,
+                    end=time.time() + 30 * 86_400,
                 )
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
@@ -244,6 +251,8 @@ async def _drive(scene: Scene, shown: tuple[str, ...], within: float) -> None:
         grpc.aio.insecure_channel(scene.grpc) as channel,
     ):
         stub = GearshiftStub(channel)
+        # Nothing has changed, which is counted.
+        await client.load_model(MODEL, client_timeout=PATIENCE)
 
         async def call(seed: int) -> None:
             random = np.random.default_rng(seed)

@@ -202,5 +202,10 @@ TRAILERS = raw(
 GREETING = frames.PREFACE + raw(frames.SETTINGS, 0, 0)
 
 
+def request(number: int, block: bytes = BLOCK, ended: bool = False) -> bytes:
+    flags = frames.END_HEADERS | (frames.END_STREAM if ended else 0)
+    return raw(frames.HEADERS, flags, number, block)
+
+
 def reset(stream: int, code: int) -> bytes:
     return raw(frames.RST_STREAM, 0, stream, struct.pack(">L", code))

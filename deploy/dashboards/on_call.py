@@ -26,7 +26,7 @@ from deploy.dashboards.queries import (
 )
 from grafana_foundation_sdk.models import dashboard
 
-from deploy.dashboards import frame, pods, queries
+from deploy.dashboards import faults, frame, pods, queries
 
 OURS = 'alertname=~"Gearshift.+"'
 
@@ -315,7 +315,14 @@ def made() -> dashboard.Dashboard:
         uid="gearshift-on-call",
         title="gearshift: on call",
         description="What is wrong, where, since when; every alert leads to its runbook.",
-        rows=[_wrong(), _objectives(), _time(), _variants(), pods.row_of_pods()],
+        rows=[
+            _wrong(),
+            _objectives(),
+            _time(),
+            _variants(),
+            faults.row_of_faults(),
+            pods.row_of_pods(),
+        ],
         variables=[frame.model(), frame.service_class(), frame.instance()],
         since="now-3h",
         refresh="30s",

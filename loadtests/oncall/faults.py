@@ -115,8 +115,8 @@ FAULTS = (
     Fault(
         "broken variant",
         "The file of `large` replaced, under the running server, by one that raises at every run",
-        frozenset({("GearshiftAttainmentBurnFast", "kinds"), ("GearshiftVariantFailing", "kinds")}),
-        200.0,
+        frozenset({("GearshiftAttainmentBurnFast", "kinds"), ("GearshiftBreakerOpen", "kinds")}),
+        320.0,
         _break,
         breaks=True,
     ),
@@ -192,6 +192,8 @@ async def watched(
                     *broken,
                     workers="1",
                     drain_seconds=str(fault.drain_seconds),
+                    # Else the watchdog ends the request that takes hours.
+                    hung_after_seconds="3600",
                 )
             )
             # Whatever was done to it, it must end with the block.

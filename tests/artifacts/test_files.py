@@ -32,7 +32,7 @@ def test_links_inside_are_followed_as_those_of_a_mounted_volume(root: Path) -> N
     assert read_inside(root, root / "folder" / "link", 100) == b"mounted"
 
 
-@pytest.mark.parametrize("target", ["../../secret", "../../../../../../etc/passwd", "/etc/passwd"])
+@pytest.mark.parametrize("target", ["../../secret", "../" * 30 + "etc/passwd", "/etc/passwd"])
 def test_a_link_that_leads_out_is_not_followed(root: Path, target: str) -> None:
     (root / "folder" / "link").symlink_to(target)
     with pytest.raises(ValueError, match="leads out of the repository"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 
+import onnx
 import pytest
 
 from builders import ONE_VECTOR
 from gearshift.errors import RepositoryInvalid
 from gearshift.repository import contents, load, names, reread, stamp, stamps
+from onnx_models import row_sum
 
 TOML = """
 metric = "top1"
@@ -32,7 +34,9 @@ class Disk:
     def put(self, name, accuracy=0.9, artifact=b"artifact"):
         folder = self.root / name / "only"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.onnx").write_bytes(artifact)
+        made = onnx.load(row_sum(folder / "model.onnx"))
+        made.doc_string = artifact.decode()
+        onnx.save(made, folder / "model.onnx")
         (self.root / name / "model.toml").write_text(TOML.format(accuracy=accuracy))
 
     def inspect(self, artifact):
@@ -100,6 +104,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_loaded(disk):
     with pytest.raises(RepositoryInvalid, match="^a: changed while it was read"):
         disk.reread(known)
     disk.while_inspecting = lambda: None
+    disk.put("a", accuracy=0.8)  # and now it is complete
     changes = disk.reread(known)
     changes.check(disk.root)
     artifact.write_bytes(b"and again")  # between reading and loading

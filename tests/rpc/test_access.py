@@ -116,7 +116,7 @@ def test_every_method_that_is_served_has_its_place_in_the_table(make_bench) -> N
         f"{OIP}/ServerReady",
         f"{OIP}/ModelReady",
     }
-    served = make_bench().server._methods
+    served = make_bench().server._accepting._methods
     for path in METHODS:
         method = served.find(path)
         assert method is not None, path

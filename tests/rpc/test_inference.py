@@ -20,8 +20,8 @@ from tritonclient.utils import InferenceServerException
 
 from gearshift.core.limits import Limits
 from gearshift.errors import ConfigurationInvalid
+from gearshift.rpc import serve
 from gearshift.rpc.inference import UNSERVED
-from gearshift.rpc.server import serve
 
 
 def tensor(rows=1, value=1.0, name="x", dtype=np.float32, width=3):

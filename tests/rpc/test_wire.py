@@ -25,7 +25,7 @@ from tritonclient.grpc import service_pb2_grpc
 from gearshift.core.limits import Limits
 from gearshift.engine.flight import Flight
 from gearshift.http2 import Stream
-from gearshift.rpc import calls, server, wire
+from gearshift.rpc import calls, make_server, server, wire
 from gearshift.rpc.wire import WireError, decompressed, read_call, read_timeout
 from raw_client import FRAMED, PATH, Raw, in_its_loop, request, value_of
 
@@ -231,7 +231,7 @@ class Adopted:
         its_end.setblocking(False)
 
         async def begin() -> server.RpcServer:
-            made = self.made or await server.make_server(self.bench.engine, shared_memory=False)
+            made = self.made or await make_server(self.bench.engine, shared_memory=False)
             await made.adopt(its_end, self.over.set)
             return made
 

@@ -1,9 +1,11 @@
 """One request to the first model of a server: ADDRESS [CERTIFICATE-AUTHORITY [NAME]].
 
 Stock tritonclient: asks what is served and what its inputs look like, sends zeros, prints who
-answered. With an authority it speaks TLS; NAME is what the certificate must bear.
+answered. With an authority it speaks TLS; NAME is what the certificate must bear. It shows the
+token in GEARSHIFT_TOKEN, if there is one.
 """
 
+import os
 import pathlib
 import sys
 
@@ -18,9 +20,11 @@ if tls:
     options = {"ssl": True, "root_certificates": str(authority) if authority.exists() else None}
     options["channel_args"] = [("grpc.ssl_target_name_override", name) for name in tls[1:]]
 client = triton.InferenceServerClient(address, **options)
-model = client.get_model_repository_index(client_timeout=30).models[0].name
+token = os.environ.get("GEARSHIFT_TOKEN", "").strip()
+shown = {"headers": {"authorization": f"Bearer {token}"} if token else None, "client_timeout": 30}
+model = client.get_model_repository_index(**shown).models[0].name
 inputs = []
-for each in client.get_model_metadata(model, client_timeout=30).inputs:
+for each in client.get_model_metadata(model, **shown).inputs:
     # -1 is what may vary: the rows of a batch.
     shape = [size if size > 0 else 1 for size in each.shape]
     tensor = triton.InferInput(each.name, shape, each.datatype)
@@ -29,7 +33,7 @@ for each in client.get_model_metadata(model, client_timeout=30).inputs:
         np.full(shape, b"", kind) if kind is np.object_ else np.zeros(shape, kind)
     )
     inputs.append(tensor)
-answer = client.infer(model, inputs, client_timeout=30).get_response()
+answer = client.infer(model, inputs, **shown).get_response()
 said = answer.parameters
 print(
     f"{model} answered: variant {said['variant'].string_param},"

@@ -53,6 +53,18 @@
       key: {{ .key }}
 {{- end }}
 {{- end }}
+{{- with .Values.access }}
+{{- if .secret }}
+- name: GEARSHIFT_ACCESS
+  value: {{ printf "/etc/gearshift/access/%s" .key | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.quotas }}
+{{- if .configMap }}
+- name: GEARSHIFT_QUOTAS
+  value: {{ printf "/etc/gearshift/quotas/%s" .key | quote }}
+{{- end }}
+{{- end }}
 {{- range $name, $value := .Values.settings }}
 - name: GEARSHIFT_{{ upper $name }}
   # Text as it is, the rest as JSON: a large number must not become 1e+06.

@@ -89,6 +89,42 @@ seccompProfile:
 {{- define "gearshift.httpPort" -}}
 {{- ternary 18002 8002 .Values.tls.enabled }}
 {{- end }}
+{{/* Files of who may call and how much. Whole volumes: those of a subPath are never updated. */}}
+{{- define "gearshift.callerMounts" -}}
+{{- if .Values.access.secret }}
+- name: access
+  mountPath: /etc/gearshift/access
+  readOnly: true
+{{- end }}
+{{- if .Values.quotas.configMap }}
+- name: quotas
+  mountPath: /etc/gearshift/quotas
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "gearshift.callerVolumes" -}}
+{{- with .Values.access }}
+{{- if .secret }}
+- name: access
+  secret:
+    secretName: {{ .secret }}
+    defaultMode: 0440
+    items:
+      - {key: {{ .key }}, path: {{ .key }}}
+{{- end }}
+{{- end }}
+{{- with .Values.quotas }}
+{{- if .configMap }}
+- name: quotas
+  configMap:
+    name: {{ .configMap }}
+    items:
+      - {key: {{ .key }}, path: {{ .key }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Where probes ask for the health in plain text. */}}
 {{- define "gearshift.probePort" -}}
 {{- ternary 8003 8001 .Values.tls.enabled }}

@@ -111,7 +111,11 @@ class OnnxExecutor:
 
     def load(self, model: Model, variant: Variant) -> None:
         check_room(variant.artifact_bytes)
-        session = _session(read_again(variant), self._providers, optimize=True)
+        try:
+            artifact = read_again(variant)
+        except MemoryError as error:
+            raise ValueError(_no_room(variant.artifact_bytes)) from error
+        session = _session(artifact, self._providers, optimize=True)
         if session.get_providers()[0] != self._providers[0]:
             log.warning(
                 "provider did not start, falling back",
@@ -211,6 +215,11 @@ def _session(artifact: Artifact, providers: Sequence[str], *, optimize: bool) ->
         else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     )
     if artifact.beside:
+        if not hasattr(options, "add_external_initializers_from_files_in_memory"):
+            raise ValueError(
+                "it has weights in files beside it, which this ONNX Runtime cannot take from"
+                f" memory ({ort.__version__}); install a newer one, or put them into the model"
+            )
         # By the names that the model calls them: no path is opened for it.
         options.add_external_initializers_from_files_in_memory(
             list(artifact.beside),
@@ -221,16 +230,20 @@ def _session(artifact: Artifact, providers: Sequence[str], *, optimize: bool) ->
         session = ort.InferenceSession(artifact.content, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors share no base below Exception
         if isinstance(error, MemoryError) or "bad_alloc" in str(error):
-            raise ValueError(
-                f"not enough memory to load it: {told(room())} were free, and the artifact has"
-                f" {told(artifact.size)}; unload something, or give the server more"
-            ) from error
+            raise ValueError(_no_room(artifact.size)) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"ONNX Runtime cannot load it: {reason}") from error
     # It keeps the file beside what it has made of it, for starting anew with other providers, which
     # nobody asks for here: all weights would be in memory twice.
     session._model_bytes = b""
     return session
+
+
+def _no_room(size: int) -> str:
+    return (
+        f"not enough memory to load it: {told(room())} were free, and the artifact has"
+        f" {told(size)}; unload something, or give the server more"
+    )
 
 
 def _signature(session: Any) -> Signature:

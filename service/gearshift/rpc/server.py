@@ -1,4 +1,4 @@
-"""The gRPC server: inference, health and reflection on one port."""
+"""The gRPC server: a port, the connections that come to it, and what health checks hear."""
 
 from __future__ import annotations
 
@@ -13,47 +13,25 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from tritonclient.grpc import service_pb2_grpc
 
 from gearshift.core.catalog import Catalog, Model
 from gearshift.core.limits import Usage
-from gearshift.core.rights import Group
 from gearshift.door import Door, bound, release
-from gearshift.engine import Engine
 from gearshift.errors import CannotListen, RequestError
-from gearshift.http2 import NOBODY, Connection, Receiver, Stream, Turns
-from gearshift.ports import Access, Audit, Feedback, Repository
-from gearshift.rpc import wire
-from gearshift.rpc.audited import AuditedCall
-from gearshift.rpc.calls import StreamCall, UnaryCall
-from gearshift.rpc.control import GearshiftServicer
-from gearshift.rpc.frontier import Frontier
+from gearshift.http2 import Connection, Turns
+from gearshift.rpc.accepting import Acceptor
 from gearshift.rpc.gate import Caller, Gate, Names, address_of, no_names
 from gearshift.rpc.health import NOT_SERVING, SERVING, Health
-from gearshift.rpc.infer import SERVICE, STREAM, UNARY, Inferences
-from gearshift.rpc.infer_stream import InferStream
-from gearshift.rpc.inference import Everyone, InferenceServicer
+from gearshift.rpc.infer import SERVICE
 from gearshift.rpc.methods import Methods
-from gearshift.rpc.shared_memory import MOST_REGIONS, SharedMemory
-from gearshift.rpc.status import ending
 from gearshift.rpc.sweeping import Sweeper
 from gearshift.rpc.wire import Call, read_call
-from gearshift.v1 import gearshift_pb2, gearshift_pb2_grpc
+from gearshift.v1 import gearshift_pb2
 
 log = structlog.get_logger(__name__)
 
 CONTROL = gearshift_pb2.DESCRIPTOR.services_by_name["Gearshift"].full_name
-CHECK = f"/{health.SERVICE_NAME}/Check"
-"""What probes ask must be answered however many requests there are: a server that is killed for
-being busy serves nobody."""
-
-ASIDE = 1_024
-"""Calls of CHECK that there may be beyond `max_requests`."""
-
 OURS = ("", SERVICE, CONTROL)
 """The health services beside those of the models."""
 
@@ -99,8 +77,7 @@ class RpcServer:
         """`usage` is what all connections make the server keep; `count` is told of inference
         requests that are refused before they are read, with their arrival. `names` reads those of
         a client's certificate."""
-        self._methods = methods
-        self._gate = gate or Gate(None, None)
+        self._accepting = Acceptor(methods, gate or Gate(None, None), usage, count)
         self._names = names
         self._connection_age = connection_age
         self._turns = Turns(self._falls_behind)
@@ -113,7 +90,6 @@ class RpcServer:
         self._telling: set[asyncio.Task[None]] = set()
         self._connections: set[Connection[Call]] = set()
         self._usage = usage
-        self._count = count
         self._sweeping = Sweeper(usage)
         self._opening: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -295,7 +271,7 @@ class RpcServer:
 
         connection = Connection(
             read_call,
-            partial(self._accept, caller),
+            partial(self._accepting.accept, caller),
             over,
             usage=self._usage,
             made=lambda connection: caller.connected(connection, self._names),
@@ -334,143 +310,6 @@ class RpcServer:
             self._empty.set()
         return True
 
-    def _accept(self, caller: Caller, stream: Stream, call: Call) -> Receiver:
-        if not call.grpc:
-            stream.finish(wire.NOT_GRPC)
-            return NOBODY
-        if call.fault is not None:
-            return _refused(stream, call.fault.code, str(call.fault))
-        usage = self._usage
-        most, connection = usage.limits.max_requests, stream.connection
-        if (
-            usage.requests > most
-            and len(connection.streams) + connection.requests > usage.share(most)
-            and not (call.path == CHECK and usage.requests <= most + ASIDE)
-        ):
-            error = usage.too_many("max_requests", "requests under way")
-            if call.path == f"/{UNARY}":
-                self._count(error, time.monotonic())
-            connection.broke()  # who goes on and on asking is sent away
-            return _refused(stream, *ending(error))
-        method = self._methods.find(call.path)
-        if method is None:
-            return _refused(stream, grpc.StatusCode.UNIMPLEMENTED, f"no method {call.path!r} here")
-        try:
-            rights = self._gate.rights(caller, call, method.group)
-        except RequestError as error:
-            return _refused(stream, *ending(error))
-        if method.gate is not None and method.gate(stream, call, rights):
-            return NOBODY
-        if method.stream is not None:
-            return method.stream(stream, call, rights, caller.shapes)
-        if method.streams_in:
-            return StreamCall(stream, call, rights, method)
-        if method.group is Group.CONTROL:
-            return AuditedCall(stream, call, rights, method, caller, self._gate)
-        return UnaryCall(stream, call, rights, method, caller.shapes)
-
-
-def _refused(
-    stream: Stream, code: grpc.StatusCode, text: str, metadata: wire.Metadata = ()
-) -> Receiver:
-    """The call ends before anything of it is read."""
-    stream.finish(wire.trailers_only(code, text, metadata))
-    return NOBODY
-
 
 def _nobody_waits() -> None:
     """Who is sent on in passing is not waited for."""
-
-
-async def make_server(
-    engine: Engine,
-    *,
-    shared_memory: bool,
-    everyone: Everyone | None = None,
-    feedback: Feedback | None = None,
-    frontier: Frontier | None = None,
-    repository: Repository | None = None,
-    connection_age: float = math.inf,
-    access: Access | None = None,
-    audit: Audit | None = None,
-    names: Names = no_names,
-    max_regions: int = MOST_REGIONS,
-) -> RpcServer:
-    """All services before `engine`, on no port yet. `shared_memory` says whether callers may
-    register it; `everyone` tells the statistics of all, where other processes serve as well;
-    `feedback` rules on reports, `frontier` is what WatchFrontier shows, `repository` loads and
-    unloads models. `connection_age` and `names` as in RpcServer. With `access` it is asked who
-    calls; `audit` takes down what was done."""
-    methods: Any = Methods()
-    memory = SharedMemory(allowed=shared_memory, most=max_regions)
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        InferenceServicer(engine, memory, everyone, repository), methods
-    )
-    gearshift_pb2_grpc.add_GearshiftServicer_to_server(
-        GearshiftServicer(engine, feedback, frontier), methods
-    )
-    inferences = Inferences(engine, memory)
-    most = engine.usage.limits.max_message_bytes
-    methods.add_direct(f"/{UNARY}", inferences.unary, most, inferences.turns_away)
-    methods.add_stream(
-        f"/{STREAM}",
-        lambda stream, call, rights, shapes: InferStream(stream, call, rights, shapes, inferences),
-    )
-    checked = Health()
-    health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
-    models = list(engine.catalog.models)
-    for service in (*OURS, *models, LIVE):
-        await checked.set(service, SERVING)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-        reflection.aio.ReflectionServicer(
-            (SERVICE, CONTROL, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        ),
-        methods,
-    )
-    server = RpcServer(
-        methods,
-        checked,
-        models,
-        inferences.follow,
-        connection_age,
-        usage=engine.usage,
-        count=engine.refused,
-        gate=Gate(access, audit),
-        names=names,
-    )
-    # Here and not where it listens: connections that are adopted need it as well.
-    server.sweep()
-    return server
-
-
-async def serve(
-    engine: Engine,
-    host: str,
-    port: int,
-    *,
-    shared_memory: bool = True,
-    feedback: Feedback | None = None,
-    frontier: Frontier | None = None,
-    repository: Repository | None = None,
-    connection_age: float = math.inf,
-    tls: ssl.SSLContext | None = None,
-    access: Access | None = None,
-    audit: Audit | None = None,
-    names: Names = no_names,
-    max_regions: int = MOST_REGIONS,
-) -> RpcServer:
-    """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
-    server = await make_server(
-        engine,
-        shared_memory=shared_memory,
-        feedback=feedback,
-        frontier=frontier,
-        repository=repository,
-        connection_age=connection_age,
-        access=access,
-        audit=audit,
-        names=names,
-        max_regions=max_regions,
-    )
-    await server.listen(host, port, tls)
-    return server

@@ -86,7 +86,7 @@ def test_settings_are_those_of_the_server():
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     filled_in = {
         *("repository", "host", "grpc_port", "http_port", "state_dir", "workers", "processes"),
-        *("drain_seconds", "feedback_url"),
+        *("drain_seconds", "feedback_url", "access", "quotas"),
         # TLS ends in the sidecar, because probes cannot speak it.
         *("tls_certificate", "tls_key", "tls_client_ca", "tls_client_required"),
         *("http_host", "http_tls", "insecure"),
@@ -226,6 +226,46 @@ def test_models_from_an_object_store():
 def test_where_models_come_from_must_be_said(source, missing):
     said = refusal({"modelRepository": {"source": source}}, "--kube-version", "1.33")
     assert f"{missing}: needed with modelRepository.source {source}" in said
+
+
+# --- who may call ----------------------------------------------------------------------
+
+
+def test_files_of_who_may_call_are_mounted_whole():
+    """Kubernetes never updates what is mounted by subPath, and the server reads them again."""
+    values = {
+        "access": {"secret": "who", "key": "clients.toml", "token": {"secret": "probe"}},
+        "quotas": {"configMap": "rates"},
+        "monitoring": {"podMonitor": {"enabled": True}},
+    }
+    rendered = manifests(values)
+    assert rendered.env["GEARSHIFT_ACCESS"] == "/etc/gearshift/access/clients.toml"
+    assert rendered.env["GEARSHIFT_QUOTAS"] == "/etc/gearshift/quotas/quotas.toml"
+    mounts = {each["name"]: each for each in rendered.container()["volumeMounts"]}
+    for name in ("access", "quotas"):
+        path = f"/etc/gearshift/{name}"
+        assert mounts[name] == {"name": name, "mountPath": path, "readOnly": True}
+    volumes = {each["name"]: each for each in rendered.pod["volumes"]}
+    assert volumes["access"]["secret"]["secretName"] == "who"
+    assert volumes["quotas"]["configMap"]["name"] == "rates"
+    token = {"name": "probe", "key": "token"}
+    (endpoint,) = rendered.one("PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"] == {"credentials": token}
+    (shown,) = rendered.one("Pod")["spec"]["containers"][0]["env"]
+    assert shown == {"name": "GEARSHIFT_TOKEN", "valueFrom": {"secretKeyRef": token}}
+
+
+def test_without_them_all_may_do_all():
+    rendered = manifests({"monitoring": {"podMonitor": {"enabled": True}}})
+    assert not {"GEARSHIFT_ACCESS", "GEARSHIFT_QUOTAS"} & set(rendered.env)
+    (endpoint,) = rendered.one("PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert "authorization" not in endpoint
+    assert "env" not in rendered.one("Pod")["spec"]["containers"][0]
+
+
+def test_a_monitor_that_would_be_turned_away():
+    values = {"access": {"secret": "who"}, "monitoring": {"serviceMonitor": {"enabled": True}}}
+    assert "access.token.secret: needed" in refusal(values)
 
 
 # --- how it is found -------------------------------------------------------------------

@@ -17,8 +17,10 @@ ELSEWHERE = {
     "cost: GPU time by variant",
     "cost: Power by domain",
     "cost: Energy per thousand answers",
+    "on-call: Time until the certificate expires",
 }
-"""Panels of which a machine without a GPU and readable energy counters has nothing to show."""
+"""Panels of which a machine without a GPU and readable energy counters has nothing to show, nor a
+server without TLS."""
 
 SLOW = (
     "gearshift_shadow_accuracy",
@@ -26,6 +28,7 @@ SLOW = (
     'gearshift_variant_accuracy{source="live"}',
     "gearshift_cascade_accuracy_live",
     'sum (rate(gearshift_cascade_answers_total{stage="then"}[1m])) > 0',
+    "sum by (result) (increase(gearshift_reloads_total[1h]))",
     'ALERTS{alertname="GearshiftTargetDown", alertstate="firing"}',
 )
 """What is made now and then only, or from enough rows: traffic goes on until it is there."""

@@ -7,20 +7,35 @@ import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import yaml
 
 from builders import make_catalog, make_model
+from gearshift.access import AccessMetrics, AuditLog, Tls
 from gearshift.core.catalog import Standing
 from gearshift.core.drift import Shift
+from gearshift.core.limits import COUNTED, REASONS, Usage
 from gearshift.core.profile import LatencyPoint, Profile
+from gearshift.core.reload import Reloaded, Result
 from gearshift.drift import DriftCollector
 from gearshift.drift.watch import Drift
 from gearshift.errors import Outcome
 from gearshift.feedback import Book, FeedbackCollector, Readings
-from gearshift.telemetry import Fleet, Life, Past, PrometheusTelemetry, merged
+from gearshift.telemetry import (
+    Fleet,
+    GenerationsCollector,
+    Life,
+    LimitCollector,
+    Past,
+    PrometheusTelemetry,
+    ReloadsCollector,
+    merged,
+)
 from gearshift.telemetry.ledger import ENDED
+from gearshift.telemetry.turned_away import TurnedAway
 from tools import tool
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +77,7 @@ def test_promtool_takes_the_rules() -> None:
 
 
 def test_every_case_fires_or_stays_silent_as_it_says() -> None:
-    assert len(CASES) == 5
+    assert len(CASES) == 6
     with ThreadPoolExecutor(2) as pool:
         for said in pool.map(lambda case: promtool("test", "rules", str(case)), CASES):
             assert "SUCCESS" in said
@@ -128,10 +143,18 @@ def families() -> dict[str, set[str]]:
     telemetry = PrometheusTelemetry(catalog)
     book = Book()
     drift = Drift(300, {"x": Shift(0.5, 0.0)}, True)
+    reloads = ReloadsCollector()
+    reloads.add(Reloaded({"m": Result.LOADED}), 1.0)
+    shown = cast(Tls, SimpleNamespace(expiry=2e9))
     for collector in (
         Life(catalog, 30.0),
         FeedbackCollector(book, Readings(catalog)),
         DriftCollector(lambda: {"m": drift}),
+        LimitCollector(Usage()),
+        TurnedAway(lambda: {"": 0}, lambda: 0),
+        AccessMetrics(AuditLog(None), shown),
+        reloads,
+        GenerationsCollector(lambda: {"m": 1}),
     ):
         telemetry.registry.register(collector)
     variants = catalog.model("m").variants
@@ -169,6 +192,8 @@ def test_every_name_in_a_rule_is_on_the_page_of_a_server_or_recorded(rule: dict)
                 "outcome": set(Outcome),
                 "ended": set(ENDED),
                 "standing": set(Standing),
+                "result": set(Result),
+                "limit": set(COUNTED) | set(REASONS),
             }.get(label)
             if values_there is not None:
                 assert set(values.split("|")) <= values_there
