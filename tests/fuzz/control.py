@@ -110,7 +110,7 @@ class _Scene:
     async def call(self, path: str, compressed: int, body: bytes) -> str:
         """The status in the end; OK for a stream that only its caller ends."""
         wire = Wire()
-        connection = self.server._connect()
+        connection = self.server._connect(lambda: None)
         connection.connection_made(wire)
         fields = [(name, path if name == ":path" else value) for name, value in HEADERS]
         if compressed:

@@ -12,10 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fuzz.figures import scratch
 from fuzz.target import Feed, Target, require
+from gearshift.access.book import read_book
 from gearshift.app.settings import load_settings
 from gearshift.artifacts import SamplesFile, examine
 from gearshift.core.card import SCHEMA, Card, CascadeCard, DataSource, Measurement, Recipe
 from gearshift.core.catalog import Catalog, Signature, TensorSpec
+from gearshift.core.rights import ANONYMOUS
 from gearshift.errors import ConfigurationInvalid, RepositoryInvalid
 from gearshift.quotas.file import read as read_quotas
 from gearshift.repository import load
@@ -225,6 +227,40 @@ def _quota_seeds() -> list[bytes]:
     ]
 
 
+HASH = "ab" * 32
+"""Stands for a secret: no message may show it."""
+
+
+def _access() -> Feed:
+    path = Path(scratch("access.toml"))
+
+    def feed(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            book = read_book(path)
+        except ConfigurationInvalid as error:
+            require(bool(str(error)), "no reason")
+            require(HASH not in str(error), "a message shows what may be a secret")
+            return
+        require(HASH not in repr(book), "a book shows what may be a secret")
+        everybody = (*book.tokens.values(), *book.certificates.values(), *book.subjects.values())
+        require(bool(everybody), "an access file lets nobody in, and nobody is told")
+        require(not book.subjects or book.jwt is not None, "subjects without whom to believe")
+        for rights in everybody:
+            require(rights.client != ANONYMOUS, "a client is called as who has proved nothing")
+
+    return feed
+
+
+def _access_seeds() -> list[bytes]:
+    client = '[[clients]]\nname = "a"\nmay = ["infer", "observe"]\nmodels = ["fraud", "tumour-*"]\n'
+    jwt = '[jwt]\nissuer = "i"\naudience = "g"\nalgorithms = ["RS256"]\njwks_file = "k.json"\n'
+    return [
+        f'{client}tokens_sha256 = ["{HASH}"]\n'.encode(),
+        f'{client}subjects = ["s"]\ncertificates = ["c"]\n{jwt}'.encode(),
+    ]
+
+
 def _json(card: Card | CascadeCard) -> list[bytes]:
     text = card.to_json()
     return [text.encode(), json.dumps(json.loads(text)).encode()]
@@ -255,5 +291,6 @@ TARGETS = (
         (b"NaN", b"1e999", b"[" * 30),
     ),
     Target("quotas-file", _quotas, _quota_seeds, 512, (b"[a]", b"inf", b"= {}")),
+    Target("access-file", _access, _access_seeds, 512, (b"[[clients]]", b"control", b"jwks_url")),
     Target("settings-file", _settings, _settings_seeds, 512, (b"[a]", b"inf", b"= {}")),
 )

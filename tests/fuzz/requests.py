@@ -44,7 +44,7 @@ def _infer() -> Feed:
             model = models.get(told.model_name)
             if model is None:
                 return None
-            return (told, model, *codec.decode(told, model, math.inf, memory))
+            return (told, model, *codec.decode(told, model, math.inf, memory.of("")))
         except DecodeError:
             return None
         except RequestError as error:

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import hpack
 
 from fuzz.target import Feed, Target, require
-from gearshift.http2 import Connection, Stream, frames, limits
+from gearshift.core.limits import Limits, Usage
+from gearshift.http2 import Connection, Stream, frames
+from gearshift.http2 import limits as sizes
 from gearshift.http2.frames import ConnectionFault
 from gearshift.http2.header_blocks import HeaderReader, write
 from gearshift.rpc.wire import Call, read_call
@@ -17,7 +19,8 @@ from http2_pair import BLOCK, GREETING, HEADERS, REQUEST, TRAILERS, Wire, raw, r
 OK = write(((b":status", b"200"),))
 END = write(((b"grpc-status", b"0"),))
 FEW = 8
-"""Streams at a time: the limit must be reached within a small input."""
+SMALL = Limits(max_streams=FEW, max_held_bytes=2048, max_unread_bytes=2048, max_metadata_bytes=1024)
+"""Limits that can be reached within a small input."""
 
 
 class StillLoop:
@@ -68,6 +71,10 @@ class Echo:
         else:
             self.stream.more(len(payload))
 
+    def refused(self, limit: str, why: str) -> None:
+        require(not self.ended, "more than a limit came behind the end of a stream")
+        self.stream.refuse(frames.ENHANCE_YOUR_CALM)
+
     def cancelled(self) -> None:
         self.cancellations += 1
         require(self.cancellations == 1, "a stream was cancelled twice")
@@ -77,7 +84,8 @@ def _talk(loop: StillLoop, pieces: list[bytes]) -> bytes:
     """What a server says to these bytes; its invariants are checked after each piece."""
     wire = Wire()
     gone = []
-    connection: Connection[Call] = Connection(read_call, Echo, gone.append, max_streams=FEW)
+    usage = Usage(SMALL)
+    connection: Connection[Call] = Connection(read_call, Echo, gone.append, usage=usage)
     connection.connection_made(wire)
     for piece in pieces:
         if wire.closed or wire.aborted:
@@ -85,7 +93,9 @@ def _talk(loop: StillLoop, pieces: list[bytes]) -> bytes:
         connection.data_received(piece)
         loop.run()
         require(len(connection.streams) <= FEW, "more streams than the limit")
-        require(0 <= connection.held <= limits.MAX_HELD, "the bytes held are miscounted")
+        require(0 <= connection.held <= SMALL.max_held_bytes, "the bytes held are miscounted")
+        require(0 <= usage.unread <= SMALL.max_unread_bytes, "the bytes unread are miscounted")
+        require(usage.requests == len(connection.streams), "the requests are miscounted")
         require(
             connection.held == sum(stream.held for stream in connection.streams.values()),
             "the bytes held are not those of the streams",
@@ -93,6 +103,8 @@ def _talk(loop: StillLoop, pieces: list[bytes]) -> bytes:
     connection.connection_lost(None)
     loop.run()
     require(not connection.streams and len(gone) == 1, "a lost connection leaves something")
+    left = usage.requests, usage.held, usage.unread, usage.queued
+    require(not any(left), f"a lost connection is counted on: {left}")
     _check_frames(bytes(wire.sent))
     return bytes(wire.sent)
 
@@ -103,7 +115,7 @@ def _check_frames(sent: bytes) -> None:
     while at < len(sent):
         high, low, _, _, _ = frames.HEAD.unpack_from(sent, at)
         length = high << 8 | low
-        require(length <= limits.MAX_FRAME, "a frame is larger than announced")
+        require(length <= sizes.MAX_FRAME, "a frame is larger than announced")
         at += frames.HEAD_SIZE + length
     require(at == len(sent), "the last frame is cut short")
 
@@ -144,8 +156,8 @@ def _headers() -> Feed:
     """A reader that remembers blocks says what one without a memory says."""
 
     def feed(data: bytes) -> None:
-        remembering: HeaderReader[Call] = HeaderReader(read_call)
-        forgetful: HeaderReader[Call] = HeaderReader(read_call)
+        remembering: HeaderReader[Call] = HeaderReader(read_call, SMALL.max_metadata_bytes)
+        forgetful: HeaderReader[Call] = HeaderReader(read_call, SMALL.max_metadata_bytes)
         blocks = []
         while data:
             size, data = data[0], data[1:]
@@ -168,10 +180,18 @@ def _headers() -> Feed:
 
 def _plain(block) -> tuple:
     """A block's content as values that can be compared: faults are by their text."""
-    call = block.meaning
-    if call is not None:
-        fault = None if call.fault is None else (call.fault.code, str(call.fault))
-        call = (call.path, call.timeout, call.encoding, call.metadata, call.grpc, fault)
+    call, meaning = None, block.meaning
+    if meaning is not None:
+        fault = None if meaning.fault is None else (meaning.fault.code, str(meaning.fault))
+        call = (
+            meaning.path,
+            meaning.timeout,
+            meaning.encoding,
+            meaning.metadata,
+            meaning.grpc,
+            fault,
+        )
+        call += (meaning.attempts, meaning.authorization)
     return call, block.promised, block.request_fault, block.trailers_fault
 
 

@@ -1,7 +1,8 @@
 """`make simulate-faults RUNS=10000 SEED=0`: runs of the whole server with faults from seeds.
 
 Prints every seed whose run breaks an invariant and the command that replays it, and writes
-simulation.json and simulation.md. `--replay SEED` makes the scenario as small as it can and says
+simulation.json and simulation.md. Goes on behind what simulation.parts.jsonl has: remove that to
+begin anew. `--replay SEED` makes the scenario as small as it can and says
 what is wrong.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+from collections import Counter
 from pathlib import Path
 
 from simulation.check import Shown, check, found_after, smallest
 from simulation.mutations import MUTATIONS
+from simulation.parts import append, done, version
 from simulation.report import Found, write
 
 BATCH = 50
@@ -54,10 +57,18 @@ def main() -> int:
         return replay(arguments.replay)
     seeds = range(arguments.seed, arguments.seed + arguments.runs)
     parts = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
-    shown = Shown()
+    file, code = arguments.out / "simulation.parts.jsonl", version()
+    before = done(file, parts, code)
+    shown, codes = Shown(), Counter[str]()
+    for told, by in before.values():
+        shown.merge(told)
+        codes[by] += told.runs
+    parts = [part for part in parts if part not in before]
     # Spawned: a process that has run nothing yet runs every seed alike.
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        for part in pool.imap(check, parts):
+        for seeds_run, part in zip(parts, pool.imap(check, parts), strict=True):
+            append(file, seeds_run, part, code)
+            codes[code] += part.runs
             for failure in part.failures:
                 print(f"seed {failure.seed}: {', '.join(failure.problems)}; replay it with")
                 print(f"  make simulate-faults REPLAY={failure.seed}", flush=True)
@@ -65,7 +76,7 @@ def main() -> int:
             if sys.stderr.isatty():
                 print(f"\r{shown.runs} runs", end="", file=sys.stderr, flush=True)
         found = list(pool.imap(mutation_found, range(len(MUTATIONS)), chunksize=1))
-    print(write(shown, found, arguments.out, seeds))
+    print(write(shown, found, arguments.out, seeds, codes))
     return 1 if shown.failures or not all(each.after for each in found) else 0
 
 

@@ -15,6 +15,7 @@ from gearshift.http2 import frames
 from gearshift.rpc import wire
 from gearshift.rpc.infer import STREAM, UNARY
 from gearshift.v1 import gearshift_pb2
+from simulation.doors import fields_of as told_apart
 from simulation.history import Heard, History
 from simulation.link import Link
 from simulation.requests import (
@@ -61,6 +62,7 @@ class Caller:
         self._loop = loop
         self._step = step
         self._history = history
+        self._more = told_apart(step.token, step.tenant, step.attempts)
         self.calls: dict[int, Call] = {}
         self._streams: dict[int, int] = {}
         self._next = 1
@@ -146,14 +148,17 @@ class Caller:
         self.link.hang_up(reset=reset)
 
     def garbage(self, data: bytes) -> None:
+        self._misuse()
+        if not self.gone:
+            self._send(data)
+
+    def _misuse(self) -> None:
         """From now on the server may do with this connection what it likes."""
         self.misused = True
         for call in self.calls.values():
             for heard in (call.heard, *call.asked):
                 if heard is not None:
                     heard.excused = True
-        if not self.gone:
-            self._send(data)
 
     def unread(self, seconds: float) -> None:
         for call in self.calls.values():
@@ -171,7 +176,7 @@ class Caller:
         number, self._next = self._next, self._next + 2
         call = self.calls[number] = Call(heard)
         call.room = self._peer_window
-        block = headers(path, timeout, encoding)
+        block = headers(path, timeout, encoding, self._more)
         self._send(frames.frame(frames.HEADERS, frames.END_HEADERS, number, block))
         return number, call
 
@@ -252,6 +257,9 @@ class Caller:
             self.leaving = True
             last = frames.read_word(payload[:4], "GOAWAY")
             code = frames.read_word(payload[4:8], "GOAWAY")
+            if code == frames.ENHANCE_YOUR_CALM and not self.misused:
+                self._history.sent_away.append(payload[8:].decode())
+                self._misuse()
             if code != frames.NO_ERROR and not self.misused:
                 self._history.wrong(f"GOAWAY with {code}: {payload[8:]!r}")
             for each, call in self.calls.items():
@@ -316,6 +324,9 @@ class Caller:
                 heard.messages.append(bytes(call.body[5:]))
                 if wire.size_of(call.body) != len(call.body) - 5:
                     self._history.wrong(f"request {heard.ask.number}: not one whole message")
+        for each in call.asked:
+            if not each.endings:
+                each.text = unquote(fields.get(b"grpc-message", b"").decode())
         self._end(call, status)
 
     def _on_reset(self, number: int, code: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from random import Random
@@ -54,6 +54,17 @@ class Loop(VirtualLoop):
         super().jump(seconds)
 
 
+def _taking_time(seconds: float, loop: Loop) -> Callable[..., None]:
+    """How a connection takes a frame when that takes so long."""
+    take = Connection.take
+
+    def taken(connection: Connection[Any], *frame: Any) -> None:
+        loop.stand_still(seconds)
+        take(connection, *frame)
+
+    return taken if seconds else take
+
+
 @contextmanager
 def one_source(scenario: Scenario, loop: Loop) -> Iterator[list[dict[str, Any]]]:
     """Every clock is the loop's and every random number comes from the seed; logs are kept."""
@@ -81,6 +92,7 @@ def one_source(scenario: Scenario, loop: Loop) -> Iterator[list[dict[str, Any]]]
         with (
             patch.object(Connection, "__hash__", numbered),
             patch.object(Stream, "__hash__", lambda stream: stream.id),
+            patch.object(Connection, "take", _taking_time(scenario.reading, loop)),
         ):
             yield logged
     finally:

@@ -15,9 +15,12 @@ from gearshift.errors import (
     ModelNotFound,
     NotReady,
     Overloaded,
+    QuotaExceeded,
+    TooMany,
     VariantNotFound,
     ending_of,
 )
+from simulation.entering import refused_at_the_door
 from simulation.facts import GONE, PATIENT, ROUNDING, Problems, broke, only, settled, taken_out
 from simulation.history import Heard, Taken
 from simulation.scenario import MISTAKES, VARIANTS, Ask, Reload, Revise
@@ -59,6 +62,8 @@ def status_fits(run: Run) -> Problems:
 
 
 def _misfit(run: Run, heard: Heard, ending: str, taken: Taken | None) -> str:
+    if refused_at_the_door(run, heard, ending):
+        return ""
     if ending.endswith(("LOST", "REFUSED")) or ending == "STREAM OK":
         return _lost(run, heard, taken)
     if taken is None:
@@ -85,6 +90,9 @@ def _lost(run: Run, heard: Heard, taken: Taken | None) -> str:
     answered = heard.reads and taken is not None and taken.endings
     if answered and taken.endings[0][1] < drained_at - PATIENT:
         return "the engine had answered long before"
+    early = heard.sent is not None and heard.sent < drained_at - PATIENT
+    if taken is None and early and heard.reads and run.scenario.quotas is None:
+        return "it had been sent long before, and was never read"
     return ""
 
 
@@ -100,6 +108,10 @@ def _unfounded(run: Run, taken: Taken, entry: int, at: float, error: Exception) 
         )
         right = not ask.wrong and not (ask.variant == CASCADE.name and ask.model == "a")
         return "nothing was wrong with it" if right and not unloaded else ""
+    if isinstance(error, QuotaExceeded):
+        return "" if run.scenario.quotas is not None and ticket is None else "it has no quota"
+    if isinstance(error, TooMany):
+        return "" if ticket is None else "it had been admitted"
     if isinstance(error, Overloaded):
         return "it had been admitted" if ticket is not None else _no_budget(ask)
     if isinstance(error, BudgetInfeasible):

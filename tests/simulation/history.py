@@ -84,6 +84,10 @@ class History:
         self.heard: dict[int, Heard] = {}
         self.problems: list[str] = []
         """What was seen to be wrong while it happened."""
+        self.above: list[str] = []
+        """Limits that were seen to be exceeded."""
+        self.sent_away: list[str] = []
+        """What callers heard who were sent away though they speak HTTP/2."""
         self.drained_at: float | None = None
 
     def note(self, now: float, what: str, *about: object) -> int:

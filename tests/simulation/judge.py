@@ -18,6 +18,7 @@ from gearshift.errors import (
     ending_of,
 )
 from simulation.endings import ends_once, status_fits
+from simulation.entering import limits_hold, only_who_may, quotas_hold
 from simulation.executors import who
 from simulation.facts import (
     BROKEN,
@@ -166,10 +167,12 @@ def _over(taken: Taken, ran: Ran) -> bool:
 
 def not_after_deadline(run: Run) -> Problems:
     """Nothing runs whose deadline has passed and whose class takes no late answers."""
+    # Between a decision and its run other connections are read.
+    reading = run.stood_still if run.scenario.reading else 0.0
     for ran, taken in _running(run):
         ticket = taken.ticket
         assert ticket is not None
-        if ticket.late is Late.DROP and ran.at > ticket.deadline + ROUNDING:
+        if ticket.late is Late.DROP and ran.at > ticket.deadline + ROUNDING + reading:
             yield f"request {taken.number} began to run {ran.at - ticket.deadline} s too late"
 
 
@@ -196,6 +199,9 @@ def _told_by(run: Run, number: int) -> float:
     """When the server surely knew that its caller leaves."""
     heard = run.history.heard[number]
     steps = run.scenario.steps
+    if run.scenario.reading or run.scenario.quotas is not None:
+        # What comes waits until it is its turn, and longer behind what is over a quota.
+        return math.inf
     if any(isinstance(step, Unread) and step.caller == heard.ask.caller for step in steps):
         # The server does not read who does not read.
         return math.inf
@@ -261,6 +267,9 @@ def counts_agree(run: Run) -> Problems:
     # Which of both a cascade is whose first answer came too late is a matter of taste.
     for counts in (counted, told):
         counts[Outcome.EXPIRED] += counts.pop(Outcome.LATE, 0)
+    refused, asked = sum(run.engine.refusals.values()), len(run.history.heard)
+    if refused > asked:
+        yield f"{refused} were refused, and {asked} asked"
     if counted != told:
         yield f"counted {dict(counted)}, told {dict(told)}"
     for family in run.telemetry.registry.collect():
@@ -281,21 +290,24 @@ def nothing_left(run: Run) -> Problems:
         if lane.count:
             yield f"{lane.count} tickets in the lane of {lane.model.name}"
     # What nobody waited for any more may be called off by the drain.
+    unfinished = len(scheduler._running)
     called_off = sum(ran.ended == CALLED_OFF for ran in run.history.runs)
-    if _out_of_time(run):
-        called_off = len(scheduler._running)
+    # The places of runs that were given up are made anew, as long as not too many hang.
+    given_up = sum(times for (_, why), times in run.telemetry.faults._lost.items() if why == "hung")
+    least = called_off - given_up
+    most = called_off if run.executor.stuck else least
+    if not least <= unfinished <= most and not _out_of_time(run):
+        yield f"{unfinished} runs are not finished, {called_off} were called off, {given_up} lost"
     served = {(model.name, model.generation) for model in engine.catalog.models.values()}
     for name, _, generation in run.loaded - {
         (name, variant, generation) for name, generation in served for variant in VARIANTS
     }:
         # A run that never ended may hold what it runs on.
-        if not called_off:
+        if not unfinished:
             yield f"generation {generation} of {name} is still loaded"
-    if len(scheduler._running) != called_off:
-        yield f"{len(scheduler._running)} runs are not finished, {called_off} were called off"
     workers = scheduler._workers
     idle = sum(len(each) for each in workers.idle.values())
-    if idle + called_off != sum(workers.counts.values()):
+    if idle + unfinished != sum(workers.counts.values()):
         yield f"{idle} workers are idle of {dict(workers.counts)}"
     if engine._running.models:
         yield "tasks of runs"
@@ -316,6 +328,9 @@ def _out_of_time(run: Run) -> bool:
     return any(event["event"] == "drain ran out of time" for event in run.logged)
 
 
+READING = ("reading falls behind", "reading has caught up")
+
+
 def drain_ends(run: Run) -> Problems:
     """A drain takes no longer than it may."""
     if run.drain_took > run.drain_bound + run.stood_still + ROUNDING:
@@ -328,7 +343,7 @@ def log_is_clean(run: Run) -> Problems:
     broken = sum(ran.ended in BROKEN for ran in run.history.runs)
     most = sum(broke(ran) or bool(ran.odd) for ran in run.history.runs)
     logged: Counter[str] = Counter(event["event"] for event in run.logged)
-    for expected in (TAKEN_OUT, "variant works again"):
+    for expected in (TAKEN_OUT, "variant works again", *READING):
         logged.pop(expected, 0)
     told = logged.pop("executor failed", 0)
     if not broken <= told <= most:
@@ -354,6 +369,9 @@ INVARIANTS: dict[str, Callable[[Run], Problems]] = {
         not_for_nobody,
         rows_run_once,
         breakers_have_causes,
+        only_who_may,
+        quotas_hold,
+        limits_hold,
         workers_alone,
         counts_agree,
         nothing_left,

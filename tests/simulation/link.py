@@ -33,6 +33,7 @@ class Pipe:
         self.last = 0.0
         """When the last of what was sent arrives."""
         self._reading = True
+        self._planned = False
         self.size = 0
         """Bytes on their way."""
 
@@ -56,14 +57,26 @@ class Pipe:
 
     def _arrive(self) -> None:
         self._arrived += 1
-        self._pump()
+        # What arrives in one moment is read together, as from a socket.
+        if not self._planned:
+            self._planned = True
+            self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
+        self._planned = False
         while self._arrived and self._queue and self._reading:
-            self._arrived -= 1
-            data = self._queue.popleft()
-            self.size -= len(data or b"")
-            self._deliver(data)
+            together = bytearray()
+            ended = False
+            while self._arrived and self._queue and not ended:
+                self._arrived -= 1
+                data = self._queue.popleft()
+                ended = data is None
+                together += data or b""
+            self.size -= len(together)
+            if together:
+                self._deliver(bytes(together))
+            if ended:
+                self._deliver(None)
 
 
 class Link:
@@ -148,6 +161,9 @@ class Link:
     def _closed(self) -> None:
         if not self._lost:
             self._lose()
+
+    def get_write_buffer_size(self) -> int:
+        return self.to_caller.size
 
     def pause_reading(self) -> None:
         self.to_server.read(False)

@@ -12,7 +12,10 @@ from typing import Any
 from unittest.mock import patch
 
 from gearshift.core.lane import Lane
+from gearshift.core.limits import Usage
+from gearshift.core.quota import Bucket
 from gearshift.core.request import Ticket
+from gearshift.core.rights import EVERYTHING, Rights
 from gearshift.core.scheduler import Scheduler
 from gearshift.core.workers import Workers
 from gearshift.engine import Answer, Engine, Flight, faults, running
@@ -21,8 +24,10 @@ from gearshift.engine.flight import Guard
 from gearshift.engine.generations import Generations
 from gearshift.engine.settling import Settling
 from gearshift.errors import NotReady
-from gearshift.http2 import Connection, Stream
+from gearshift.http2 import Connection, Stream, Turns
 from gearshift.rpc.calls import UnaryCall
+from gearshift.rpc.gate import Gate
+from gearshift.rpc.infer_stream import InferStream
 from gearshift.telemetry import PrometheusTelemetry
 
 Patch = tuple[Any, str, Any]
@@ -44,6 +49,14 @@ class Mutation:
 
 def _nothing(*arguments: Any, **more: Any) -> None:
     """What was to be done is forgotten."""
+
+
+def _full(*arguments: Any) -> float:
+    return 0.0
+
+
+def _everything(*arguments: Any) -> Rights:
+    return EVERYTHING
 
 
 _give = Settling._give
@@ -131,5 +144,11 @@ MUTATIONS = tuple(
         "a generation is retired while some of its requests wait": (
             (Generations, "taken", _nothing),
         ),
+        "what there was no time to read is forgotten": ((Turns, "wait", _nothing),),
+        "a bucket is never empty": ((Bucket, "take", _full),),
+        "nobody is asked for rights": ((Gate, "rights", _everything),),
+        "models of others are served": ((Rights, "need_model", _nothing),),
+        "inputs that wait are not limited": ((Usage, "check_queue", _nothing),),
+        "a request of a stream is counted for ever": ((InferStream, "_forget", _nothing),),
     }.items()
 )

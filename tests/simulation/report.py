@@ -21,12 +21,16 @@ class Found:
     by: str
 
 
-def write(shown: Shown, found: Sequence[Found], out: Path, seeds: range) -> str:
-    """simulation.json and simulation.md in `out`; returns the page."""
+def write(
+    shown: Shown, found: Sequence[Found], out: Path, seeds: range, codes: Mapping[str, int]
+) -> str:
+    """simulation.json and simulation.md in `out`; returns the page. `codes`: runs by the version
+    of the code that they are of."""
     out.mkdir(parents=True, exist_ok=True)
     told = {
         "first_seed": seeds.start,
         "runs": shown.runs,
+        "runs_by_code": dict(codes),
         "virtual_hours": round(shown.seconds / 3600, 2),
         "requests": shown.requests,
         "batches": shown.batches,
@@ -38,7 +42,7 @@ def write(shown: Shown, found: Sequence[Found], out: Path, seeds: range) -> str:
         "mutations": [asdict(each) for each in found],
     }
     (out / "simulation.json").write_text(json.dumps(told, indent=1) + "\n")
-    page = _page(shown, found, seeds)
+    page = _page(shown, found, seeds, codes)
     (out / "simulation.md").write_text(page)
     return page
 
@@ -47,13 +51,17 @@ def _of(check: object) -> str:
     return (check.__doc__ or "").strip()
 
 
-def _page(shown: Shown, found: Sequence[Found], seeds: range) -> str:
+def _page(shown: Shown, found: Sequence[Found], seeds: range, codes: Mapping[str, int]) -> str:
     lines = [
         "# The whole server in virtual time, with faults from a seed",
         "",
         f"`make simulate-faults RUNS={len(seeds)} SEED={seeds.start}`: {shown.runs:,} runs,"
         f" {shown.seconds / 3600:,.1f} virtual hours, {shown.requests:,} requests,"
         f" {shown.batches:,} runs of executors. Broken invariants: {len(shown.failures)} runs.",
+        "",
+        "Runs by the version of the code (the first digits of its SHA-256): "
+        + ", ".join(f"{times:,} of `{code}`" for code, times in codes.items())
+        + ".",
         "",
         *_table("how requests ended, as their callers saw it", "requests", shown.endings),
         *_table("fault of an executor", "runs that it struck", shown.faults),

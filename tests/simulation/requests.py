@@ -38,7 +38,9 @@ def fields_of(block: bytes) -> dict[bytes, bytes]:
 
 
 @lru_cache(maxsize=1024)
-def headers(path: str, timeout: str, encoding: str) -> bytes:
+def headers(
+    path: str, timeout: str, encoding: str, more: tuple[tuple[bytes, bytes], ...] = ()
+) -> bytes:
     fields = [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -50,7 +52,7 @@ def headers(path: str, timeout: str, encoding: str) -> bytes:
         fields.append((b"grpc-timeout", timeout.encode()))
     if encoding:
         fields.append((b"grpc-encoding", encoding.encode()))
-    return write(fields)
+    return write((*fields, *more))
 
 
 def message_of(ask: Ask) -> bytes:

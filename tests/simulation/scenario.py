@@ -11,7 +11,10 @@ import math
 from dataclasses import dataclass, field
 from random import Random
 
+from gearshift.core import quota
+from gearshift.core.limits import Limits
 from gearshift.executors.fault_plan import Fault, Kind
+from simulation.doors import TENANTS, TOKENS, small_limits, small_quotas
 
 MS = 0.001
 MODELS = ("a", "b")
@@ -64,7 +67,8 @@ class Step:
 class Connect(Step):
     """A caller connects. `window`: bytes that it takes ahead on a stream; `pays`: seconds until it
     takes more (infinite: never); `piece`: bytes that it sends at a time, 0 for all at once;
-    `rude`: it answers no PING."""
+    `rude`: it answers no PING. It shows `token`, says that it is `tenant`, and that each request
+    was sent `attempts` times before."""
 
     caller: int
     delay: float = 0.0
@@ -72,6 +76,9 @@ class Connect(Step):
     pays: float = 0.0
     piece: int = 0
     rude: bool = False
+    token: str = ""
+    tenant: str = ""
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +188,12 @@ class Scenario:
     """Seconds after which a run may count as hung."""
     planning: str
     """Whose prices the core goes by: the "real" planner's, "wild" ones, or "none"."""
+    limits: Limits
+    quotas: quota.Limits | None
+    guarded: bool
+    """It is asked who calls."""
+    reading: float
+    """Seconds that it takes to read a frame."""
     steps: tuple[Step, ...] = field(repr=False)
 
     @property
@@ -230,6 +243,10 @@ class _Draw:
             hung_after=random.choice((0.05, 0.5)),
             # The planner costs ten times what all the rest does, and no promise rests on it.
             planning=random.choice(("real", *4 * ("wild",), *5 * ("none",))),
+            limits=small_limits(random) if "limits" in self.kinds else Limits(),
+            quotas=small_quotas(random) if "quotas" in self.kinds else None,
+            guarded="access" in self.kinds,
+            reading=random.choice((0.05, 0.3, 1.0)) * MS if "slow_reading" in self.kinds else 0.0,
             steps=tuple(sorted(self.steps, key=lambda step: step.at)),
         )
 
@@ -264,6 +281,10 @@ class _Draw:
                     pays=random.choice((1 * MS, 0.2, math.inf)) if slow else 0.0,
                     piece=random.choice((3, 17, 50)) if self.maybe("pieces", 0.4) else 0,
                     rude=self.maybe("rude", 0.5),
+                    # Most of those who are asked show what lets them in.
+                    token=random.choice((*TOKENS, *3 * ("whole",))),
+                    tenant=random.choice(TENANTS) if "quotas" in self.kinds else "",
+                    attempts=random.choice((1, 3)) if self.maybe("retries", 0.5) else 0,
                 )
             )
             if self.maybe("hang_ups", 0.4):
@@ -358,5 +379,6 @@ _TROUBLE = (
     *("bursts", "mistakes", "streams", "timeouts", "floors", "pins", "leaving", "zipped", "ids"),
     *("slow_readers", "pieces", "rude", "hang_ups", "garbage", "unread"),
     *("others", "leaps", "learning", "reloads", "drains", "shadows"),
+    *("limits", "quotas", "retries", "access", "slow_reading"),
     *FAULTS,
 )

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from simulation.check import check, found_after, problems_of
+from simulation.check import Failure, Shown, check, found_after, problems_of
 from simulation.mutations import MUTATIONS
+from simulation.parts import append, done
 from simulation.scenario import Ask, Drain, draw
 from simulation.shrinking import shrunk
 from simulation.world import run
@@ -89,3 +90,15 @@ def test_a_drain_in_the_middle_loses_nobody():
     outcome = run(replace(scenario, steps=tuple(steps)))
     assert outcome.history.drained_at == pytest.approx(middle.at)
     assert all(heard.endings for heard in outcome.history.heard.values())
+
+
+def test_what_was_run_is_known_again(tmp_path):
+    file, first, second = tmp_path / "parts.jsonl", range(2), range(2, 4)
+    shown = check(first)
+    append(file, first, shown, "old")
+    failed = Shown(runs=2, failures=[Failure(3, {"in_time": ["late"]})])
+    append(file, second, failed, "old")
+    assert done(file, (first, second), "old") == {first: (shown, "old"), second: (failed, "old")}
+    # What failed is run again with other code; what was not asked for is left out.
+    assert done(file, (first, second), "new") == {first: (shown, "old")}
+    assert not done(file, (second,), "new")

@@ -59,7 +59,18 @@ class WatchedEngine(Engine):
             raise
         taken.model, taken.ticket = flight.model, flight.ticket
         self.flights[flight] = taken
+        self._look(flight.model.name)
         return flight
+
+    def _look(self, model: str) -> None:
+        """At what is kept for callers."""
+        limits, usage = self.usage.limits, self.usage
+        waiting = sum(
+            lane.count for lane in self._scheduler._lanes.every if lane.model.name == model
+        )
+        for kept, name in ((usage.queued, "max_queue_bytes"), (waiting, "max_queue")):
+            if kept > getattr(limits, name):
+                self.history.above.append(f"{kept} of {name} {getattr(limits, name)}")
 
     def abandon(self, flight: Flight) -> None:
         taken = self.flights[flight]

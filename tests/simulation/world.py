@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,9 @@ from typing import Any
 from builders import make_catalog, make_profiles
 from gearshift.app.parts import LAST_ANSWERS, with_express
 from gearshift.core.catalog import Catalog, Model, Standing
+from gearshift.core.limits import Usage
 from gearshift.core.profile import Profiles
+from gearshift.core.quota import SLOTS, Quotas
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import LoopClock
 from gearshift.executors.fault_plan import Kind, Plan
@@ -27,6 +30,7 @@ from recording import RecordingJournal
 from simulation import scenario as drawn
 from simulation.caller import Caller
 from simulation.clock import Loop, one_source
+from simulation.doors import IDENTITY, guard
 from simulation.executors import SIGNATURE, Answering, Watched
 from simulation.history import History
 from simulation.scenario import VARIANTS, Scenario, Step
@@ -44,6 +48,7 @@ class Outcome:
     scenario: Scenario
     history: History
     engine: WatchedEngine
+    executor: Watched
     server: RpcServer
     scheduler: Scheduler
     telemetry: PrometheusTelemetry
@@ -102,7 +107,13 @@ class _World:
         self.executor = Watched(self.faulty, self.history)
         self.telemetry = PrometheusTelemetry(catalog, wall_clock=time.time)
         self.journal = RecordingJournal()
-        self.scheduler = Scheduler(catalog, profiles, {w.id: w.device for w in all_workers})
+        self.usage = Usage(scenario.limits)
+        self.scheduler = Scheduler(
+            catalog,
+            profiles,
+            {w.id: w.device for w in all_workers},
+            max_waiting=scenario.limits.max_queue,
+        )
         self.engine = WatchedEngine(
             catalog,
             self.scheduler,
@@ -112,6 +123,7 @@ class _World:
             self.telemetry,
             self.journal,
             scenario.shadow_share,
+            usage=self.usage,
             hung_after=scenario.hung_after,
             seed=scenario.seed,
         )
@@ -119,6 +131,10 @@ class _World:
             planner = Prices(scenario.planning == "wild", Random(scenario.seed + 4))
             self.engine._planning._planner = planner  # type: ignore[assignment]
         self.engine.history = self.history
+        if scenario.quotas is not None:
+            doorkeeper = self.engine.doorkeeper
+            doorkeeper.quotas = Quotas(scenario.quotas, array("d", bytes(8 * SLOTS)))
+            doorkeeper.identity = IDENTITY
 
     def _placed(self, catalog: Catalog) -> tuple[Profiles, Sequence[Worker]]:
         profiles = make_profiles(catalog, self.scenario.seconds)
@@ -128,7 +144,9 @@ class _World:
         self.loop.set_exception_handler(self._on_loop_fault)
         self._build()
         self.engine.start()
-        self.server = await make_server(self.engine, shared_memory=False)
+        access = guard() if self.scenario.guarded else None
+        self.server = await make_server(self.engine, shared_memory=False, access=access)
+        self.server._turns.now = self.loop.time
         begun = self.loop.time()
         for step in self.scenario.steps:
             self.loop.call_at(begun + step.at, self._do, step)
@@ -143,6 +161,7 @@ class _World:
             scenario=self.scenario,
             history=self.history,
             engine=self.engine,
+            executor=self.executor,
             server=self.server,
             scheduler=self.scheduler,
             telemetry=self.telemetry,
@@ -180,11 +199,12 @@ class _World:
 
     def connect(self, step: drawn.Connect) -> None:
         def server_side() -> Any:
-            connection = self.server._connect()
+            connection = self.server._connect(lambda: self.usage.leave(peer))
             self.connections.append(connection)
             return connection
 
-        if not self.server._elsewhere:
+        peer = f"10.0.0.{step.caller}"
+        if not self.server._elsewhere and self.usage.enter(peer):
             self.callers[step.caller] = Caller(self.loop, step, self.history, server_side)
 
     def ask(self, step: drawn.Ask) -> None:

@@ -205,7 +205,12 @@ class Connection(Leaving, Generic[Meaning]):
 
     def _on_block(self, flags: int, number: int, block: bytes) -> None:
         # Even that of a refused stream is read: both sides' tables must stay the same.
-        meaning, promised, fault, trailers_fault = self._headers.read(block)
+        try:
+            meaning, promised, fault, trailers_fault = self._headers.read(block)
+        except ConnectionFault as too_much:
+            if too_much.code == frames.ENHANCE_YOUR_CALM:
+                self.usage.reach("max_metadata_bytes")
+            raise
         ended = bool(flags & frames.END_STREAM)
         stream = self.streams.get(number)
         if stream is not None:

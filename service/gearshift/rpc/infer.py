@@ -206,12 +206,9 @@ class Inferences:
             stream.rest(min(refused.retry_after, LONGEST_REST))
         return True
 
-    def turned_away(self, caller: Caller, arrival: float) -> RequestError | None:
-        """The same for one request of a stream: what it hears if it is refused unread."""
-        refused = self._doorkeeper.turn_away(caller)
-        if refused is not None:
-            self._engine.refused(refused, arrival)
-        return refused
+    def turned_away(self, caller: Caller) -> RequestError | None:
+        """The same for one request of a stream: what it hears, and is counted as by `refuse`."""
+        return self._doorkeeper.turn_away(caller)
 
     def caller_of(self, call: Call, rights: Rights) -> Caller:
         """Who asks: who has proved it, or who the metadata that the quotas go by says it is."""

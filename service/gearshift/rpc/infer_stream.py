@@ -124,7 +124,7 @@ class InferStream(Responder):
             if stream.open:
                 asker = _StreamAsker(self)
                 inferences, trace = self._inferences, None
-                refused = self._full() or inferences.turned_away(self._caller, arrival)
+                refused = self._full() or inferences.turned_away(self._caller)
                 if refused is not None:
                     inferences.refuse(message, arrival, refused, asker)
                     continue

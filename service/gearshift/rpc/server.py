@@ -43,6 +43,9 @@ SWEEP_EVERY = 5.0
 """Seconds. So often it is looked who has begun something and not gone on with it; a connection that
 has said nothing in that time is closed."""
 
+SLEPT = 2 * SWEEP_EVERY
+"""Seconds between two such looks from which on this process was kept from running."""
+
 HEARD_WITHIN = 1.0
 """Seconds that callers get to hear that they should go elsewhere: a round trip, and a busy loop."""
 
@@ -90,6 +93,7 @@ class RpcServer:
         self._sweeping = Sweeper(usage)
         self._opening: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._swept_at = math.inf
         self._empty = asyncio.Event()
         self._empty.set()
         self._elsewhere = False
@@ -243,9 +247,10 @@ class RpcServer:
 
     def sweep(self) -> None:
         """End what was begun and not gone on with."""
-        self._sweeping.sweep(self._connections)
-        self._send_on()
         loop = asyncio.get_running_loop()
+        before, self._swept_at = self._swept_at, loop.time()
+        self._sweeping.sweep(self._connections, slept=self._swept_at - before > SLEPT)
+        self._send_on()
         self._sweeper = loop.call_later(SWEEP_EVERY, self.sweep)
 
     def _send_on(self) -> None:

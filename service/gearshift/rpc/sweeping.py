@@ -4,6 +4,7 @@ then, which costs the requests nothing."""
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable, Set
 from typing import Any
@@ -24,17 +25,22 @@ class Sweeper:
     def __init__(self, usage: Usage) -> None:
         self._usage = usage
         self._silent: Connections = frozenset()
+        self._awake_since = -math.inf
 
-    def sweep(self, connections: Connections) -> None:
+    def sweep(self, connections: Connections, *, slept: bool = False) -> None:
         """One look. A connection that has said nothing since the look before is closed, as is one
         with a frame that is not complete, or with answers that it does not read, for
         `stall_seconds`; a call whose message is not complete, or whose answer is not read, for as
-        long is ended by itself."""
+        long is ended by itself. If this process `slept` since, nobody is late by his own fault."""
+        now, patience = asyncio.get_running_loop().time(), self._usage.limits.stall_seconds
+        if slept:
+            self._awake_since, self._silent = now, frozenset()
         for connection in self._silent & connections:
             connection.abort()
         self._silent = {each for each in connections if not each.greeted}
-        patience = self._usage.limits.stall_seconds
-        before = asyncio.get_running_loop().time() - patience
+        before = now - patience
+        if before < self._awake_since:
+            return
         for connection in tuple(connections):
             if connection.stalled(before):
                 self._usage.reach("stall_seconds")
