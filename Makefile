@@ -13,7 +13,7 @@ include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
-.PHONY: bench-credentials bench-drains bench-hostile bench-isolation bench-overload bench-reloads
+.PHONY: bench-credentials bench-drains bench-faults bench-hostile bench-isolation bench-overload bench-reloads
 .PHONY: audit conformance fuzz simulate-faults test-life-cycle
 .PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
@@ -82,6 +82,9 @@ bench-fleet: setup $(DEPLOY_TOOLS) ## a fleet behind Envoy while its pods come a
 
 bench-credentials: setup $(TOOLS)/sslscan ## every call with wrong credentials, and a scan of the TLS: none in, nothing weak (3 minutes)
 	PYTHONPATH=tests $(BIN)/python -m loadtests.reliability.credentials
+
+bench-faults: setup ## a hundred faults put into real servers under load: what callers see, what is lost, until normal (12 minutes)
+	PYTHONPATH=tests $(BIN)/python -m loadtests.reliability.table
 
 bench-hostile: setup ## hostile peers against a real server: what they see, what others lose, memory beside its bound (10 minutes)
 	$(BIN)/python -m loadtests.reliability.hostile
