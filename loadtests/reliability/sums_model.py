@@ -36,11 +36,11 @@ accuracy = 0.8
 """
 
 
-def write(root: Path, model: str = "sums", quick: int = 1) -> None:
-    """A model with x FP32 [n, 3] -> y FP32 [n, 1], each row's sum, by a long way and by one of
-    `quick` products."""
+def write(root: Path, model: str = "sums", slow: int = ROUNDS, quick: int = 1) -> None:
+    """A model with x FP32 [n, 3] -> y FP32 [n, 1], each row's sum, by a way of `slow` products
+    and by one of `quick`."""
     folder = root / model
-    for name, rounds in (("slow", ROUNDS), ("quick", quick)):
+    for name, rounds in (("slow", slow), ("quick", quick)):
         (folder / name).mkdir(parents=True, exist_ok=True)
         onnx.save(_sums(rounds), folder / name / "model.onnx")
     (folder / "model.toml").write_text(MODEL)

@@ -132,14 +132,23 @@ def problems(fault: Fault, row: Row) -> tuple[str, ...]:
     return tuple(found)
 
 
-async def group_of(
-    group: Group, only: str, rate: float, budget: float
-) -> tuple[list[Row], list[str]]:
+def group_of(group: Group, only: str, rate: float, budget: float) -> tuple[list[Row], list[str]]:
     """Its rows, and the tracebacks in the server's logs."""
     chosen = [fault for fault in group.faults if only in f"{group.name}: {fault.name}"]
     if not chosen:
         return [], []
-    scene = await asyncio.to_thread(group.scene)
+    scene = group.scene()
+    log = ""
+    try:
+        rows = asyncio.run(in_turn(group, chosen, scene, rate, budget))
+    finally:
+        log = scene.close()
+    return rows, [part[:1_500] for part in log.split(TRACEBACK)[1:]]
+
+
+async def in_turn(
+    group: Group, chosen: Sequence[Fault], scene: Scene, rate: float, budget: float
+) -> list[Row]:
     callers = Callers(scene.channel, rate, budget, scene.metadata)
     asking = asyncio.create_task(callers.run())
     rows: list[Row] = []
@@ -149,15 +158,14 @@ async def group_of(
             row = await strike(group, fault, scene, callers)
             rows.append(Row(**{**_fields(row), "problems": problems(fault, row)}))
             print(line(rows[-1]), flush=True)
-            callers.endings.clear()
             if not scene.tree.alive:
                 await asyncio.to_thread(scene.start)
+            await asyncio.to_thread(scene.afresh)
+            callers.endings.clear()
     finally:
         callers.stop.set()
         await asking
-        log = await asyncio.to_thread(scene.close)
-    found = [part[:1_500] for part in log.split(TRACEBACK)[1:]]
-    return rows, found
+    return rows
 
 
 def _fields(row: Row) -> dict[str, object]:
@@ -232,7 +240,7 @@ def main() -> int:
     rows: list[Row] = []
     tracebacks: dict[str, list[str]] = {}
     for group in groups():
-        found, logged = asyncio.run(group_of(group, asked.only, asked.rate, asked.budget))
+        found, logged = group_of(group, asked.only, asked.rate, asked.budget)
         rows += found
         if logged:
             tracebacks[group.name] = logged

@@ -81,7 +81,7 @@ def attacked(name: str) -> Fault:
 # --- stock clients ------------------------------------------------------------------------------
 
 
-async def _cancelling(scene: Scene, times: int) -> Counter[str]:
+async def cancelling(scene: Scene, times: int) -> Counter[str]:
     """Calls that are cancelled a moment after they were sent."""
     request = message(Kind(1), 1.0, 5.0)
     async with scene.channel() as channel:
@@ -102,7 +102,7 @@ async def _cancelling(scene: Scene, times: int) -> Counter[str]:
         return Counter(await asyncio.gather(*map(one, range(times))))
 
 
-async def _leaving(scene: Scene, times: int) -> Counter[str]:
+async def leaving(scene: Scene, times: int) -> Counter[str]:
     """Connections that are closed with ten requests under way on each."""
     request = message(Kind(1), 1.0, 5.0)
     found: Counter[str] = Counter()
@@ -185,12 +185,12 @@ def scraped(scene: Scene, times: int) -> str:
 STOCK = (
     Fault(
         name="2,000 calls of grpc.aio are cancelled within 20 ms",
-        strike=lambda scene: told(asyncio.run(_cancelling(scene, 2_000))),
+        strike=lambda scene: told(asyncio.run(cancelling(scene, 2_000))),
         seconds=0.0,
     ),
     Fault(
         name="100 connections leave with ten requests under way on each",
-        strike=lambda scene: told(asyncio.run(_leaving(scene, 100))),
+        strike=lambda scene: told(asyncio.run(leaving(scene, 100))),
         seconds=0.0,
     ),
     Fault(

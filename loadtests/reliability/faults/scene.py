@@ -27,8 +27,8 @@ CHANNEL = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 200),
 )
-QUICK = 8
-"""Products of the quick variant: above the millisecond below which runs are on the loop."""
+SLOW, QUICK = 60, 25
+"""Products of the variants of `sums`: above the millisecond below which runs are on the loop."""
 
 ENDS_WITHIN = 30.0
 CALL_WITHIN = 60.0
@@ -40,7 +40,7 @@ PLAN = "plan.json"
 
 class Scene:
     """One server on ports of its own, which it keeps when it is started again. Its models are
-    `sums` and `other`, alike but by name, those of `hostile`, and copies of `copied`."""
+    `sums`, `other`, which is quicker, those of `hostile`, and copies of `copied`."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class Scene:
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gearshift-faults-"))
         self.repository = self.folder / "repository"
-        for model in ("sums", "other"):
-            sums_model.write(self.repository, model, QUICK)
+        sums_model.write(self.repository, "sums", SLOW, QUICK)
+        sums_model.write(self.repository, "other")
         hostile.repository(self.repository)
         for folder in copied:
             shutil.copytree(folder, self.repository / folder.name)
@@ -99,6 +99,9 @@ class Scene:
             for pid in self.tree.members()
             if pid != self.pid and "gearshift" in _command(pid) and "tracker" not in _command(pid)
         ]
+
+    def afresh(self) -> None:
+        """Between two faults: forget what would hold against the next one's server."""
 
     def signal(self, number: signal.Signals, pid: int | None = None) -> str:
         """To the server, or to one of its processes."""
