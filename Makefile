@@ -6,6 +6,7 @@ TOOLS := build/tools
 MODELS_VENV := build/models-venv
 FUZZ_SECONDS ?= 60
 PIP := pip install --quiet --disable-pip-version-check
+SOAK_SECONDS ?= 3600
 RUNS := 10000
 SEED := 0
 .DEFAULT_GOAL := help
@@ -13,8 +14,8 @@ include deploy/tools.mk
 include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
-.PHONY: bench-credentials bench-drains bench-hostile bench-isolation bench-overload bench-reloads
-.PHONY: audit conformance fuzz simulate-faults test-life-cycle
+.PHONY: bench-credentials bench-drains bench-faults bench-hostile bench-isolation bench-overload bench-reloads
+.PHONY: audit conformance fuzz reliability-page soak simulate-faults test-life-cycle
 .PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
 
 help: ## list the targets
@@ -83,6 +84,9 @@ bench-fleet: setup $(DEPLOY_TOOLS) ## a fleet behind Envoy while its pods come a
 bench-credentials: setup $(TOOLS)/sslscan ## every call with wrong credentials, and a scan of the TLS: none in, nothing weak (3 minutes)
 	PYTHONPATH=tests $(BIN)/python -m loadtests.reliability.credentials
 
+bench-faults: setup ## a hundred faults put into real servers under load: what callers see, what is lost, until normal (12 minutes)
+	PYTHONPATH=tests $(BIN)/python -m loadtests.reliability.table
+
 bench-hostile: setup ## hostile peers against a real server: what they see, what others lose, memory beside its bound (10 minutes)
 	$(BIN)/python -m loadtests.reliability.hostile
 
@@ -104,6 +108,10 @@ bench-reloads: setup ## 1,000 hot reloads of a real model under load: failed req
 	$(BIN)/python -m loadtests.reliability.reloads --out build/reliability
 bench-drains: setup ## 1,000 servers under load ended by SIGTERM at random moments: is every admitted request answered? (40 minutes)
 	$(BIN)/python -m loadtests.reliability.drains --out build/reliability
+soak: setup ## an hour at 80 % load with faults, reloads, cancellations and disconnects: does anything grow? SOAK_SECONDS (3600)
+	PYTHONPATH=tests $(BIN)/python -m loadtests.reliability.soak --seconds $(SOAK_SECONDS) --picture build/reliability/soak.png
+reliability-page: setup ## docs/results/reliability.md from what the benches have left in build/reliability
+	$(BIN)/python -m loadtests.reliability.page
 bench-isolation: setup ## what workers in processes of their own cost a run, beside threads (2 minutes)
 	$(BIN)/python -m loadtests.reliability.isolation --out docs/results
 bench-plan: setup ## does the two-core pod that `gearshift plan` asks for hold its goals on the real server? (10 minutes)

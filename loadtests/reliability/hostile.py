@@ -183,8 +183,9 @@ def resident(pid: int) -> int:
     return int(found[1]) * 1_024 if found else 0
 
 
-def samples(http: str) -> dict[str, float]:
-    with urllib.request.urlopen(f"{http}/metrics", timeout=20) as page:
+def samples(http: str, **headers: str) -> dict[str, float]:
+    asked = urllib.request.Request(f"{http}/metrics", headers=headers)
+    with urllib.request.urlopen(asked, timeout=20) as page:
         lines = page.read().decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
     return {name: float(value) for name, value in pairs}

@@ -153,7 +153,7 @@ def reload(client: triton.InferenceServerClient, toml: Path, text: str, number: 
     made.write_text(f"{text}\n# generation {number}\n")
     made.rename(toml)
     begun = time.monotonic()
-    client.load_model(MODEL, client_timeout=RELOADED_WITHIN)
+    client.load_model(toml.parent.name, client_timeout=RELOADED_WITHIN)
     return time.monotonic() - begun
 
 

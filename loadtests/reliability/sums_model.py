@@ -36,10 +36,11 @@ accuracy = 0.8
 """
 
 
-def write(root: Path) -> None:
-    """`sums`: x FP32 [n, 3] -> y FP32 [n, 1], each row's sum, by a long and by a short way."""
-    folder = root / "sums"
-    for name, rounds in (("slow", ROUNDS), ("quick", 1)):
+def write(root: Path, model: str = "sums", slow: int = ROUNDS, quick: int = 1) -> None:
+    """A model with x FP32 [n, 3] -> y FP32 [n, 1], each row's sum, by a way of `slow` products
+    and by one of `quick`."""
+    folder = root / model
+    for name, rounds in (("slow", slow), ("quick", quick)):
         (folder / name).mkdir(parents=True, exist_ok=True)
         onnx.save(_sums(rounds), folder / name / "model.onnx")
     (folder / "model.toml").write_text(MODEL)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import make_catalog, make_model, make_profiles, make_ticket
+from gearshift.core.breaker import Breaker
 from gearshift.core.catalog import Cascade
 from gearshift.core.decisions import Admitted, Dispatch, Refused
+from gearshift.core.lane import Lane
+from gearshift.core.profile import LatencyPoint, Profile
 from gearshift.core.scheduler import Scheduler
 from gearshift.core.second_chance import NOBODY, again
 from gearshift.errors import ExecutorUnavailable
@@ -90,3 +95,27 @@ def test_they_run_alone_above_their_floor_and_never_on_what_failed_them(chances)
         now += 10 * MS
     assert not waiting
     assert scheduler.waiting == 0
+
+
+def test_no_trial_on_any_device_before_the_time_of_the_one_that_failed_last():
+    catalog = make_catalog(make_model(accuracies={"only": 0.9}))
+    model = catalog.models["m"]
+    gears = [
+        Profile(model.variants[0], device, [LatencyPoint(1, MS, MS)], 1)
+        for device in ("cpu", "express")
+    ]
+    soon, late = Breaker(random.Random(1)), Breaker(random.Random(1))
+    soon.failed(1, 0.0, lost=True)
+    for turn in range(5):
+        late.began(turn)
+        late.failed(turn, 0.0, lost=True)
+    lane = Lane(model, gears, dict(zip(gears, (soon, late), strict=True)))
+    first, last = soon.retry_after(0.0), late.retry_after(0.0)
+    assert first < last
+    for pinned in (None, "only"):
+        ticket = make_ticket(1, variant=pinned, budget=100.0)
+        assert lane.draw(ticket, first) == (None, False)
+        with pytest.raises(ExecutorUnavailable) as told:
+            lane.check(ticket, first)
+        assert told.value.retry_after == pytest.approx(last - first)
+        assert lane.draw(ticket, last) == ("only", True)

@@ -27,7 +27,19 @@ from virtual import run_virtual, virtual
 pytestmark = pytest.mark.usefixtures("no_tracebacks")
 
 
-BROKEN = [Kind.THROW, Kind.SHAPE, Kind.DTYPE, Kind.MISSING, Kind.NAN, Kind.MEMORY, Kind.LOST]
+UNFIT = (Kind.NAN, Kind.INFINITY)
+"""The run went on; its answers are not fit."""
+
+BROKEN = [
+    Kind.THROW,
+    Kind.SHAPE,
+    Kind.DTYPE,
+    Kind.MISSING,
+    Kind.NAN,
+    Kind.INFINITY,
+    Kind.MEMORY,
+    Kind.LOST,
+]
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -40,7 +52,7 @@ async def test_another_variant_answers_in_time(kind, service_class):
     assert answer.outputs["y"].tolist() == [[6.0]]
     assert bench.telemetry.outcomes() == {"served": 1}
     assert bench.telemetry.chances == {("m", "large", True): 1}
-    assert [ran.failed for ran in bench.telemetry.rans] == [kind is not Kind.NAN, False]
+    assert [ran.failed for ran in bench.telemetry.rans] == [kind not in UNFIT, False]
     assert bench.telemetry.queued == {("m", service_class): 0}
     lost = {("cpu", "crashed"): 1} if kind is Kind.LOST else {}
     assert bench.telemetry.lost == lost

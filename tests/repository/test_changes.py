@@ -65,6 +65,21 @@ def test_what_is_the_same_is_not_even_inspected(disk):
     assert (changes.models, changes.gone, changes.unchanged) == ({}, set(), {"a", "b", "c"})
 
 
+def test_a_file_that_is_too_large_to_be_loaded_is_not_read_to_see_whether_it_differs(disk):
+    artifact = disk.root / "a" / "only" / "model.onnx"
+    before = contents(disk.root, largest=200)
+    artifact.write_bytes(bytes(1_000))
+    os.utime(artifact, (5, 5))
+    large = contents(disk.root, largest=200)
+    assert {name for name in before if before[name] != large[name]} == {"a"}
+    artifact.write_bytes(b"x" * 1_000)
+    os.utime(artifact, (5, 5))
+    assert contents(disk.root, largest=200) == large
+    assert contents(disk.root)["a"] != large["a"]
+    os.utime(artifact, (6, 6))
+    assert contents(disk.root, largest=200)["a"] != large["a"]
+
+
 def test_what_differs_is_loaded_in_the_new_generation(disk):
     known = contents(disk.root)
     disk.put("a", accuracy=0.8)

@@ -152,7 +152,8 @@ def first_load(
     out: Collection[str] = (),
 ) -> Loaded:
     """As `load_catalog`, for who loads anew later."""
-    before, held = stamps(settings.repository), contents(settings.repository)
+    before = stamps(settings.repository)
+    held = contents(settings.repository, settings.max_artifact_bytes)
     return Loaded(load_catalog(settings, executors, generation, out=out), held, before)
 
 

@@ -89,8 +89,9 @@ class Lane:
         and above the floor."""
         if ticket.without is not None:
             return None, False
-        for profile, breaker in self.out.items():
-            if breaker.may_try(now) and self._risks(ticket, profile):
+        for profile in self.out:
+            breakers = self._breakers(profile)
+            if all(each.may_try(now) for each in breakers) and self._risks(ticket, profile):
                 return profile.variant.name, True
         if ticket.variant is not None:
             return None, False
@@ -141,9 +142,18 @@ class Lane:
             if len(usable) == len(self.runnable):
                 raise
             wanted = fastest(ticket, self.model, self.runnable)
-            waits = [breaker.retry_after(now) for breaker in self.out.values()]
+            waits = [
+                max(each.retry_after(now) for each in self._breakers(profile))
+                for profile in self.out
+            ]
             # One that is tried at this moment is known as soon as its run is over.
             raise unavailable(ticket, wanted, max(min(waits), wanted.p99(ticket.rows))) from None
+
+    def _breakers(self, profile: Profile) -> list[Breaker]:
+        """Of all devices on which its variant is out: a trial may run on any of them, and must not
+        come before the time of one that has just failed."""
+        name = profile.variant.name
+        return [breaker for each, breaker in self.out.items() if each.variant.name == name]
 
     def _is_out(self, profile: Profile) -> bool:
         """Whether nothing may run on it; on a cascade, if one of its variants is out."""

@@ -13,17 +13,18 @@ from pydantic import TypeAdapter, ValidationError
 
 
 class Kind(StrEnum):
-    """What goes wrong. `THROW`, `SHAPE` (one row too many), `DTYPE`, `MISSING` (the first output)
-    and `NAN` (in the first row of the batch, or in every row where `amount` says so) break the
-    answers; `HANG` holds a run until the fault is over; `SLOW` makes it last `amount` times as
-    long; `MEMORY` is a MemoryError; `LOST` the loss of the worker; `EXIT` and `CRASH` end the
-    process, with a status and by SIGSEGV; `LEAK` keeps `amount` bytes at each run."""
+    """What goes wrong. `THROW`, `SHAPE` (one row too many), `DTYPE`, `MISSING` (the first output),
+    `NAN` and `INFINITY` (in the first row of the batch, or in every row where `amount` says so)
+    break the answers; `HANG` holds a run until the fault is over; `SLOW` makes it last `amount`
+    times as long; `MEMORY` is a MemoryError; `LOST` the loss of the worker; `EXIT` and `CRASH` end
+    the process, with a status and by SIGSEGV; `LEAK` keeps `amount` bytes at each run."""
 
     THROW = "throw"
     SHAPE = "shape"
     DTYPE = "dtype"
     MISSING = "missing"
     NAN = "nan"
+    INFINITY = "infinity"
     HANG = "hang"
     SLOW = "slow"
     MEMORY = "memory"
@@ -47,7 +48,8 @@ class Fault:
     `model` and `variant` are names, "" for any. It holds from `begin` to `end`, seconds since the
     plan was taken up, and strikes `count` times at the most, if that is given. With `poison` it
     strikes only where an input of the batch holds that very number. `amount` is what its kind
-    makes of it: NAN, above 0: every row; SLOW: the factor; LEAK: bytes; EXIT: the status.
+    makes of it: NAN and INFINITY, above 0: every row; SLOW: the factor; LEAK: bytes; EXIT: the
+    status.
     """
 
     kind: Kind

@@ -214,9 +214,10 @@ def spoiled(outputs: Tensors, fault: Fault) -> Tensors:
             made[name] = array.astype(np.int16 if array.dtype != np.int16 else np.int32)
         case Kind.MISSING:
             del made[name]
-        case Kind.NAN if array.dtype.kind == "f":
+        case Kind.NAN | Kind.INFINITY if array.dtype.kind == "f":
             made[name] = array.copy()
-            made[name][slice(None) if fault.amount > 0.0 else slice(1)] = np.nan
+            value = np.nan if fault.kind is Kind.NAN else np.inf
+            made[name][slice(None) if fault.amount > 0.0 else slice(1)] = value
     return made
 
 

@@ -18,6 +18,9 @@ from gearshift.repository.loader import FOREIGN, Inspect, load
 MOST_FILES = 10_000
 """Of one folder; what is beyond is not looked at."""
 
+LARGEST = Allowance().artifact
+"""Bytes of a file that may be an artifact."""
+
 Stamp = tuple[tuple[str, str, int, int], ...]
 """A folder as the system tells of it: of each file its name, where links lead, size, and time of
 modification in nanoseconds. Without inode numbers, which some network volumes make up anew."""
@@ -54,25 +57,30 @@ def stamps(root: Path) -> dict[str, Stamp]:
     return {name: stamp(root / name) for name in names(root)}
 
 
-def content(root: Path, name: str) -> str:
+def content(root: Path, name: str, largest: int = LARGEST) -> str:
     """The SHA-256 (hex) of all files of a model with their names; OSError if one cannot be read.
-    Files outside the repository count by name only: they are not loaded."""
+    Files outside the repository count by name only: they are not loaded. Nor are those of more than
+    `largest` bytes, which count by size and time: to read them would take as long as they like."""
     inside = os.path.realpath(root) + os.sep
     digest = hashlib.sha256()
     for path in _files(root / name):
         held = ""
-        if os.path.realpath(path).startswith(inside) and stat.S_ISREG(path.stat().st_mode):
-            held, _ = identify(path)
+        if os.path.realpath(path).startswith(inside):
+            status = path.stat()
+            if status.st_size > largest:
+                held = f"{status.st_size} {status.st_mtime_ns}"
+            elif stat.S_ISREG(status.st_mode):
+                held, _ = identify(path)
         digest.update(f"{path.relative_to(root).as_posix()}\0{held}\n".encode())
     return digest.hexdigest()
 
 
-def contents(root: Path) -> dict[str, str]:
-    """Of all models, by name; one that cannot be read is left out."""
+def contents(root: Path, largest: int = LARGEST) -> dict[str, str]:
+    """Of all models, by name, as `content`; one that cannot be read is left out."""
     found = {}
     for name in names(root):
         try:
-            found[name] = content(root, name)
+            found[name] = content(root, name, largest)
         except OSError:
             continue
     return found
@@ -143,13 +151,14 @@ def reread(
     looked -= set(out)
     if not there and (looked or look is None):
         load(root, inspect)  # says what is wrong with it
+    largest = (allowance or Allowance()).artifact
     stamped: dict[str, Stamp] = {}
     found: dict[str, str] = {}
     problems: list[Problem] = []
     for name in sorted(looked.intersection(there)):
         stamped[name] = stamp(root / name)
         try:
-            found[name] = content(root, name)
+            found[name] = content(root, name, largest)
         except OSError as error:
             problems.append(Problem(name, "", f"cannot be read: {reason(error)}"))
     differ = [name for name, held in found.items() if known.get(name) != held]

@@ -1,0 +1,1 @@
+"""Faults that are put into real servers, by where they strike."""
