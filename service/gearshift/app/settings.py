@@ -198,9 +198,21 @@ def load_settings(config: Path | None = None, **options: Any) -> Settings:
 
     Raises ConfigurationInvalid that lists every wrong setting with its source's spelling.
     """
-    if config is not None:
-        os.environ[CONFIG_VARIABLE] = str(config)
-    file = os.environ.get(CONFIG_VARIABLE)
+    before = os.environ.get(CONFIG_VARIABLE)
+    if config is None:
+        return _settings(before, options)
+    # That is where the sources look; whoever loads settings later is not meant.
+    os.environ[CONFIG_VARIABLE] = str(config)
+    try:
+        return _settings(str(config), options)
+    finally:
+        if before is None:
+            del os.environ[CONFIG_VARIABLE]
+        else:
+            os.environ[CONFIG_VARIABLE] = before
+
+
+def _settings(file: str | None, options: dict[str, Any]) -> Settings:
     if file and not Path(file).is_file():
         raise ConfigurationInvalid(f"configuration file {file}: no such file")
     given = {name: value for name, value in options.items() if value is not None}
