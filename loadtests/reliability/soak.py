@@ -196,9 +196,11 @@ def picture(looks: Sequence[Looked], by_minute: Sequence[float], out: Path) -> N
     counts.plot(at, [each.threads for each in looks], label="threads", linewidth=1)
     counts.set_ylabel("count")
     counts.legend(loc="lower right", ncols=2, frameon=False)
-    shares.step(range(len(by_minute)), [100 * s for s in by_minute], where="post", linewidth=1)
+    middles = [minute + 0.5 for minute in range(len(by_minute))]
+    shares.plot(middles, [100 * share for share in by_minute], marker=".", linewidth=1)
     shares.set_ylabel("in time, %")
     shares.set_xlabel("minutes")
+    shares.set_ylim(top=102)
     for each in (memory, counts, shares):
         each.set_ylim(bottom=0)
         each.grid(alpha=0.3)

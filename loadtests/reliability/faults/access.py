@@ -151,7 +151,7 @@ FAULTS = (
     shown(
         "a token whose client may not use the model",
         lambda scene: f"Bearer {scene.access.desk}",
-        "NOT_FOUND",
+        "PERMISSION_DENIED",
     ),
     Fault(name="20 calls in plain text to a port that speaks TLS", strike=secured(plain)),
 )

@@ -42,6 +42,9 @@ class Scene:
     """One server on ports of its own, which it keeps when it is started again. Its models are
     `sums`, `other`, which is quicker, those of `hostile`, and copies of `copied`."""
 
+    metadata: Sequence[tuple[str, str]] = ()
+    """What callers show with each request."""
+
     def __init__(
         self,
         *options: str,
@@ -61,7 +64,6 @@ class Scene:
         self.environment = {"GEARSHIFT_WORKERS": "2", **(environment or {})}
         self.ports = free_port(), free_port()
         self.grpc, self.http = (f"127.0.0.1:{port}" for port in self.ports)
-        self.metadata: Sequence[tuple[str, str]] = ()
         plan = str(self.folder / PLAN)
         faulty_server = ("-m", "loadtests.reliability.faulty_server", plan)
         self._program = faulty_server if faulty else SERVE
