@@ -186,6 +186,7 @@ async def test_fields_above_their_limit_end_the_connection(fields):
             server.connection.data_received(raw(kind, flags, 1, block[at : at + 4_000]))
     assert server.wire.closed
     assert CALM in bytes(server.wire.sent)
+    assert server.usage.reached["max_metadata_bytes"] == 1
     assert not server.calls
 
 

@@ -100,6 +100,9 @@ def test_each_message_of_a_stream_counts(limited):
         told = [answer.error_message for answer in answers]
     assert sorted(bool(message) for message in told) == [False] * 2 + [True] * 3
     assert any("client 'one'" in message for message in told)
+    # Each is counted once, and by its model.
+    ended = [(each.model, each.status) for each in bench.telemetry.settleds]
+    assert sorted(ended) == [("m", "OK")] * 2 + [("m", "RESOURCE_EXHAUSTED")] * 3
 
 
 class Asking:
