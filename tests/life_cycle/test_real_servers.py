@@ -110,11 +110,11 @@ def test_a_worker_process_that_crashes_takes_no_request_with_it(begin) -> None:
         callers.answered(20)
         for turn in range(1, 4):
             children = descendants(server.process.pid)
-            assert len(children) == 2
+            assert len(children) == 3
             os.kill(min(children), signal.SIGSEGV if turn % 2 else signal.SIGKILL)
             callers.answered(20)
             until(lambda turn=turn: lost(server, "crashed") >= turn)
-            until(lambda: len(descendants(server.process.pid)) == 2)
+            until(lambda: len(descendants(server.process.pid)) == 3)
             callers.answered(20)
         seen = callers.end()
     assert set(seen) == {"OK"}, "each had its second chance"
@@ -140,7 +140,7 @@ def test_the_first_signal_drains(begin, options: tuple[str, ...], number: int) -
 def test_the_second_signal_ends_at_once_and_leaves_no_process(begin, options) -> None:
     server = begin(*options)
     children = descendants(server.process.pid)
-    assert len(children) == (2 if options else 0)
+    assert len(children) == (3 if options else 0)
     worker = max(children, default=0)
     with calling(server) as callers:
         callers.answered(10)
