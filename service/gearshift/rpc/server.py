@@ -81,7 +81,6 @@ class RpcServer:
         self._names = names
         self._connection_age = connection_age
         self._turns = Turns(self._falls_behind)
-        self._behind = False
         self._ages: dict[Connection[Call], float] = {}
         """When each has lived long enough (`time.monotonic`)."""
         self._health = health_
@@ -291,7 +290,6 @@ class RpcServer:
     def _falls_behind(self, behind: bool) -> None:
         """More comes than can be read: what waits should wait with the callers, who can give it up
         without costing this server anything."""
-        self._behind = behind
         log.info("reading falls behind" if behind else "reading has caught up")
         streams = most = self._usage.limits.max_streams
         if behind:
