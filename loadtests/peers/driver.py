@@ -52,6 +52,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Run:
+    begun: float
+    """By this machine's monotonic clock: warmed up before."""
     seconds: float
     client_cpu: float
     lag_p99_ms: float
@@ -71,7 +73,7 @@ def read_run(line: str) -> Run:
         statuses = {int(status): count for status, count in kind.pop("statuses").items()}
         in_time = tuple(kind.pop("in_time"))
         kinds[name] = Outcome(**kind, in_time_by_answer=in_time, statuses=statuses)
-    return Run(told["seconds"], told["client_cpu_s"], told["lag_p99_ms"], kinds)
+    return Run(told["begun"], told["seconds"], told["client_cpu_s"], told["lag_p99_ms"], kinds)
 
 
 class Client:

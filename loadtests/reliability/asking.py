@@ -74,7 +74,8 @@ class Callers:
         self._retry = retry
         self._tries = tries
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self._begun = 0.0
+        self.begun = 0.0
+        """By the monotonic clock."""
         self.ended: list[Ended] = []
         self.lags: list[float] = []
         """How late each request was sent, in seconds: the callers' own fault."""
@@ -84,12 +85,12 @@ class Callers:
         loop = asyncio.get_running_loop()
         under_way: set[asyncio.Task[None]] = set()
         plan = list(moments(stretches, seed))
-        self._begun = loop.time() + 0.1
+        self.begun = loop.time() + 0.1
         for at, tenant in plan:
-            pause = self._begun + at - loop.time()
+            pause = self.begun + at - loop.time()
             if pause > 0:
                 await asyncio.sleep(pause)
-            self.lags.append(loop.time() - self._begun - at)
+            self.lags.append(loop.time() - self.begun - at)
             task = loop.create_task(self._ask(tenant))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
@@ -124,7 +125,7 @@ class Callers:
                 and attempt + 1 < self._tries
                 and now + wait < until
             )
-            begun = self._begun
+            begun = self.begun
             self.ended.append(
                 Ended(tenant, sent - begun, now - begun, status, attempt, last=not again)
             )

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -135,13 +136,13 @@ def recovery(
     served: Served, most: float, retry: Retry, calm: float, over: float, crowd: Crowd
 ) -> Recovery:
     callers = Callers(served.address, served.message(), BUDGET, retry)
-    end = calm + over
-    until = end + calm
-    crowd.plan(OVER * most, calm, end)
+    until = calm + over + calm
+    crowd.plan(OVER * most, calm, calm + over)
     stretches = [Stretch("regular", 0.0, until, NORMAL * most)]
     flood = asyncio.run(_together(callers, stretches, crowd, served))
     ended = callers.ended
-    warm = calm / 4
+    warm, begin = calm / 4, calm + _late(flood, callers)
+    end = begin + over
     before = goodput(ended, warm, calm)
     return Recovery(
         retry.value,
@@ -149,7 +150,7 @@ def recovery(
         sum(warm <= each.sent < calm and each.attempt == 0 for each in ended) / (calm - warm),
         before,
         share_good(ended, warm, calm),
-        goodput(ended, calm, end),
+        goodput(ended, begin, end),
         flood.only.sent / over,
         flood.only.in_time / over,
         goodput(ended, end + 1.0, until),
@@ -159,19 +160,28 @@ def recovery(
     )
 
 
+def _late(flood: Run, callers: Callers) -> float:
+    """Seconds that the crowd's clock began after the callers': it had to connect and warm up at a
+    busy server first."""
+    return flood.begun - callers.begun
+
+
 def fairness(
     served: Served, name: str, most: float, seconds: float, crowd: Crowd | None
 ) -> Fairness:
     callers = Callers(served.address, served.message(), BUDGET, Retry.AS_TOLD)
     stretches = [Stretch("quiet", 0.0, seconds, 0.2 * most)]
-    sent = got = 0.0
+    sent = got = begin = 0.0
+    end = math.inf
     if crowd is None:
         asyncio.run(callers.send(stretches))
     else:
         crowd.plan(OVER * most, 0.0, seconds)
         flood = asyncio.run(_together(callers, stretches, crowd, served))
         sent, got = flood.only.sent / seconds, flood.only.in_time / seconds
-    quiet = [each for each in callers.ended if each.last]
+        begin = _late(flood, callers)
+        end = begin + seconds
+    quiet = [each for each in callers.ended if each.last and begin <= each.sent < end]
     return Fairness(
         name,
         most,

@@ -34,7 +34,8 @@ from tritonclient.grpc import service_pb2 as pb
 from serving import gearshift
 
 LINE = (
-    '{"seconds": 2.0, "client_cpu_s": 0.5, "lag_p50_ms": 0.01, "lag_p99_ms": 0.2, "kinds": {'
+    '{"begun": 5.0, "seconds": 2.0, "client_cpu_s": 0.5, "lag_p50_ms": 0.01, "lag_p99_ms": 0.2,'
+    ' "kinds": {'
     '"tiny": {"sent": 10, "right": 7, "wrong": 1, "p50_ms": 1.5, "p99_ms": 9.0,'
     ' "in_time": [6], "statuses": {"0": 8, "4": 2}}, "big": {"sent": 4, "right": 1, "wrong": 0,'
     ' "p50_ms": 30.0, "p99_ms": 30.0, "in_time": [0, 1], "statuses": {"0": 1, "4": 1, "8": 2}}}}'

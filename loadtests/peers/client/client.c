@@ -107,10 +107,10 @@ static double next_expiry(struct call *calls, size_t sent, size_t *oldest) {
     return next;
 }
 
-static double open_loop(struct call *calls, size_t count, double *lags) {
+static double open_loop(struct call *calls, size_t count, double *lags, double *begun_at) {
     size_t oldest[MOST_KINDS] = {0}, sent = 0;
     /* A moment for what was allocated to be there before the first is due. */
-    double begun = now() + 0.05;
+    double begun = *begun_at = now() + 0.05;
     for (size_t i = 0; i < count; i++)
         calls[i].due += begun;
     while (sent < count || in_flight > 0) {
@@ -139,16 +139,16 @@ static double quantile_ms(const double *sorted, size_t count, double q) {
     return count == 0 ? 0 : 1e3 * sorted[(size_t)(q * (double)(count - 1))];
 }
 
-static void report(double seconds, double *lags, size_t lag_count) {
+static void report(double begun, double seconds, double *lags, size_t lag_count) {
     struct rusage used;
     getrusage(RUSAGE_SELF, &used);
     double cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
                  1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
     if (lag_count > 0)
         qsort(lags, lag_count, sizeof *lags, by_size);
-    printf("{\"seconds\": %.6f, \"client_cpu_s\": %.4f, \"lag_p50_ms\": %.4f, \"lag_p99_ms\": "
-           "%.4f, \"kinds\": {",
-           seconds, cpu, quantile_ms(lags, lag_count, 0.5), quantile_ms(lags, lag_count, 0.99));
+    printf("{\"begun\": %.6f, \"seconds\": %.6f, \"client_cpu_s\": %.4f, \"lag_p50_ms\": %.4f, "
+           "\"lag_p99_ms\": %.4f, \"kinds\": {",
+           begun, seconds, cpu, quantile_ms(lags, lag_count, 0.5), quantile_ms(lags, lag_count, 0.99));
     for (unsigned k = 0; k < kind_count; k++) {
         struct kind *kind = &kinds[k];
         double *sorted = kind->latencies;
@@ -226,13 +226,15 @@ int main(int argc, char **argv) {
         add_kind(argv[i], argv[1], argv[2], connections);
     warm_up(connections);
     if (is_closed) {
-        report(closed((size_t)atoi(argv[4]), atof(argv[5])), NULL, 0);
+        double begun = now();
+        report(begun, closed((size_t)atoi(argv[4]), atof(argv[5])), NULL, 0);
         return 0;
     }
     size_t count;
     struct call *calls = read_plan(argv[4], &count);
     double *lags = grown(NULL, (count + 1) * sizeof *lags);
-    double seconds = open_loop(calls, count, lags);
-    report(seconds, lags, count);
+    double begun;
+    double seconds = open_loop(calls, count, lags, &begun);
+    report(begun, seconds, lags, count);
     return 0;
 }
