@@ -64,6 +64,10 @@ class Recovery:
     crowd: float
     """Requests of the crowd a second."""
     crowd_served: float
+    crowd_statuses: dict[int, int]
+    crowd_late: float
+    """Seconds: its connections had to be warm first, at a busy server."""
+    crowd_lag_p99_ms: float
     goodput_after: float
     attainment_after: float
     back: float | None
@@ -153,6 +157,9 @@ def recovery(
         goodput(ended, begin, end),
         flood.only.sent / over,
         flood.only.in_time / over,
+        dict(flood.only.statuses),
+        begin - calm,
+        flood.lag_p99_ms,
         goodput(ended, end + 1.0, until),
         share_good(ended, end + 1.0, until),
         back_after(ended, end, until),
