@@ -10,8 +10,9 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 
 from gearshift.core.limits import Usage
-from gearshift.http2 import Connection, Stream, turns
+from gearshift.http2 import Connection, Stream, frames, turns
 from gearshift.http2.frame_reader import MOST_UNREAD
+from gearshift.http2.given_up import MOST, GivenUp
 from gearshift.http2.turns import BEHIND, CAUGHT_UP, SLICE, Turns
 from virtual import virtual
 
@@ -78,6 +79,11 @@ class Served:
         for _ in range(requests):
             self.client.send_headers(self._next, fields, end_stream=True)
             self._next += 2
+        self.connection.data_received(self.client.data_to_send())
+
+    def cancel(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self.client.reset_stream(number, frames.CANCEL)
         self.connection.data_received(self.client.data_to_send())
 
 
@@ -175,6 +181,51 @@ async def test_what_is_over_is_read_no_more(now):
         await asyncio.sleep(0)
     assert len(taken) == before
     assert not shared._waiting
+
+
+@virtual
+async def test_who_gives_up_before_being_read_costs_no_more_than_that(now):
+    """Of a hundred callers all but three leave while they wait to be read."""
+    taken: list[str] = []
+    served = Served(taken, "", Turns(now=now), now, SLICE)
+    served.send(100)
+    stay = [151, 199]
+    served.cancel([number for number in range(1, 201, 2) if number not in stay])
+    await until_read(taken, 3)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(taken) == 3  # one was read before anybody waited
+    assert list(served.connection.streams) == stay
+    assert served.connection.usage.given_up == 97
+    assert not served.connection.given_up.streams
+    # Who asks later is as welcome as ever.
+    served.send(1)
+    assert len(taken) == 4
+    assert served.transport.reading
+
+
+@pytest.mark.parametrize("size", [1, 5, 9, 13, 1_000])
+def test_it_is_seen_however_the_bytes_are_cut(size):
+    given_up = GivenUp()
+    data = b"".join(
+        frames.frame(frames.DATA, 0, number, bytes(number))
+        + frames.rst_stream(number, frames.CANCEL)
+        for number in range(1, 41, 2)
+    )
+    for at in range(0, len(data), size):
+        given_up.look(data[at : at + size])
+    assert given_up.streams == set(range(1, 41, 2))
+    # What is left of a frame says nothing of the bytes behind it.
+    given_up.look(frames.head(100, frames.DATA, 0, 1))
+    given_up.begin()
+    given_up.look(frames.rst_stream(99, frames.CANCEL))
+    assert 99 in given_up.streams
+
+
+def test_not_more_are_remembered_than_wait():
+    given_up = GivenUp()
+    given_up.look(b"".join(frames.rst_stream(2 * n + 1, frames.CANCEL) for n in range(10_000)))
+    assert len(given_up.streams) == MOST
 
 
 @virtual

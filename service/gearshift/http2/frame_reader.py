@@ -9,6 +9,7 @@ from collections import deque
 
 from gearshift.http2 import frames, limits
 from gearshift.http2.frames import ConnectionFault, StreamFault
+from gearshift.http2.given_up import GivenUp
 from gearshift.http2.turns import Turns
 
 MOST_UNREAD = 64 * 1024
@@ -22,6 +23,8 @@ class FrameReader(asyncio.Protocol):
         """With `turns` it reads no longer at a stretch than they allow."""
         self.received = 0.0
         """When the bytes came that are being read, in monotonic seconds."""
+        self.given_up = GivenUp()
+        """Those of what waits to be read."""
         self._turns = turns
         self._unread: deque[tuple[bytes, float]] = deque()
         self._unread_size = 0
@@ -108,6 +111,9 @@ class FrameReader(asyncio.Protocol):
         self._unread_size = 0
 
     def _leave_unread(self, data: bytes, now: float) -> None:
+        if not self._unread:
+            self.given_up.begin()
+        self.given_up.look(data)
         self._unread.append((data, now))
         self._unread_size += len(data)
         if self._unread_size > MOST_UNREAD:
