@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 
 import pytest
 from h2.config import H2Configuration
@@ -13,7 +14,8 @@ from gearshift.core.limits import Usage
 from gearshift.http2 import Connection, Stream, frames, turns
 from gearshift.http2.frame_reader import MOST_UNREAD
 from gearshift.http2.given_up import MOST, GivenUp
-from gearshift.http2.turns import BEHIND, CAUGHT_UP, SLICE, Turns
+from gearshift.http2.leaving import CLOSE_WAIT, CLOSED, LAST_ACK
+from gearshift.http2.turns import SLICE, Turns
 from virtual import virtual
 
 
@@ -31,6 +33,8 @@ class Transport:
     def __init__(self) -> None:
         self.reading = True
         self.written = b""
+        self.state = 1  # established
+        self.aborted = False
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -41,8 +45,18 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.written += data
 
-    def get_extra_info(self, name: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> Transport | None:
+        return self if name == "socket" else None
+
+    def setsockopt(self, *option: int) -> None:
+        pass
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert (level, option, size) == (socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return bytes((self.state,))
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def is_closing(self) -> bool:
         return False
@@ -152,21 +166,25 @@ async def test_who_sends_more_than_can_be_read_is_not_read_from(now):
     assert served.connection._unread_size <= MOST_UNREAD
 
 
+@pytest.mark.parametrize("state", [CLOSED, CLOSE_WAIT, LAST_ACK])
 @virtual
-async def test_falling_behind_is_told_once_and_so_is_its_end(now):
-    told: list[bool] = []
+async def test_what_the_dead_have_left_is_not_read(state, now):
+    """Who is not read from any more can leave without that being noticed."""
     taken: list[str] = []
-    shared = Turns(told.append, now)
+    shared = Turns(now=now)
     served = Served(taken, "", shared, now, SLICE)
-    count = round(3 * BEHIND / SLICE)
-    served.send(count)
-    await until_read(taken, count)
-    assert told == [True]
-    now.at += 2 * CAUGHT_UP
-    await asyncio.sleep(2 * CAUGHT_UP)
-    assert told == [True, False]
-    await asyncio.sleep(100 * CAUGHT_UP)
-    assert told == [True, False]
+    while served.transport.reading:
+        served.send(100)
+    await asyncio.sleep(0)
+    assert not served.transport.aborted
+    before = len(taken)
+    served.transport.state = state
+    await asyncio.sleep(0)
+    assert served.transport.aborted
+    served.connection.connection_lost(None)
+    for _ in range(30):
+        await asyncio.sleep(0)
+    assert len(taken) == before
 
 
 @virtual

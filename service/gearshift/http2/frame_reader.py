@@ -54,14 +54,14 @@ class FrameReader(asyncio.Protocol):
         """The connection ends by its peer's fault."""
         raise NotImplementedError
 
+    def has_left(self) -> bool:
+        """The peer has closed the connection, which is not noticed while nothing is read from it;
+        then it is closed here as well."""
+        raise NotImplementedError
+
     def hold_back(self, held: bool) -> None:
         """Let the peer send no more, or again."""
         raise NotImplementedError
-
-    @property
-    def since(self) -> float:
-        """When the first of the bytes came that wait to be read."""
-        return self._unread[0][1]
 
     @property
     def greeted(self) -> bool:
@@ -88,6 +88,8 @@ class FrameReader(asyncio.Protocol):
         """Read what waits, as far as there is time; whether some is left."""
         turns, unread = self._turns, self._unread
         assert turns is not None
+        if self.has_left():
+            return False
         until = turns.until(turns.now())
         while unread:
             data, self.received = unread.popleft()
