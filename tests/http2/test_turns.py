@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
 from gearshift.core.limits import Usage
-from gearshift.http2 import Connection, Stream, turns
+from gearshift.http2 import Connection, Stream, frames, turns
 from gearshift.http2.frame_reader import MOST_UNREAD
-from gearshift.http2.turns import BEHIND, CAUGHT_UP, SLICE, Turns
+from gearshift.http2.given_up import MOST, GivenUp
+from gearshift.http2.leaving import CLOSE_WAIT, CLOSED, LAST_ACK
+from gearshift.http2.turns import SLICE, Turns
 from virtual import virtual
 
 
@@ -30,6 +33,8 @@ class Transport:
     def __init__(self) -> None:
         self.reading = True
         self.written = b""
+        self.state = 1  # established
+        self.aborted = False
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -40,8 +45,18 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.written += data
 
-    def get_extra_info(self, name: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> Transport | None:
+        return self if name == "socket" else None
+
+    def setsockopt(self, *option: int) -> None:
+        pass
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert (level, option, size) == (socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return bytes((self.state,))
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def is_closing(self) -> bool:
         return False
@@ -78,6 +93,11 @@ class Served:
         for _ in range(requests):
             self.client.send_headers(self._next, fields, end_stream=True)
             self._next += 2
+        self.connection.data_received(self.client.data_to_send())
+
+    def cancel(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self.client.reset_stream(number, frames.CANCEL)
         self.connection.data_received(self.client.data_to_send())
 
 
@@ -146,21 +166,25 @@ async def test_who_sends_more_than_can_be_read_is_not_read_from(now):
     assert served.connection._unread_size <= MOST_UNREAD
 
 
+@pytest.mark.parametrize("state", [CLOSED, CLOSE_WAIT, LAST_ACK])
 @virtual
-async def test_falling_behind_is_told_once_and_so_is_its_end(now):
-    told: list[bool] = []
+async def test_what_the_dead_have_left_is_not_read(state, now):
+    """Who is not read from any more can leave without that being noticed."""
     taken: list[str] = []
-    shared = Turns(told.append, now)
+    shared = Turns(now=now)
     served = Served(taken, "", shared, now, SLICE)
-    count = round(3 * BEHIND / SLICE)
-    served.send(count)
-    await until_read(taken, count)
-    assert told == [True]
-    now.at += 2 * CAUGHT_UP
-    await asyncio.sleep(2 * CAUGHT_UP)
-    assert told == [True, False]
-    await asyncio.sleep(100 * CAUGHT_UP)
-    assert told == [True, False]
+    while served.transport.reading:
+        served.send(100)
+    await asyncio.sleep(0)
+    assert not served.transport.aborted
+    before = len(taken)
+    served.transport.state = state
+    await asyncio.sleep(0)
+    assert served.transport.aborted
+    served.connection.connection_lost(None)
+    for _ in range(30):
+        await asyncio.sleep(0)
+    assert len(taken) == before
 
 
 @virtual
@@ -175,6 +199,51 @@ async def test_what_is_over_is_read_no_more(now):
         await asyncio.sleep(0)
     assert len(taken) == before
     assert not shared._waiting
+
+
+@virtual
+async def test_who_gives_up_before_being_read_costs_no_more_than_that(now):
+    """Of a hundred callers all but three leave while they wait to be read."""
+    taken: list[str] = []
+    served = Served(taken, "", Turns(now=now), now, SLICE)
+    served.send(100)
+    stay = [151, 199]
+    served.cancel([number for number in range(1, 201, 2) if number not in stay])
+    await until_read(taken, 3)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(taken) == 3  # one was read before anybody waited
+    assert list(served.connection.streams) == stay
+    assert served.connection.usage.given_up == 97
+    assert not served.connection.given_up.streams
+    # Who asks later is as welcome as ever.
+    served.send(1)
+    assert len(taken) == 4
+    assert served.transport.reading
+
+
+@pytest.mark.parametrize("size", [1, 5, 9, 13, 1_000])
+def test_it_is_seen_however_the_bytes_are_cut(size):
+    given_up = GivenUp()
+    data = b"".join(
+        frames.frame(frames.DATA, 0, number, bytes(number))
+        + frames.rst_stream(number, frames.CANCEL)
+        for number in range(1, 41, 2)
+    )
+    for at in range(0, len(data), size):
+        given_up.look(data[at : at + size])
+    assert given_up.streams == set(range(1, 41, 2))
+    # What is left of a frame says nothing of the bytes behind it.
+    given_up.look(frames.head(100, frames.DATA, 0, 1))
+    given_up.begin()
+    given_up.look(frames.rst_stream(99, frames.CANCEL))
+    assert 99 in given_up.streams
+
+
+def test_not_more_are_remembered_than_wait():
+    given_up = GivenUp()
+    given_up.look(b"".join(frames.rst_stream(2 * n + 1, frames.CANCEL) for n in range(10_000)))
+    assert len(given_up.streams) == MOST
 
 
 @virtual

@@ -147,7 +147,7 @@ def test_groups_that_were_not_given_are_forbidden(guarded, place, audit) -> None
 
 
 def test_a_client_hears_the_same_of_models_that_are_not_its_and_that_are_not_there(
-    guarded, place
+    guarded, place, audit
 ) -> None:
     for path, message in (
         (f"{OIP}/ModelInfer", lambda name: infer_request(name)),
@@ -168,9 +168,11 @@ def test_a_client_hears_the_same_of_models_that_are_not_its_and_that_are_not_the
         assert others[0] is nobodys[0] is grpc.StatusCode.PERMISSION_DENIED, path
         assert others[1].replace("other", "nobody") == nobodys[1]
         assert "its models are: m" in others[1]
+        assert audit.denials == [("desk", path, "Forbidden")] * 2
+        audit.denials.clear()
 
 
-def test_in_a_stream_each_message_is_asked_for_its_model(guarded, place) -> None:
+def test_in_a_stream_each_message_is_asked_for_its_model(guarded, place, audit) -> None:
     path = f"{OIP}/ModelStreamInfer"
     own = ask(guarded.address, path, infer_request(), place.desk)
     response = pb.ModelStreamInferResponse.FromString(own)
@@ -178,6 +180,7 @@ def test_in_a_stream_each_message_is_asked_for_its_model(guarded, place) -> None
     other = ask(guarded.address, path, infer_request("other"), place.desk)
     response = pb.ModelStreamInferResponse.FromString(other)
     assert "may not use model 'other'" in response.error_message
+    assert audit.denials == [("desk", path, "Forbidden")]
 
 
 def test_a_shape_that_another_client_taught_the_connection_lets_nobody_in(guarded, place) -> None:

@@ -114,6 +114,7 @@ class Usage:
     __slots__ = (
         "_peers",
         "connections",
+        "given_up",
         "held",
         "limits",
         "queued",
@@ -134,6 +135,8 @@ class Usage:
         """Bytes of the inputs of requests that wait or run."""
         self.unread = 0
         """Bytes of answers that wait until their callers read."""
+        self.given_up = 0
+        """Calls whose callers had left before they were read."""
         self.reached: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
         """How often each limit was."""
         self.refused: Counter[str] = Counter(dict.fromkeys(REASONS, 0))

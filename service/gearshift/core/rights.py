@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from enum import StrEnum
 from fnmatch import translate
+from typing import NoReturn
 
 from gearshift.errors import Forbidden
 
@@ -33,7 +35,7 @@ class Rights:
     Pure and immutable; made once for each client, asked for every call.
     """
 
-    __slots__ = ("_groups", "_matches", "client", "every_model", "models")
+    __slots__ = ("_denied", "_groups", "_matches", "client", "every_model", "models")
 
     def __init__(self, client: str, groups: Collection[Group], models: Sequence[str]) -> None:
         self.client = client
@@ -42,6 +44,13 @@ class Rights:
         """No question about a model is needed then."""
         self._groups = frozenset(groups) | {Group.OPEN}
         self._matches = re.compile("|".join(map(translate, self.models)) or r"(?!)").match
+        self._denied: Callable[[Forbidden], None] | None = None
+
+    def telling(self, denied: Callable[[Forbidden], None]) -> Rights:
+        """The same rights, for one call: `denied` hears of each model that it may not use."""
+        told = copy(self)
+        told._denied = denied
+        return told
 
     def may(self, group: Group) -> bool:
         """Calls of that group, for some models at least."""
@@ -63,9 +72,20 @@ class Rights:
         exist: the message tells what was granted, never what is there."""
         if not self.sees(model):
             granted = ", ".join(self.models) or "none"
-            raise Forbidden(
-                f"client {self.client!r} may not use model {model!r}; its models are: {granted}"
-            )
+            self._deny(f"may not use model {model!r}; its models are: {granted}")
+
+    def need_named(self, model: str) -> None:
+        """As `need_model`, where what no model is named for may be about any."""
+        if model:
+            self.need_model(model)
+        elif not self.every_model:
+            self._deny("may report on some models only: each report must name its model")
+
+    def _deny(self, why: str) -> NoReturn:
+        error = Forbidden(f"client {self.client!r} {why}")
+        if self._denied is not None:
+            self._denied(error)
+        raise error
 
     def __repr__(self) -> str:
         return f"Rights({self.client!r}, {sorted(self._groups)}, {self.models})"

@@ -233,6 +233,9 @@ class Connection(Leaving, Generic[Meaning]):
         self._last_stream = number
         if meaning is None:
             raise StreamFault(number, frames.PROTOCOL_ERROR, fault)
+        if number in self.given_up.streams:
+            self.usage.given_up += 1
+            return  # what follows of it is that of a stream that has ended here
         if ended and promised > 0:
             raise StreamFault(number, frames.PROTOCOL_ERROR, f"no DATA, {promised} bytes promised")
         if len(self.streams) >= self._limits.max_streams:
@@ -254,6 +257,7 @@ class Connection(Leaving, Generic[Meaning]):
     def _on_reset(self, number: int, payload: bytes) -> None:
         frames.read_word(payload, "RST_STREAM")
         stream = self._opened(number, "RST_STREAM")
+        self.given_up.streams.discard(number)
         if stream is None:
             self._idle()
             return

@@ -9,6 +9,7 @@ from collections import deque
 
 from gearshift.http2 import frames, limits
 from gearshift.http2.frames import ConnectionFault, StreamFault
+from gearshift.http2.given_up import GivenUp
 from gearshift.http2.turns import Turns
 
 MOST_UNREAD = 64 * 1024
@@ -22,6 +23,8 @@ class FrameReader(asyncio.Protocol):
         """With `turns` it reads no longer at a stretch than they allow."""
         self.received = 0.0
         """When the bytes came that are being read, in monotonic seconds."""
+        self.given_up = GivenUp()
+        """Those of what waits to be read."""
         self._turns = turns
         self._unread: deque[tuple[bytes, float]] = deque()
         self._unread_size = 0
@@ -51,14 +54,14 @@ class FrameReader(asyncio.Protocol):
         """The connection ends by its peer's fault."""
         raise NotImplementedError
 
+    def has_left(self) -> bool:
+        """The peer has closed the connection, which is not noticed while nothing is read from it;
+        then it is closed here as well."""
+        raise NotImplementedError
+
     def hold_back(self, held: bool) -> None:
         """Let the peer send no more, or again."""
         raise NotImplementedError
-
-    @property
-    def since(self) -> float:
-        """When the first of the bytes came that wait to be read."""
-        return self._unread[0][1]
 
     @property
     def greeted(self) -> bool:
@@ -85,6 +88,8 @@ class FrameReader(asyncio.Protocol):
         """Read what waits, as far as there is time; whether some is left."""
         turns, unread = self._turns, self._unread
         assert turns is not None
+        if self.has_left():
+            return False
         until = turns.until(turns.now())
         while unread:
             data, self.received = unread.popleft()
@@ -108,6 +113,9 @@ class FrameReader(asyncio.Protocol):
         self._unread_size = 0
 
     def _leave_unread(self, data: bytes, now: float) -> None:
+        if not self._unread:
+            self.given_up.begin()
+        self.given_up.look(data)
         self._unread.append((data, now))
         self._unread_size += len(data)
         if self._unread_size > MOST_UNREAD:

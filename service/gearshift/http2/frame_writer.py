@@ -72,12 +72,6 @@ class FrameWriter(Backpressure):
             self.blocked.discard(stream)
             stream.flush()
 
-    def advertise(self, streams: int) -> None:
-        """Tell the peer how many requests it should have here at a time; more are still taken, up
-        to the limit that it was told at first."""
-        if self._transport is not None and not self._transport.is_closing():
-            self.send(frames.settings(((frames.MAX_CONCURRENT_STREAMS, streams),)))
-
     def _opened(self, number: int, what: str) -> Stream | None:
         """The stream, None if it is over; one that never began is a fault."""
         if number == 0 or number > self._last_stream:

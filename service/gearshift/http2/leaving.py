@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from gearshift.core.limits import Usage
 from gearshift.http2 import frames
@@ -16,6 +17,9 @@ from gearshift.http2.stream import Stream
 from gearshift.http2.turns import Turns
 
 GOING = "shutting down"
+
+CLOSED, CLOSE_WAIT, LAST_ACK = 7, 8, 9
+"""States of a TCP connection whose peer sends nothing more (RFC 9293), as Linux numbers them."""
 
 
 class Leaving(FrameWriter):
@@ -71,6 +75,15 @@ class Leaving(FrameWriter):
         if self._transport is not None:
             self._transport.abort()
 
+    def has_left(self) -> bool:
+        # While it is read from, the end comes by itself.
+        if not self._held_back or self._transport is None:
+            return False
+        if _closed_by_peer(self._transport.get_extra_info("socket")):
+            self.abort()
+            return True
+        return False
+
     def reset(self) -> None:
         """Close at once, and with it what the system keeps for a peer that does not read."""
         if self._transport is not None:
@@ -113,3 +126,14 @@ class Leaving(FrameWriter):
     def fail(self, fault: ConnectionFault) -> None:
         self.send(frames.goaway(self._last_stream, fault.code, str(fault)))
         self._close()
+
+
+def _closed_by_peer(opened: Any) -> bool:
+    """Whether no more bytes will come but those that have; False where the system does not tell."""
+    if opened is None or not hasattr(socket, "TCP_INFO"):
+        return False
+    try:
+        state = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    except (OSError, ValueError):  # not TCP; or closed here
+        return False
+    return bool(state[0] in (CLOSED, CLOSE_WAIT, LAST_ACK))

@@ -18,20 +18,9 @@ from typing import Protocol
 SLICE = 0.001
 """Seconds of reading in one turn of the loop."""
 
-BEHIND = 0.02
-"""Seconds: whoever has waited longer shows that more comes than can be read."""
-
-CAUGHT_UP = 1.0
-"""Seconds in which nobody has waited so long."""
-
 
 class Waits(Protocol):
     """A connection with bytes that are not read yet."""
-
-    @property
-    def since(self) -> float:
-        """When the first of them came, in monotonic seconds."""
-        ...
 
     def go_on(self) -> bool:
         """Read on; whether something is left to be read."""
@@ -39,20 +28,13 @@ class Waits(Protocol):
 
 
 class Turns:
-    """One for all connections of a loop. `now` gives monotonic seconds; `lag` is called with True
-    when reading falls behind, and with False when it has caught up."""
+    """One for all connections of a loop. `now` gives monotonic seconds."""
 
-    def __init__(
-        self,
-        lag: Callable[[bool], None] = lambda behind: None,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.lag = lag
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now
         self._waiting: deque[Waits] = deque()
         self._until = 0.0
         self._planned = False
-        self._behind_at: float | None = None
         self._loop = asyncio.get_running_loop()
 
     def until(self, now: float) -> float:
@@ -77,29 +59,12 @@ class Turns:
 
     def _next(self) -> None:
         self._planned = False
-        if not self._waiting and self._behind_at is None:
-            return
-        now = self.now()
-        self._look(now)
         if not self._waiting:
             return
-        self._begin(now)
+        self._begin(self.now())
         for _ in range(len(self._waiting)):
             who = self._waiting.popleft()
             if who.go_on():
                 self._waiting.append(who)
             if self.now() >= self._until:
                 return
-
-    def _look(self, now: float) -> None:
-        behind = bool(self._waiting) and now - self._waiting[0].since > BEHIND
-        if behind:
-            first, self._behind_at = self._behind_at is None, now
-            if first:
-                self.lag(True)
-        elif self._behind_at is not None and now - self._behind_at > CAUGHT_UP:
-            self._behind_at = None
-            self.lag(False)
-        if self._behind_at is not None and not self._waiting:
-            # Nothing else would bring it back here.
-            self._loop.call_later(CAUGHT_UP, self._next)

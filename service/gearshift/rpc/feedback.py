@@ -7,7 +7,7 @@ from typing import Any
 
 from gearshift.core.reports import Report, Result, Ruling
 from gearshift.core.rights import Rights
-from gearshift.errors import FeedbackOff, Forbidden, GearshiftError, InvalidInput
+from gearshift.errors import FeedbackOff, GearshiftError, InvalidInput
 from gearshift.ports import Feedback
 from gearshift.rpc.status import abort
 from gearshift.v1 import gearshift_pb2 as pb
@@ -70,16 +70,9 @@ def _check(told: Sequence[pb.Report]) -> None:
 
 
 def _permitted(told: Sequence[pb.Report], rights: Rights) -> None:
-    if rights.every_model:
-        return
+    # Ids alone may be those of any model.
     for model in {each.model for each in told}:
-        # Ids alone may be those of any model.
-        if not model:
-            raise Forbidden(
-                f"client {rights.client!r} may report on some models only: each report must name"
-                f" its model"
-            )
-        rights.need_model(model)
+        rights.need_named(model)
 
 
 def _report(told: pb.Report) -> Report:

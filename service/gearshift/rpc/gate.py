@@ -77,7 +77,9 @@ class Gate:
         except RequestError as error:
             self.denied(rights, caller, call.path, error)
             raise
-        return rights
+        if rights.every_model:
+            return rights
+        return rights.telling(partial(self.denied, rights, caller, call.path))
 
     def denied(self, rights: Rights, caller: Caller, path: str, error: RequestError) -> None:
         """Take down that a call was turned away."""

@@ -49,10 +49,6 @@ SLEPT = 2 * SWEEP_EVERY
 HEARD_WITHIN = 1.0
 """Seconds that callers get to hear that they should go elsewhere: a round trip, and a busy loop."""
 
-STREAMS_BEHIND, FEWEST_STREAMS = 256, 4
-"""Requests at a time that callers are asked to keep to, all together, and each connection at least,
-while more comes than can be read."""
-
 HANDSHAKE_WITHIN = 10.0
 """Seconds for a TLS handshake; who takes longer is disconnected."""
 
@@ -80,7 +76,6 @@ class RpcServer:
         self._accepting = Acceptor(methods, gate or Gate(None, None), usage, count)
         self._names = names
         self._connection_age = connection_age
-        self._turns = Turns(self._falls_behind)
         self._ages: dict[Connection[Call], float] = {}
         """When each has lived long enough (`time.monotonic`)."""
         self._health = health_
@@ -88,6 +83,7 @@ class RpcServer:
         self._follows = follows
         self._telling: set[asyncio.Task[None]] = set()
         self._connections: set[Connection[Call]] = set()
+        self._turns = Turns()
         self._usage = usage
         self._sweeping = Sweeper(usage)
         self._opening: set[asyncio.Task[None]] = set()
@@ -286,17 +282,6 @@ class RpcServer:
         if self._elsewhere:  # it was accepted before that
             connection.leave()
         return connection
-
-    def _falls_behind(self, behind: bool) -> None:
-        """More comes than can be read: what waits should wait with the callers, who can give it up
-        without costing this server anything."""
-        log.info("reading falls behind" if behind else "reading has caught up")
-        streams = most = self._usage.limits.max_streams
-        if behind:
-            share = STREAMS_BEHIND // max(1, len(self._connections))
-            streams = min(most, max(FEWEST_STREAMS, share))
-        for connection in self._connections:
-            connection.advertise(streams)
 
     def _forget(self, connection: Connection[Call]) -> bool:
         """It is over; False if that was known."""

@@ -44,6 +44,11 @@ class LimitCollector(Collector):
             ),
             dict(usage.reached),
         )
+        yield CounterMetricFamily(
+            "gearshift_calls_given_up",
+            "Calls that were not begun: their callers had given them up before they were read.",
+            value=usage.given_up,
+        )
         yield _family(
             GaugeMetricFamily(
                 "gearshift_bytes_held",
