@@ -57,20 +57,20 @@ async def serve(
     loaded = first_load(settings, executors)
     catalog = loaded.catalog
     telemetry = PrometheusTelemetry(catalog)
-    life = Life(catalog, settings.drain_seconds)
+    health = Health()
+    life = Life(catalog, settings.drain_seconds, alive=lambda: health.alive)
     telemetry.registry.register(life)
     telemetry.registry.register(EnergyCollector(domains()))
     telemetry.registry.register(way_in.metrics)
     ProcessCollector(registry=telemetry.registry)
     usage = within_descriptors(settings)
     watch = FrontierWatch(telemetry.families)
-    health = Health()
     explainer = Explainer()
     http = HttpServer(
         create_app(
             exposition=telemetry.exposition,
             triton=telemetry.triton_exposition,
-            is_ready=lambda: life.ready and health.alive,
+            is_ready=lambda: life.ready,
             is_alive=lambda: health.alive,
             board=lambda: board(
                 watch, [telemetry.beside()], ready=life.ready, grpc_port=explainer.port

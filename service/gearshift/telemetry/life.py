@@ -24,15 +24,22 @@ class Life(Collector):
         catalog: Catalog,
         drain_limit: float,
         *,
+        alive: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`drain_limit` is how many seconds admitted requests get at shutdown."""
+        """`drain_limit` is how many seconds admitted requests get at shutdown; `alive` is False
+        while only another process would help."""
         self._digest = digest(catalog)
         self._drain_limit = drain_limit
+        self._alive = alive
         self._clock = clock
         self._draining_since: float | None = None
-        self.ready = False
+        self._serving = False
+
+    @property
+    def ready(self) -> bool:
         """Whether requests are taken."""
+        return self._serving and self._alive()
 
     def follow(self, catalog: Catalog) -> None:
         """Another catalog is served from now on."""
@@ -43,11 +50,11 @@ class Life(Collector):
 
     def serves(self) -> None:
         """Requests are taken from now on."""
-        self.ready = True
+        self._serving = True
 
     def drains(self) -> None:
         """No new requests are taken; those that were get their time."""
-        self.ready = False
+        self._serving = False
         self._draining_since = self._clock()
 
     def collect(self) -> Iterator[Metric]:
