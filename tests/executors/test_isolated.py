@@ -128,6 +128,22 @@ async def test_one_that_dies_is_replaced_and_holds_what_it_should(executor, mode
     assert len(children.all[1].loaded) == 1
 
 
+async def test_one_that_dies_before_it_has_run_anything_is_replaced_as_well(model, children):
+    """Such as the one that only measures what is loaded anew: without it nothing would load."""
+    executor = IsolatedExecutor(2, CPU, launch=children)
+    try:
+        executor.load(model, model.variants[0])
+        assert await answer(executor, model) == 3.0
+        os.kill(children.pid, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while len(children.all) < 3 or not children.all[2].loaded:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        executor.load(model, model.variants[1])
+        assert all(len(child.loaded) == 2 for child in (children.all[0], children.all[2]))
+    finally:
+        executor.close()
+
+
 async def test_a_run_that_hangs_is_ended_with_its_process(executor, model, children):
     executor.load(model, model.variants[0])
     assert await answer(executor, model) == 3.0

@@ -6,10 +6,10 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import time
-import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from loadtests.reliability.faults.executors import restarted
@@ -125,13 +125,22 @@ def twice(scene: Scene) -> str:
 
 
 def no_files(scene: Scene) -> str:
-    """And who comes now is not served."""
+    """And who comes now is not served, as soon as what was being closed has been taken again."""
     NO_MORE(scene)
-    try:
-        with urllib.request.urlopen(f"http://{scene.http}/metrics", timeout=1.0):
-            raise RuntimeError("a connection was taken though no file could be opened")
-    except OSError as error:
-        return f"a scraper that comes now: {error}"
+    host, port = scene.http.split(":")
+    with ExitStack() as there:
+        for _ in range(CLOSING):
+            taken = there.enter_context(socket.create_connection((host, int(port)), 1.0))
+            taken.sendall(b"GET /healthz HTTP/1.1\r\nHost: gearshift\r\n\r\n")
+            try:
+                taken.recv(1)
+            except OSError as error:
+                return f"a scraper that comes now: {error}"
+    raise RuntimeError(f"{CLOSING} connections were taken though no file could be opened")
+
+
+CLOSING = 5
+"""Connections that may have been on their way out when the files were counted."""
 
 
 FULL, NOT_FULL = limited(resource.RLIMIT_FSIZE, lambda scene: 0)

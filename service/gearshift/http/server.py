@@ -21,6 +21,10 @@ from gearshift.errors import CannotListen, ConfigurationInvalid
 from gearshift.http.guard import Guests
 from gearshift.http.protocol import Names, speaking
 
+BACKLOG = 128
+"""Connections that wait to be accepted. Where no file can be opened any more, asyncio tries and
+logs as many times each second."""
+
 STARTED_WITHIN = 10.0
 """Seconds until the thread must serve."""
 
@@ -68,6 +72,7 @@ class HttpServer:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=2,
+            backlog=BACKLOG,
         )
         config.load()
         # Ours: uvicorn would make one that cannot be given another certificate.
@@ -118,6 +123,6 @@ def _bound(host: str, port: int) -> socket.socket:
         )
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise CannotListen(host, port, "HTTP", error) from error

@@ -57,6 +57,8 @@ class IsolatedExecutor:
         ]
         self._running = 0
         """How many slots, from the first on, were started."""
+        self._watched = False
+        """Whether the running loop hears of those that end; what is loaded has started all."""
         self._bound: dict[int, Slot] = {}
         self._held: dict[Key, _Held] = {}
         self._handles = count(1)
@@ -110,6 +112,10 @@ class IsolatedExecutor:
             raise ExecutorUnavailable(
                 f"variant {variant.name!r} of model {model.name!r} is not loaded"
             )
+        if not self._watched:
+            self._watched = True
+            for slot in self._slots:
+                slot.watch()
         return await self._slot(worker).run(held.handle, inputs)
 
     async def replace(self, worker: Worker) -> None:

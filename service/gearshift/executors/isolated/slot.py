@@ -60,6 +60,12 @@ class Slot:
         self._up.set()
         return self.child
 
+    def watch(self) -> None:
+        """Hear of the end of the first process, on the running loop: one that runs nothing can end
+        as well."""
+        if self.child is not None:
+            self.child.attach(self._ended)
+
     async def run(self, handle: int, inputs: Tensors) -> dict[str, Array]:
         """As `Child.run`; WorkerLost at once while there is no process."""
         child = self.child
@@ -67,7 +73,6 @@ class Slot:
             raise WorkerLost(
                 "crashed", f"worker process {self._index} is being started again", running=False
             )
-        child.attach(self._ended)
         try:
             outputs = await child.run(handle, inputs)
         finally:
