@@ -92,6 +92,8 @@ def smallest(seed: int) -> tuple[Scenario, dict[str, list[str]]]:
     """The smallest scenario found that breaks an invariant that this seed breaks."""
     scenario = draw(seed)
     broken = set(problems_of(scenario))
+    if not broken:
+        return scenario, {}
     small = shrunk(scenario, lambda candidate: bool(broken & set(problems_of(candidate))))
     return small, problems_of(small)
 

@@ -18,7 +18,7 @@ from gearshift.http2 import Connection, Stream
 from simulation.scenario import Scenario
 from virtual import VirtualLoop
 
-MOST_TURNS = 100_000
+MOST_TURNS = 2_000_000
 """Of the loop in one run; a few thousand are usual."""
 
 

@@ -167,8 +167,8 @@ def _over(taken: Taken, ran: Ran) -> bool:
 
 def not_after_deadline(run: Run) -> Problems:
     """Nothing runs whose deadline has passed and whose class takes no late answers."""
-    # Between a decision and its run other connections are read.
-    reading = run.stood_still if run.scenario.reading else 0.0
+    # Between a decision and its run others are read, or a run on the loop hangs.
+    reading = run.stood_still
     for ran, taken in _running(run):
         ticket = taken.ticket
         assert ticket is not None

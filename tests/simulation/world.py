@@ -279,8 +279,10 @@ class _World:
         self.history.drained_at = begun
         await self.server.not_serving()
         await self.server.send_away()
+        draining = self.loop.time()
         await self.engine.drain(self.scenario.drain_within)
-        await self.server.stop(grace=LAST_ANSWERS)
+        left = self.scenario.drain_within - (self.loop.time() - draining)
+        await self.server.stop(grace=LAST_ANSWERS, most=left)
         self.drain_took = self.loop.time() - begun
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ EXPRESS_NUMBERS = 10_000
 """Where the express workers' numbers begin, one a process."""
 
 LAST_ANSWERS = 1.0
-"""Seconds that calls still open get at the very end."""
+"""Seconds that calls still open get at the very end; of the drain's time so long again and again as
+their callers read on."""
 
 
 def make_executors(settings: Settings) -> Mapping[str, Executor]:
@@ -246,5 +248,7 @@ async def drain(settings: Settings, engine: Engine, rpc: RpcServer) -> None:
     """Send the callers elsewhere, take nothing new, finish what was taken in, and end."""
     log.info("draining")
     await rpc.send_away()
+    begun = time.monotonic()
     await engine.drain(settings.drain_seconds)
-    await rpc.stop(grace=LAST_ANSWERS)
+    left = settings.drain_seconds - (time.monotonic() - begun)
+    await rpc.stop(grace=LAST_ANSWERS, most=left)

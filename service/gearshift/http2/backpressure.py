@@ -111,12 +111,16 @@ class Backpressure(FrameReader):
     def stalled(self, before: float) -> bool:
         """Something does not get on since `before`, on the loop's clock: a frame that is not
         complete, what the peer does not read, or the end."""
+        self.look()
+        return any(since < before for since in self._stuck.values())
+
+    def look(self) -> None:
+        """How much has the peer read?"""
         if self.choked and self._transport is not None:
             size = self._transport.get_write_buffer_size()
             if size < self._stuffed:
                 self._stuck[READING] = self._loop.time()
             self._stuff(size)
-        return any(since < before for since in self._stuck.values())
 
     def now(self) -> float:
         """Seconds on the loop's clock."""

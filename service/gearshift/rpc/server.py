@@ -221,18 +221,30 @@ class RpcServer:
         for connection in list(unheard):
             connection.leave()
 
-    async def stop(self, grace: float) -> None:
-        """Close the port; calls still open get `grace` seconds."""
+    async def stop(self, grace: float, most: float = 0.0) -> None:
+        """Close the port. Calls still open get `grace` seconds, and then as long again as their
+        callers read on, up to `most` seconds in all."""
         self._shut()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._connections):
             connection.leave()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._empty.wait()
+        loop = asyncio.get_running_loop()
+        until, unread = loop.time() + max(grace, most), math.inf
+        while loop.time() < until and (now := self._unread()) < unread:
+            unread = now
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(grace, until - loop.time())):
+                    await self._empty.wait()
+                    return
         for connection in list(self._connections):
             connection.abort()
+
+    def _unread(self) -> int:
+        """Bytes of answers that their callers have not read."""
+        for connection in self._connections:
+            connection.look()
+        return self._usage.unread
 
     def _shut(self) -> None:
         door, self._door = self._door, None
