@@ -133,6 +133,8 @@ def _unfounded(run: Run, taken: Taken, entry: int, at: float, error: Exception) 
         return "" if run.history.drained_at is not None else "nobody drained"
     if isinstance(error, ExecutorUnavailable):
         out = any(model == ask.model for model, _ in taken_out(run))
+        # What was above the floor may be below it by the time of a second chance.
+        out |= any(isinstance(step, Revise | Reload) for step in run.scenario.steps)
         return "" if out else "no variant of its model was taken out"
     if isinstance(error, ExecutorFailed):
         failed = any(broke(each) or taken.number in each.odd for each in mine)

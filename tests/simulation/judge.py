@@ -223,7 +223,9 @@ def rows_run_once(run: Run) -> Problems:
                 and ran.variant == CASCADE.then
                 and ran.model.cascades
             )
-            if before is not None and before.until < ran.begun and not goes_on:
+            # One that takes too long may end at the very moment at which it is given up.
+            given_up = before is not None and ran.at - before.at >= run.scenario.hung_after
+            if before is not None and before.until < ran.begun and not (goes_on or given_up):
                 yield f"row {row} of request {key[0]} ran on {before.variant} and {ran.variant}"
             if times[key] > MOST_RUNS:
                 yield f"row {row} of request {key[0]} ran {times[key]} times"
