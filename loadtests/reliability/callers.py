@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import grpc
 import numpy as np
@@ -59,6 +60,8 @@ class Callers:
     kinds: Sequence[Kind] = EVERYBODY
     endings: list[Ending] = field(default_factory=list)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    unanswered: list[str] = field(default_factory=list)
+    """Of each request that had no ending: when that was clear, and what it was."""
     open: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self, seed: int = 1) -> None:
@@ -91,15 +94,16 @@ class Callers:
     ) -> None:
         request = message(kind, value, self.budget)
         sent = time.monotonic()
-        wrong = ""
+        wrong = said = ""
         try:
             answer = await stub.ModelInfer(request, timeout=WITHIN, metadata=self.metadata)
             status, wrong = "OK", mistake(answer, kind, value)
         except grpc.aio.AioRpcError as error:
-            status = error.code().name
+            status, said = error.code().name, error.details() or ""
         ended = time.monotonic()
         if ended - sent >= WITHIN - 0.1 and status == "DEADLINE_EXCEEDED":
             status = NO_ENDING
+            self.unanswered.append(f"{datetime.now(UTC).isoformat()}: {kind}, {value}, {said}")
         in_time = status == "OK" and not wrong and ended - sent <= self.budget
         self.endings.append(Ending(sent, ended, status, in_time, wrong))
 

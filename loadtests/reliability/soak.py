@@ -137,6 +137,7 @@ async def run(
     callers.stop.set()
     await asking
     await asyncio.gather(*going)
+    trouble.failed += [f"no ending: {each}" for each in callers.unanswered]
     ended = [
         Ending(e.sent - begun, e.ended - begun, e.status, e.in_time, e.wrong)
         for e in callers.endings
