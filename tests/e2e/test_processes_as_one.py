@@ -55,7 +55,8 @@ def test_what_is_merged_is_what_was_asked_and_the_page_never_falls(
         everyone = [server.process.pid, *children(server.process)]
         used = sum(cpu_seconds(pid) for pid in everyone)
         (counted,) = server.samples("process_cpu_seconds_total").values()
-        assert used <= counted <= sum(cpu_seconds(pid) for pid in everyone) + 0.1
+        most = sum(cpu_seconds(pid) for pid in everyone) + 0.1
+        assert used - 1e-6 <= counted <= most  # the sums are rounded
         for pid in children(server.process):
             os.kill(pid, signal.SIGTERM)
         # Asked to end one by one they drain, and are replaced: what they counted stays.
