@@ -14,10 +14,6 @@ settings.register_profile("gearshift", deadline=None)
 settings.load_profile("gearshift")
 
 
-OF_TRACES = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")
-"""Loggers that whoever sends traces takes over; a server that is cut off in a test keeps them."""
-
-
 @pytest.fixture(autouse=True)
 def _logs_as_before() -> Iterator[None]:
     """Commands set the logs of the whole process up; the next test finds them as they were."""
@@ -26,10 +22,6 @@ def _logs_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in OF_TRACES:
-        logger = logging.getLogger(name)
-        logger.propagate = True
-        logger.handlers.clear()
     logging.captureWarnings(False)
     logging.getLogger("uvicorn.access").disabled = False
     logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)

@@ -41,7 +41,8 @@ def make_traced(collector):
         return made[-1][0]
 
     yield make
-    for bench, traces in made:
+    # Each puts back what it found: the last one first.
+    for bench, traces in reversed(made):
         bench.stop()
         traces.close(10.0)
 

@@ -25,7 +25,8 @@ def make_traces(collector):
         return made[-1]
 
     yield make
-    for traces in made:
+    # Each puts back what it found, the last one first.
+    for traces in reversed(made):
         traces.close(10.0)
 
 
