@@ -344,6 +344,8 @@ def log_is_clean(run: Run) -> Problems:
     logged: Counter[str] = Counter(event["event"] for event in run.logged)
     for expected in (TAKEN_OUT, "variant works again"):
         logged.pop(expected, 0)
+    if logged.pop("draining", 0) != 1:
+        yield "the log does not tell once of the drain"
     told = logged.pop("executor failed", 0)
     if not broken <= told <= most:
         yield f"{broken} to {most} runs broke, and the log tells of {told}"

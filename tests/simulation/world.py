@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from builders import make_catalog, make_profiles
-from gearshift.app.parts import LAST_ANSWERS, with_express
+from gearshift.app.parts import LAST_ANSWERS, drain, with_express
 from gearshift.core.catalog import Catalog, Model, Standing
 from gearshift.core.limits import Usage
 from gearshift.core.profile import Profiles
@@ -274,15 +274,10 @@ class _World:
         self.drain = self.loop.create_task(self._drain())
 
     async def _drain(self) -> None:
-        """As `app.parts.drain` does it."""
         begun = self.loop.time()
         self.history.drained_at = begun
         await self.server.not_serving()
-        await self.server.send_away()
-        draining = self.loop.time()
-        await self.engine.drain(self.scenario.drain_within)
-        left = self.scenario.drain_within - (self.loop.time() - draining)
-        await self.server.stop(grace=LAST_ANSWERS, most=left)
+        await drain(self.scenario.drain_within, self.engine, self.server)
         self.drain_took = self.loop.time() - begun
 
 

@@ -51,22 +51,32 @@ def of(
     )
 
 
+def restarted(scene: Scene) -> str:
+    return scene.ended()
+
+
+def started_again(name: str, strike: Act, seconds: float = 0.0, mend: Act = restarted) -> Fault:
+    """One that ends the server, which is started again."""
+    return Fault(
+        name=name,
+        strike=strike,
+        mend=mend,
+        seconds=seconds,
+        seen=("UNAVAILABLE",),
+        same=False,
+        normal_within=30.0,
+    )
+
+
 def ending(name: str, **plan: object) -> Fault:
     """A run that ends the process."""
+    planned = {"model": "sums", "count": 1, **plan}
 
     def mend(scene: Scene) -> str:
         scene.plan()
         return scene.ended()
 
-    return Fault(
-        name=name,
-        strike=lambda scene: scene.plan({"model": "sums", "count": 1, **plan}),
-        mend=mend,
-        seconds=0.5,
-        seen=("UNAVAILABLE",),
-        same=False,
-        normal_within=30.0,
-    )
+    return started_again(name, lambda scene: scene.plan(planned), 0.5, mend)
 
 
 def at_load(name: str, kind: str) -> Fault:
@@ -214,48 +224,31 @@ def both_there(scene: Scene) -> str:
     return "another serving process in its place"
 
 
-def restarted(scene: Scene) -> str:
-    return scene.ended()
+def one_of_two(name: str, number: signal.Signals) -> Fault:
+    """A serving process ends by this signal, and another takes its place."""
+    return Fault(
+        name=name,
+        strike=signalled(number),
+        mend=both_there,
+        seconds=0.2,
+        seen=("UNAVAILABLE",),
+        normal_within=20.0,
+    )
 
 
 PROCESSES = (
-    Fault(
-        name="one of two serving processes crashes (SIGSEGV)",
-        strike=signalled(signal.SIGSEGV),
-        mend=both_there,
-        seconds=0.2,
-        seen=("UNAVAILABLE",),
-        normal_within=20.0,
-    ),
-    Fault(
-        name="one of two serving processes is killed (SIGKILL)",
-        strike=signalled(signal.SIGKILL),
-        mend=both_there,
-        seconds=0.2,
-        seen=("UNAVAILABLE",),
-        normal_within=20.0,
-    ),
+    one_of_two("one of two serving processes crashes (SIGSEGV)", signal.SIGSEGV),
+    one_of_two("one of two serving processes is killed (SIGKILL)", signal.SIGKILL),
     Fault(
         name="one of two serving processes is frozen for 2 s",
         strike=signalled(signal.SIGSTOP),
         mend=signalled(signal.SIGCONT),
     ),
-    Fault(
-        name="one of two serving processes is told to end (SIGTERM)",
-        strike=signalled(signal.SIGTERM),
-        mend=both_there,
-        seconds=0.2,
-        seen=("UNAVAILABLE",),
-        normal_within=20.0,
-    ),
-    Fault(
-        name="two serving processes: the parent is killed (SIGKILL), then started again",
-        strike=lambda scene: scene.signal(signal.SIGKILL),
-        mend=restarted,
-        seconds=0.2,
-        seen=("UNAVAILABLE",),
-        same=False,
-        normal_within=30.0,
+    one_of_two("one of two serving processes is told to end (SIGTERM)", signal.SIGTERM),
+    started_again(
+        "two serving processes: the parent is killed (SIGKILL), then started again",
+        lambda scene: scene.signal(signal.SIGKILL),
+        0.2,
     ),
 )
 

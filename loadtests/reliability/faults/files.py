@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from loadtests.reliability.faults.executors import restarted
+from loadtests.reliability.faults.executors import started_again
 from loadtests.reliability.faults.fault import Act, Fault, Group
 from loadtests.reliability.faults.scene import Scene
 
@@ -195,33 +195,9 @@ FAULTS = (
         strike=lambda scene: "".join(_blinks(scene)),
         seconds=0.0,
     ),
-    Fault(
-        name="SIGTERM under load, then started again",
-        strike=frozen(signal.SIGTERM),
-        mend=restarted,
-        seconds=0.0,
-        seen=("UNAVAILABLE",),
-        same=False,
-        normal_within=30.0,
-    ),
-    Fault(
-        name="SIGTERM twice, then started again",
-        strike=twice,
-        mend=restarted,
-        seconds=0.0,
-        seen=("UNAVAILABLE",),
-        same=False,
-        normal_within=30.0,
-    ),
-    Fault(
-        name="killed (SIGKILL), then started again",
-        strike=frozen(signal.SIGKILL),
-        mend=restarted,
-        seconds=0.0,
-        seen=("UNAVAILABLE",),
-        same=False,
-        normal_within=30.0,
-    ),
+    started_again("SIGTERM under load, then started again", frozen(signal.SIGTERM)),
+    started_again("SIGTERM twice, then started again", twice),
+    started_again("killed (SIGKILL), then started again", frozen(signal.SIGKILL)),
 )
 
 

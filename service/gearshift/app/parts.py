@@ -244,11 +244,12 @@ async def start_engine(
     return engine, workers
 
 
-async def drain(settings: Settings, engine: Engine, rpc: RpcServer) -> None:
-    """Send the callers elsewhere, take nothing new, finish what was taken in, and end."""
+async def drain(within: float, engine: Engine, rpc: RpcServer) -> None:
+    """Send the callers elsewhere, take nothing new, finish what was taken in within so many
+    seconds, and end."""
     log.info("draining")
     await rpc.send_away()
     begun = time.monotonic()
-    await engine.drain(settings.drain_seconds)
-    left = settings.drain_seconds - (time.monotonic() - begun)
+    await engine.drain(within)
+    left = within - (time.monotonic() - begun)
     await rpc.stop(grace=LAST_ANSWERS, most=left)

@@ -135,7 +135,7 @@ async def serve_behind(
             life.drains()
             # The server as a whole goes on if this process alone was told to end: its callers go on
             # with the others, and health does not say NOT_SERVING.
-            await drain(settings, engine, rpc)
+            await drain(settings.drain_seconds, engine, rpc)
             farewell.cancel()
     finally:
         for executor in executors.values():

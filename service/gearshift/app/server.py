@@ -141,7 +141,7 @@ async def serve(
             watched.cancel()
             life.drains()
             await rpc.not_serving()
-            await drain(settings, engine, rpc)
+            await drain(settings.drain_seconds, engine, rpc)
     finally:
         watch.stop()
         http.stop()
