@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from builders import make_catalog, make_model, make_profiles, make_ticket
 from gearshift.core.breaker import Breaker
-from gearshift.core.catalog import Cascade
+from gearshift.core.catalog import Cascade, Late
 from gearshift.core.decisions import Admitted, Dispatch, Refused
 from gearshift.core.lane import Lane
 from gearshift.core.profile import LatencyPoint, Profile
@@ -119,3 +119,29 @@ def test_no_trial_on_any_device_before_the_time_of_the_one_that_failed_last():
             lane.check(ticket, first)
         assert told.value.retry_after == pytest.approx(last - first)
         assert lane.draw(ticket, last) == ("only", True)
+
+
+@pytest.mark.parametrize("late", Late)
+def test_a_late_tolerant_ticket_tries_what_is_out_after_its_deadline_if_all_is_out(late):
+    catalog = make_catalog(make_model(accuracies={"only": 0.9}))
+    model = catalog.models["m"]
+    profiles = make_profiles(catalog, {"only": (5 * MS, 0.0)})
+    scheduler = Scheduler(catalog, profiles, {0: "cpu"})
+    (profile,) = profiles.everywhere("m")
+    # The only worker is busy until after the second ticket's deadline.
+    scheduler.admit(make_ticket(1), 0.0)
+    ((busy,), _) = scheduler.decide(0.0)
+    assert isinstance(busy, Dispatch)
+    breaker = Breaker(random.Random(1))
+    breaker.failed(7, 0.0, lost=True)
+    assert scheduler.take_out(model, {profile: breaker}, 0.0) == []
+    now = breaker.retry_after(0.0)
+    ticket = replace(make_ticket(2, arrival=now, budget=10 * MS), late=late)
+    assert isinstance(scheduler.admit(ticket, now), Admitted)
+    assert scheduler.decide(now).actions == ()
+    now += 11 * MS
+    told = scheduler.decide(now).actions
+    assert (told == ()) == (late is Late.SERVE)
+    scheduler.finished(busy.id, now, 5 * MS)
+    ran = [a.tickets for a in scheduler.decide(now).actions if isinstance(a, Dispatch)]
+    assert ran == ([(ticket,)] if late is Late.SERVE else [])

@@ -182,6 +182,15 @@ class Lane:
             found = self._strands[key] = self._new(key)
         return found
 
+    def late(self, ticket: Ticket, strand: Strand) -> Strand | None:
+        """Where a ticket that waited in `strand` goes on waiting once its deadline has passed. A
+        canary's joins all others; so does one for a trial, unless all others are out, too."""
+        own = next(key for key, each in self._strands.items() if each is strand)
+        for key in (self.key(ticket, lenient=True), (*own[:4], True, *own[5:])):
+            if self.fitting(key):
+                return self.strand(key)
+        return None
+
     def fitting(self, key: StrandKey) -> list[Profile]:
         """The profiles that tickets of this strand accept."""
         below, pinned, _, rows, _, canary, without = key

@@ -306,10 +306,9 @@ class Scheduler:
                     continue
                 for _, ticket_id, ticket in strand.due_before(now + strand.quickest):
                     if ticket.late is Late.SERVE:
-                        later = lane.key(ticket, lenient=True)
-                        if lane.fitting(later):
-                            due = ticket.deadline + ticket.budget
-                            self._add(ticket, lane.strand(later), due)
+                        later = lane.late(ticket, strand)
+                        if later is not None:
+                            self._add(ticket, later, ticket.deadline + ticket.budget)
                             continue
                     del self._places[ticket_id]
                     lane.count -= 1
