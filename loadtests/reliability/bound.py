@@ -62,6 +62,11 @@ def parts(limits: Limits, http: HttpLimits) -> Iterator[tuple[str, str, int]]:
         (PARSED + 2) * limits.max_message_bytes,
     )
     yield (
+        "the one message that is being unpacked",
+        "max_message_bytes x 2",
+        2 * limits.max_message_bytes,
+    )
+    yield (
         "HTTP connections, each with a page that it does not read",
         f"max_http_connections x {PAGE // MIB} MiB",
         http.connections * (PAGE + http.head_bytes),

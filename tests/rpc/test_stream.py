@@ -19,6 +19,7 @@ from gearshift.rpc import infer_stream, wire
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import SharedMemory
+from gearshift.rpc.unpacking import Unpacker
 
 
 def tensor(value: float = 1.0, rows: int = 1) -> triton.InferInput:
@@ -159,7 +160,7 @@ def test_mistakes_in_the_last_bytes_of_a_stream_are_all_told(make_bench):
     async def play() -> None:
         call = wire.Call("", math.inf, b"", (), True)
         inferences = Inferences(bench.engine, SharedMemory(allowed=False))
-        asks = infer_stream.InferStream(stream, call, EVERYTHING, Shapes(), inferences)
+        asks = infer_stream.InferStream(stream, call, EVERYTHING, Shapes(), Unpacker(), inferences)
         asks.data(whole, ended=True)
 
     bench.run(play())

@@ -19,6 +19,7 @@ from gearshift.rpc.gate import Caller, Gate
 from gearshift.rpc.infer import UNARY
 from gearshift.rpc.methods import Methods
 from gearshift.rpc.status import ending
+from gearshift.rpc.unpacking import Unpacker
 from gearshift.rpc.wire import Call
 
 CHECK = f"/{health.SERVICE_NAME}/Check"
@@ -44,6 +45,11 @@ class Acceptor:
         self._gate = gate
         self._usage = usage
         self._count = count
+        self._unpacker = Unpacker()
+
+    def close(self) -> None:
+        """No call comes any more."""
+        self._unpacker.close()
 
     def accept(self, caller: Caller, stream: Stream, call: Call) -> Receiver:
         """Who takes what comes in for `call`; NOBODY if it is over already."""
@@ -74,12 +80,12 @@ class Acceptor:
         if method.gate is not None and method.gate(stream, call, rights):
             return NOBODY
         if method.stream is not None:
-            return method.stream(stream, call, rights, caller.shapes)
+            return method.stream(stream, call, rights, caller.shapes, self._unpacker)
         if method.streams_in:
-            return StreamCall(stream, call, rights, method)
+            return StreamCall(stream, call, rights, method, self._unpacker)
         if method.group is Group.CONTROL:
-            return AuditedCall(stream, call, rights, method, caller, self._gate)
-        return UnaryCall(stream, call, rights, method, caller.shapes)
+            return AuditedCall(stream, call, rights, method, caller, self._gate, self._unpacker)
+        return UnaryCall(stream, call, rights, method, caller.shapes, self._unpacker)
 
 
 def _refused(

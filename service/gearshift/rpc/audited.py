@@ -11,6 +11,7 @@ from gearshift.http2 import Stream
 from gearshift.rpc.calls import UnaryCall
 from gearshift.rpc.gate import Caller, Gate
 from gearshift.rpc.methods import Method
+from gearshift.rpc.unpacking import Unpacker
 from gearshift.rpc.wire import Call, Metadata
 
 TARGETS = ("model_name", "name")
@@ -30,8 +31,9 @@ class AuditedCall(UnaryCall):
         method: Method,
         caller: Caller,
         gate: Gate,
+        unpacker: Unpacker,
     ) -> None:
-        super().__init__(stream, call, rights, method, caller.shapes)
+        super().__init__(stream, call, rights, method, caller.shapes, unpacker)
         self._caller = caller
         self._gate = gate
         self._target = ""

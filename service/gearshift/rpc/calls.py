@@ -22,6 +22,7 @@ from gearshift.rpc.context import Aborted, Context
 from gearshift.rpc.methods import Method
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.status import ending
+from gearshift.rpc.unpacking import Packed, Unpacker, unpacked
 from gearshift.rpc.wire import Call, Metadata, TooLarge, WireError
 
 log = structlog.get_logger(__name__)
@@ -145,14 +146,21 @@ class Responder:
 class UnaryCall(Responder):
     """A call with one message in."""
 
-    __slots__ = ("_leave", "_method", "_parts", "_size", "_task", "_whole", "shapes")
+    __slots__ = ("_leave", "_method", "_parts", "_size", "_task", "_unpacker", "_whole", "shapes")
 
     def __init__(
-        self, stream: Stream, call: Call, rights: Rights, method: Method, shapes: Shapes
+        self,
+        stream: Stream,
+        call: Call,
+        rights: Rights,
+        method: Method,
+        shapes: Shapes,
+        unpacker: Unpacker,
     ) -> None:
         """`shapes` are those of the connection."""
         super().__init__(stream, call, rights)
         self._method = method
+        self._unpacker = unpacker
         self.shapes = shapes
         # What has come in, put together only once: it may be many megabytes.
         self._parts: list[bytes | bytearray] = []
@@ -186,13 +194,29 @@ class UnaryCall(Responder):
             self._stream.more(len(payload))
 
     def _begin(self, first: bytes, rest: Sequence[bytes | bytearray] = ()) -> None:
-        self._stream.taken(self._stream.held)
         try:
             message = only_message(self.call, first, rest, self._method.most)
         except WireError as error:
             self._end(error)
             return
         self._parts = []
+        if isinstance(message, Packed):
+            self._task = asyncio.get_running_loop().create_task(self._unpack(message))
+        else:
+            self._answer(message)
+
+    async def _unpack(self, packed: Packed) -> None:
+        try:
+            message = await self._unpacker.whole(packed)
+        except WireError as error:
+            self._end(error)
+            return
+        self._task = None
+        if self._stream.open:
+            self._answer(message)
+
+    def _answer(self, message: bytes) -> None:
+        self._stream.taken(self._stream.held)
         direct = self._method.direct
         if direct is not None:
             self._leave = direct(self, message)
@@ -244,11 +268,15 @@ class StreamCall(Responder):
         "_owed",
         "_since",
         "_task",
+        "_unpacker",
         "_waiting",
     )
 
-    def __init__(self, stream: Stream, call: Call, rights: Rights, method: Method) -> None:
+    def __init__(
+        self, stream: Stream, call: Call, rights: Rights, method: Method, unpacker: Unpacker
+    ) -> None:
         super().__init__(stream, call, rights)
+        self._unpacker = unpacker
         self._buffer = bytearray()
         self._arrived: deque[bytes] = deque()
         self._ended = False
@@ -296,8 +324,11 @@ class StreamCall(Responder):
         while True:
             while self._arrived:
                 whole = self._arrived.popleft()
+                message = only_message(self.call, whole, (), self._most)
+                if isinstance(message, Packed):
+                    message = await self._unpacker.whole(message)
                 self._stream.taken(min(len(whole), self._stream.held))
-                yield self._read(deserialize, only_message(self.call, whole, (), self._most))
+                yield self._read(deserialize, message)
             # Only who keeps up may send more.
             self._pay()
             if self._fault is not None:
@@ -344,7 +375,9 @@ def unreadable(error: Exception) -> WireError:
     return WireError(grpc.StatusCode.INTERNAL, f"the request cannot be read: {error}")
 
 
-def only_message(call: Call, first: bytes, rest: Sequence[bytes | bytearray], most: int) -> bytes:
+def only_message(
+    call: Call, first: bytes, rest: Sequence[bytes | bytearray], most: int
+) -> bytes | Packed:
     """The message behind its prefix, which is in `first`; of `most` bytes."""
     size = len(first) - wire.PREFIX + sum(map(len, rest))
     if size < 0 or wire.size_of(first) != size:
@@ -359,4 +392,4 @@ def only_message(call: Call, first: bytes, rest: Sequence[bytes | bytearray], mo
         if size > most:
             raise TooLarge(most)
         return message
-    return wire.decompressed(message, call.encoding, most)
+    return unpacked(message, call.encoding, most)

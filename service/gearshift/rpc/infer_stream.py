@@ -6,6 +6,7 @@ A request that fails is answered with `error_message` and the stream goes on; wi
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 
@@ -22,6 +23,7 @@ from gearshift.rpc.calls import UNREAD, Responder
 from gearshift.rpc.infer import STREAM, Inferences
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.status import code_and_message, ending
+from gearshift.rpc.unpacking import Packed, Unpacker, unpacked
 from gearshift.rpc.wire import Call, TooLarge, WireError
 
 MOST_UNDER_WAY = 1_024
@@ -48,20 +50,32 @@ class InferStream(Responder):
         "_caller",
         "_ended",
         "_inferences",
+        "_last",
         "_owed",
         "_rest",
         "_shapes",
         "_since",
         "_strict",
         "_under_way",
+        "_unpacker",
+        "_unpacking",
         "_wanted",
     )
 
     def __init__(
-        self, stream: Stream, call: Call, rights: Rights, shapes: Shapes, inferences: Inferences
+        self,
+        stream: Stream,
+        call: Call,
+        rights: Rights,
+        shapes: Shapes,
+        unpacker: Unpacker,
+        inferences: Inferences,
     ) -> None:
         super().__init__(stream, call, rights)
         self._shapes = shapes
+        self._unpacker = unpacker
+        self._unpacking: asyncio.Task[None] | None = None
+        """Of a message that takes long; what comes after it waits in `_rest`."""
         self._inferences = inferences
         self._caller = inferences.caller_of(call, rights)
         self._rest = bytearray()
@@ -69,87 +83,121 @@ class InferStream(Responder):
         """Since when the message has been under way that is in `_rest`."""
         self._wanted = 0
         """Bytes of the message that has begun in `_rest`, as far as is known."""
+        self._last = False
+        """The caller has sent all."""
         self._ended = False
+        """All of it has been read."""
         self._owed = 0
         self._under_way: dict[_StreamAsker, Flight] = {}
         self._strict = ("triton_grpc_error", "true") in call.metadata
 
     def data(self, payload: bytes, *, ended: bool) -> None:
         self._owed += len(payload)
+        self._last = ended
+        if self._unpacking is not None:
+            self._rest += payload
+            return
         if self._rest:
             self._rest += payload
             payload = b""
             if len(self._rest) >= self._wanted:
                 payload = bytes(self._rest)
                 self._rest.clear()
+        self._take(payload)
+
+    def _take(self, data: bytes) -> None:
         try:
-            at = self._read(payload)
-            if at < len(payload):
-                self._rest += payload[at:]
+            at = self._read(data)
+            if at < len(data):
+                self._rest += data[at:]
                 self._since = time.monotonic()
-            if ended and self._rest:
+            if self._unpacking is not None:
+                return
+            if self._last and self._rest:
                 raise WireError(grpc.StatusCode.INTERNAL, "the last message is cut short")
         except WireError as error:
-            connection = self._stream.connection
-            self._end(error.code, str(error))
-            if isinstance(error, TooLarge):
-                self._usage.reach("max_message_bytes")
-                if error.unpacked:
-                    connection.bomb()
+            self._break_off(error)
             return
         # Only now: a request that fails at once must not end the stream before the next is read.
-        self._ended = ended
+        self._ended = self._last
         self._go_on()
 
+    def _break_off(self, error: WireError) -> None:
+        connection = self._stream.connection
+        self._end(error.code, str(error))
+        if isinstance(error, TooLarge):
+            self._usage.reach("max_message_bytes")
+            if error.unpacked:
+                connection.bomb()
+
     def _read(self, data: bytes) -> int:
-        """Ask for the whole messages in `data`; how many bytes they were."""
-        at, size, stream = 0, len(data), self._stream
+        """Ask for the whole messages in `data`, up to one that takes long to unpack; how many
+        bytes they were."""
+        at, size = 0, len(data)
         most = self._usage.limits.max_message_bytes
-        arrival = stream.received
-        left = max(0.0, self.call.timeout - (arrival - self.arrival))
+        arrival = self._stream.received
         while size - at >= wire.PREFIX:
             compressed, length = wire.PREFIXED.unpack_from(data, at)
             if length > most:
                 raise TooLarge(most)
             begin = at + wire.PREFIX
-            end = begin + length
+            end: int = begin + length
             if end > size:
                 self._wanted = end - at
                 return at
             message = data[begin:end]
-            if compressed:
-                message = wire.decompressed(message, self.call.encoding, most)
-            stream.taken(min(end - at, stream.held))
+            whole = unpacked(message, self.call.encoding, most) if compressed else message
+            if isinstance(whole, Packed):
+                unpacking = self._unpack(whole, end - at, arrival)
+                self._unpacking = asyncio.get_running_loop().create_task(unpacking)
+                return end
+            self._ask(whole, end - at, arrival)
             at = end
-            if stream.open:
-                asker = _StreamAsker(self)
-                inferences, trace = self._inferences, None
-                refused = self._full() or inferences.turned_away(self._caller)
-                if refused is not None:
-                    inferences.refuse(message, arrival, refused, asker)
-                    continue
-                if inferences.tracing is not None:
-                    received = time.monotonic()
-                    metadata = self.call.metadata
-                    trace = inferences.tracing.begin(
-                        STREAM, metadata, arrival, received, self.client
-                    )
-                flight = inferences.begin(
-                    message,
-                    arrival,
-                    left,
-                    self.rights,
-                    self._shapes,
-                    asker,
-                    trace,
-                    self._caller,
-                )
-                if flight is not None:
-                    self._under_way[asker] = flight
-                    stream.connection.requests += 1
-                    self._usage.requests += 1
         self._wanted = wire.PREFIX
         return at
+
+    async def _unpack(self, packed: Packed, size: int, arrival: float) -> None:
+        try:
+            message = await self._unpacker.whole(packed)
+        except WireError as error:
+            self._unpacking = None
+            self._break_off(error)
+            return
+        self._unpacking = None
+        self._ask(message, size, arrival)
+        rest = bytes(self._rest)
+        self._rest.clear()
+        self._take(rest)
+
+    def _ask(self, message: bytes, size: int, arrival: float) -> None:
+        """Ask for one message, which was `size` bytes as it came."""
+        stream = self._stream
+        stream.taken(min(size, stream.held))
+        if not stream.open:
+            return
+        asker = _StreamAsker(self)
+        inferences, trace = self._inferences, None
+        refused = self._full() or inferences.turned_away(self._caller)
+        if refused is not None:
+            inferences.refuse(message, arrival, refused, asker)
+            return
+        if inferences.tracing is not None:
+            received, metadata = time.monotonic(), self.call.metadata
+            trace = inferences.tracing.begin(STREAM, metadata, arrival, received, self.client)
+        flight = inferences.begin(
+            message,
+            arrival,
+            max(0.0, self.call.timeout - (arrival - self.arrival)),
+            self.rights,
+            self._shapes,
+            asker,
+            trace,
+            self._caller,
+        )
+        if flight is not None:
+            self._under_way[asker] = flight
+            stream.connection.requests += 1
+            self._usage.requests += 1
 
     def _full(self) -> TooMany | None:
         """What the next request hears if as many are under way as may be."""
@@ -197,6 +245,8 @@ class InferStream(Responder):
 
     def _go_on(self) -> None:
         """Let the caller send more, or end when all is said."""
+        if self._unpacking is not None:
+            return
         if len(self._under_way) < MOST_UNDER_WAY and not self._stream.waiting:
             owed, self._owed = self._owed, 0
             self._stream.more(owed)
@@ -209,7 +259,7 @@ class InferStream(Responder):
         self.cancelled()
 
     def incomplete_since(self) -> float:
-        return self._since if self._rest else math.inf
+        return self._since if self._rest and self._unpacking is None else math.inf
 
     def end(self, code: grpc.StatusCode, text: str) -> None:
         self._end(code, text)
@@ -218,6 +268,8 @@ class InferStream(Responder):
         self._end(*ending(self._usage.too_many(limit, why)))
 
     def cancelled(self) -> None:
+        if self._unpacking is not None:
+            self._unpacking.cancel()
         under_way, self._under_way = self._under_way, {}
         self._forget(len(under_way))
         for flight in under_way.values():

@@ -17,6 +17,7 @@ from gearshift.core.rights import Group, Rights
 from gearshift.http2 import Receiver, Stream
 from gearshift.rpc.groups import group_of
 from gearshift.rpc.shapes import Shapes
+from gearshift.rpc.unpacking import Unpacker
 from gearshift.rpc.wire import Call
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ Direct = Callable[["UnaryCall", bytes], Callable[[], None] | None]
 Gate = Callable[[Stream, Call, Rights], bool]
 """Asked before anything of a call but its headers is read; True: it has been refused."""
 
-StreamMaker = Callable[[Stream, Call, Rights, Shapes], Receiver]
+StreamMaker = Callable[[Stream, Call, Rights, Shapes, Unpacker], Receiver]
 """Makes who takes all that comes in on one call; the shapes are those of its connection."""
 
 

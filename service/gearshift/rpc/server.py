@@ -224,6 +224,12 @@ class RpcServer:
     async def stop(self, grace: float, most: float = 0.0) -> None:
         """Close the port. Calls still open get `grace` seconds, and then as long again as their
         callers read on, up to `most` seconds in all."""
+        try:
+            await self._empty_within(grace, most)
+        finally:
+            self._accepting.close()
+
+    async def _empty_within(self, grace: float, most: float) -> None:
         self._shut()
         if self._sweeper is not None:
             self._sweeper.cancel()

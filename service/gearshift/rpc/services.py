@@ -57,7 +57,9 @@ async def make_server(
     methods.add_direct(f"/{UNARY}", inferences.unary, most, inferences.turns_away)
     methods.add_stream(
         f"/{STREAM}",
-        lambda stream, call, rights, shapes: InferStream(stream, call, rights, shapes, inferences),
+        lambda stream, call, rights, shapes, unpacker: InferStream(
+            stream, call, rights, shapes, unpacker, inferences
+        ),
     )
     checked = Health()
     health_pb2_grpc.add_HealthServicer_to_server(checked, methods)
