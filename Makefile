@@ -29,7 +29,7 @@ demo: setup ## serve the real models, send real traffic, show what was routed wh
 serve: setup ## serve model_repo on the default ports until Ctrl-C
 	$(BIN)/gearshift serve --repository model_repo --state-dir build/state
 
-test: lint tools ## everything that must hold: lint, types, layers, all tests
+test: lint tools $(VENV)/.torch ## everything that must hold: lint, types, layers, all tests
 	$(BIN)/pytest -n 2 --dist loadscope
 
 test-life-cycle: setup ## real servers stopped, killed, frozen, on a full disk (2 minutes)
@@ -143,6 +143,11 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 		|| { apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/$(PIP) --require-hashes -r requirements.lock
 	$(BIN)/$(PIP) --no-deps --editable .
+	@touch $@
+
+# Only the tests of the torch executor need it: 200 MB that `make demo` does without.
+$(VENV)/.torch: requirements-torch.lock $(VENV)/.ready
+	$(BIN)/$(PIP) -r requirements-torch.lock
 	@touch $@
 
 # Beside .venv and not in it: its wheels are for Linux on x86-64 only.

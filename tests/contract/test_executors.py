@@ -8,14 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import onnx_models
+import torch_models
 from builders import ONE_VECTOR, make_model
 from gearshift.artifacts import read_again
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.fake import FakeExecutor
 from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
+from gearshift.executors.pytorch import TorchExecutor, installed
 from gearshift.ports import Worker
-from onnx_models import row_sum
 
 WORKERS = [Worker(0, "cpu"), Worker(1, "cpu")]
 
@@ -24,16 +26,33 @@ MADE = {
     "fake": lambda: FakeExecutor(ONE_VECTOR, lambda variant, rows: 0.0),
     "onnx": lambda: OnnxExecutor(["CPUExecutionProvider"]),
     "isolated": lambda: IsolatedExecutor(len(WORKERS), ["CPUExecutionProvider"]),
+    "torch": lambda: TorchExecutor("cpu"),
+    "torch isolated": lambda: IsolatedExecutor(len(WORKERS), ["CPUExecutionProvider"]),
 }
+
+KINDS = [
+    pytest.param(
+        kind,
+        marks=pytest.mark.skipif(
+            "torch" in kind and not installed(), reason="PyTorch is not installed"
+        ),
+    )
+    for kind in MADE
+]
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module", params=MADE)
-def made(request):
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def made(kind):
     """One for all tests: processes take a while to start."""
-    executor = MADE[request.param]()
+    executor = MADE[kind]()
     yield executor
     executor.close()
 
@@ -47,17 +66,21 @@ def executor(made, model):
             made.unload(replace(model, generation=generation), variant)
 
 
+@pytest.fixture(scope="module")
+def artifact(kind, tmp_path_factory):
+    """That of both variants, which sum each row; and its executor."""
+    folder = tmp_path_factory.mktemp("artifact")
+    if "torch" in kind:
+        return "torch", torch_models.row_sum(folder / "model.pt2")
+    return "onnx", onnx_models.row_sum(folder / "model.onnx")
+
+
 @pytest.fixture
-def model(tmp_path):
-    """Both variants sum each row."""
+def model(artifact):
+    executor, path = artifact
     model = make_model()
-    return replace(
-        model,
-        variants=tuple(
-            replace(v, artifact=str(row_sum(tmp_path / v.name / "model.onnx")))
-            for v in model.variants
-        ),
-    )
+    variants = (replace(v, executor=executor, artifact=str(path)) for v in model.variants)
+    return replace(model, variants=tuple(variants))
 
 
 def rows(*values: float):
@@ -102,7 +125,6 @@ async def test_what_is_not_loaded_does_not_run(executor, model):
         await executor.run(WORKERS[0], model, model.variants[0], rows(1))
 
 
-@pytest.mark.parametrize("kind", MADE)
 async def test_after_close_nothing_is_loaded(kind, model):
     executor = MADE[kind]()
     executor.load(model, model.variants[0])

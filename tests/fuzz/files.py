@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from fuzz.figures import scratch
 from fuzz.target import Feed, Target, require
 from gearshift.access.book import read_book
 from gearshift.app.settings import load_settings
-from gearshift.artifacts import SamplesFile, examine
+from gearshift.artifacts import SamplesFile, checked_program, examine
+from gearshift.artifacts.expressions import FUNCTIONS, check_expression
 from gearshift.core.card import SCHEMA, Card, CascadeCard, DataSource, Measurement, Recipe
 from gearshift.core.catalog import Catalog, Signature, TensorSpec
 from gearshift.core.rights import ANONYMOUS
@@ -23,6 +25,7 @@ from gearshift.quotas.file import read as read_quotas
 from gearshift.repository import load
 from gearshift.repository.schema import LARGEST_BATCH, MOST_CLASSES, MOST_VARIANTS
 from onnx_models import TWO_VARIANTS, tensor
+from program_archive import SYMBOL, archive
 
 SIGNATURE = Signature((TensorSpec("x", "FP32", (3,)),), (TensorSpec("y", "FP32", (4,)),))
 FAKE = TWO_VARIANTS.replace('executor = "onnx"', 'executor = "fake"')
@@ -156,6 +159,39 @@ def _onnx_seeds() -> list[bytes]:
     return [made.SerializeToString(), onnx.ModelProto().SerializeToString()]
 
 
+def _program() -> Feed:
+    def feed(data: bytes) -> None:
+        try:
+            checked = checked_program(data)
+        except ValueError as error:
+            require(0 < len(str(error)) < 10_000, "no reason, or one as long as the file")
+            return
+        require(len(checked.samples) < len(data), "more than there is")
+
+    return feed
+
+
+def _size() -> Feed:
+    def feed(data: bytes) -> None:
+        text = data.decode("latin-1")
+        try:
+            check_expression(text)
+        except ValueError as error:
+            require(bool(str(error)), "no reason")
+            return
+        tree = ast.parse(text, mode="eval")
+        for node in ast.walk(tree):
+            require(
+                not isinstance(node, ast.Attribute | ast.Subscript | ast.Lambda | ast.JoinedStr),
+                "more than arithmetic",
+            )
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                require(called in {*FUNCTIONS, "Symbol"}, "another function")
+
+    return feed
+
+
 def _samples() -> Feed:
     path = scratch("samples.npz")
 
@@ -268,6 +304,20 @@ def _json(card: Card | CascadeCard) -> list[bytes]:
 
 TARGETS = (
     Target("onnx-file", _onnx, _onnx_seeds, 2048, (b"location", b"../w", b"EPContext")),
+    Target(
+        "program-file",
+        _program,
+        lambda: [archive(), archive({"data/weights/weight_0": None})],
+        4096,
+        (b"PK\x05\x06", b"PK\x06\x06", b"torch.ops.aten.add.Tensor", b'"use_pickle": true'),
+    ),
+    Target(
+        "program-size",
+        _size,
+        lambda: [SYMBOL.encode(), b"Max(1, FloorDiv(s0, 2))", b"s0**2 >= 4"],
+        256,
+        (b"Symbol(", b"integer=True", b"FloorDiv", b"int_oo", b"**", b"__"),
+    ),
     Target("samples-file", _samples, _samples_seeds, 2048, (b"PK\x05\x06", b"'|O'", b"-1,")),
     Target(
         "model-toml",

@@ -24,6 +24,7 @@ from gearshift.engine import Engine, LoopClock
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
+from gearshift.executors.pytorch import TorchExecutor, installed
 from gearshift.executors.trial import inspect_apart
 from gearshift.ports import EXPRESS, SHORT, Executor, Tracing, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
@@ -48,15 +49,19 @@ def make_executors(settings: Settings) -> Mapping[str, Executor]:
     """Every executor that can run here, by the name that model.toml uses."""
     if settings.worker_isolation == "process":
         # One more than there are workers: it measures what is loaded anew while those serve.
-        return {
-            "onnx": IsolatedExecutor(
-                settings.workers + 1,
-                settings.providers,
-                settings.worker_memory,
-                settings.max_run_bytes,
-            )
-        }
-    return {"onnx": OnnxExecutor(settings.providers, settings.max_run_bytes)}
+        isolated = IsolatedExecutor(
+            settings.workers + 1,
+            settings.providers,
+            settings.worker_memory,
+            settings.max_run_bytes,
+        )
+        return {"onnx": isolated, "torch": isolated} if installed() else {"onnx": isolated}
+    executors: dict[str, Executor] = {
+        "onnx": OnnxExecutor(settings.providers, settings.max_run_bytes)
+    }
+    if installed():
+        executors["torch"] = TorchExecutor()
+    return executors
 
 
 def make_workers(
@@ -133,7 +138,7 @@ def inspectors(settings: Settings, executors: Mapping[str, Executor]) -> Inspect
         name: executor.inspect for name, executor in executors.items()
     }
     if settings.try_apart:
-        known["onnx"] = inspect_apart
+        known |= dict.fromkeys(known, inspect_apart)
     return known
 
 

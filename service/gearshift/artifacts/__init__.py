@@ -3,6 +3,7 @@ they are read, checked before a parser sees them, hashed as the very bytes that 
 
 from gearshift.artifacts.files import read_inside, reason
 from gearshift.artifacts.onnx import External, examine
+from gearshift.artifacts.programs import checked_program, examine_program
 from gearshift.artifacts.reading import Allowance, complete, read, read_again
 from gearshift.artifacts.samples import LARGEST_SAMPLES, Header, SamplesFile
 
@@ -12,8 +13,10 @@ __all__ = [
     "External",
     "Header",
     "SamplesFile",
+    "checked_program",
     "complete",
     "examine",
+    "examine_program",
     "read",
     "read_again",
     "read_inside",

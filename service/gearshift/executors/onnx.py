@@ -9,10 +9,7 @@ one arena for all sessions: it grows with what runs at the same time, not with w
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -25,7 +22,7 @@ from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.key import Key, key
 from gearshift.executors.memory import check_room, room, told
-from gearshift.executors.thread import WorkerThread
+from gearshift.executors.thread import WorkerThread, behind_the_loop
 from gearshift.ports import Tensors, Worker
 
 log = structlog.get_logger(__name__)
@@ -55,8 +52,6 @@ CPU = ("CPUExecutionProvider",)
 CLOSE_WITHIN = 10.0
 """Seconds that a thread gets for its last run."""
 ERRORS_ONLY = 3
-BEHIND = 5
-"""The niceness of worker threads: a third of the loop's share where both want a core."""
 EXACT_INT8 = ("session.x64quantprecision", "1")
 """x86 processors without VNNI add products of int8 in 16 bits, which overflow: the same file is
 then another model, up to seven points worse than its card. With this entry ONNX Runtime turns
@@ -134,7 +129,7 @@ class OnnxExecutor:
         session, names = self._loaded(model, variant)
         thread = self._threads.get(worker.id)
         if thread is None:
-            thread = WorkerThread(f"worker-{worker.id}", _behind_the_loop)
+            thread = WorkerThread(f"worker-{worker.id}", behind_the_loop)
             self._threads[worker.id] = thread
         outputs = await thread.submit(session.run, names, inputs)
         return dict(zip(names, outputs, strict=True))
@@ -177,17 +172,6 @@ def rehearse(artifact: Artifact) -> Signature:
     signature = _signature(_session(artifact, CPU, optimize=False))
     _session(artifact, CPU, optimize=True)
     return signature
-
-
-def _behind_the_loop() -> None:
-    """Let the event loop's thread go first where there are more threads than cores.
-
-    With every core busy in a long run, the loop would wait milliseconds for its turn, and a
-    request with a budget of ten would find it gone.
-    """
-    if hasattr(os, "setpriority"):
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
 
 
 @cache

@@ -22,11 +22,12 @@ from typing import BinaryIO
 
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Signature, TensorSpec
-from gearshift.executors.onnx import rehearse
+from gearshift.executors import onnx, pytorch
 
 ROOM = 2 * 2**30
-"""Bytes of address space that the child may have beside what the artifact takes: Python and ONNX
-Runtime themselves reserve most of it."""
+PROGRAM_ROOM = 8 * 2**30
+"""Bytes of address space that the child may have beside what the artifact takes, with ONNX Runtime
+and with PyTorch: Python and these themselves reserve most of it."""
 
 COPIES = 6
 """How many times the artifact's bytes come on top: as read, as parsed, as tensors, optimized."""
@@ -38,15 +39,21 @@ BYTES_A_SECOND = 4 * 2**20
 PATIENCE = 4.0
 """By the clock it may take so many times as long: others want the processor, too."""
 
+WRITTEN = 4_096
+"""Bytes that the child may write into a file: PyTorch tries whether it could."""
+
 LONGEST_ANSWER = 2**20
+PROGRAM = ".pt2"
+"""How PyTorch's artifacts end; all others are ONNX Runtime's."""
 _LENGTH = struct.Struct(">Q")
 
 
 def inspect_apart(artifact: Artifact) -> Signature:
-    """What `OnnxExecutor.inspect` says, found out by a child; ValueError with a sentence also where
-    that crashes or exceeds its bounds."""
+    """What `inspect` of the executor says whose artifact it is, found out by a child; ValueError
+    with a sentence also where that crashes or exceeds its bounds."""
     seconds = TIME + artifact.size / BYTES_A_SECOND
-    memory = ROOM + COPIES * artifact.size
+    room = PROGRAM_ROOM if artifact.path.endswith(PROGRAM) else ROOM
+    memory = room + COPIES * artifact.size
     head = {
         "path": artifact.path,
         "memory": memory,
@@ -74,7 +81,7 @@ def inspect_apart(artifact: Artifact) -> Signature:
     if ended.returncode:
         raise ValueError(
             f"loading it ended the process in which it was tried ({_end(ended.returncode)}): it"
-            f" crashes ONNX Runtime, or needs more than {memory} bytes or {seconds:.0f} s of"
+            f" crashes its runtime, or needs more than {memory} bytes or {seconds:.0f} s of"
             " processor"
         )
     return _answer(ended.stdout)
@@ -123,13 +130,14 @@ def main() -> None:
         (resource.RLIMIT_AS, head["memory"]),
         (resource.RLIMIT_CPU, head["seconds"]),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, WRITTEN),
     ):
         with suppress(ValueError, OSError):  # A lower bound stands already.
             resource.setrlimit(bound, (most, most))
     content = _part(stream)
     artifact = Artifact(head["path"], content, {name: _part(stream) for name in head["beside"]})
     try:
+        rehearse = pytorch.rehearse if artifact.path.endswith(PROGRAM) else onnx.rehearse
         signature = rehearse(artifact)
     except ValueError as error:
         told: dict[str, object] = {"refused": str(error)}

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from pydantic import TypeAdapter, ValidationError
 
-from gearshift.artifacts import Allowance, External, complete, examine, read
+from gearshift.artifacts import Allowance, External, complete, examine, examine_program, read
 from gearshift.core.artifact import Artifact
 from gearshift.core.card import Card
 from gearshift.core.catalog import Catalog, Model, Signature, Standing, Variant
@@ -36,7 +36,10 @@ ARTIFACTS: Mapping[str, str | None] = {"onnx": "model.onnx", "torch": "model.pt2
 """The file that each executor loads from the variant's folder; None where the artifact lies
 elsewhere. An executor beyond these that has an inspect function is taken to have no file."""
 
-EXAMINERS: Mapping[str, Callable[[bytes], Sequence[External]]] = {"onnx": examine}
+EXAMINERS: Mapping[str, Callable[[bytes], Sequence[External]]] = {
+    "onnx": examine,
+    "torch": examine_program,
+}
 """What looks at an artifact before the executor of that name does."""
 
 MOST_MODELS = 1_000

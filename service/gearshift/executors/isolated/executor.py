@@ -39,9 +39,9 @@ class _Held(NamedTuple):
 
 
 class IsolatedExecutor:
-    """`workers` processes with `providers` each; `memory_limit`: bytes that one may hold for
-    itself before it is replaced; `run_bytes` as in OnnxExecutor. They are started when it is asked
-    for its devices, or to load."""
+    """For variants of ONNX Runtime and PyTorch. `workers` processes with `providers` each;
+    `memory_limit`: bytes that one may hold for itself before it is replaced; `run_bytes` as in
+    OnnxExecutor. They are started when it is asked for its devices, or to load."""
 
     def __init__(
         self,
@@ -85,7 +85,11 @@ class IsolatedExecutor:
 
     def load(self, model: Model, variant: Variant) -> None:
         """In all processes, or in none: the first tries it alone."""
-        order = {"model": model.name, "variant": asdict(replace(variant, card=None))}
+        order = {
+            "model": model.name,
+            "max_batch_size": model.max_batch_size,
+            "variant": asdict(replace(variant, card=None)),
+        }
         with self._loading:
             self._start(len(self._slots))
             check_room(variant.artifact_bytes, len(self._slots))

@@ -1,6 +1,6 @@
-"""The worker process: the ordinary executor, driven through sockets.
+"""The worker process: the ordinary executors, driven through sockets.
 
-Nothing that gearshift is made of beside the executor is loaded here, and the process knows
+Nothing that gearshift is made of beside the executors is loaded here, and the process knows
 neither models nor requests: only which artifacts to hold, and to run one of them on what lies in
 the shared memory.
 """
@@ -25,7 +25,10 @@ from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.executors.isolated.messages import Message, packed, received
 from gearshift.executors.isolated.segment import Segment
 from gearshift.executors.memory import give_back, own_memory
-from gearshift.executors.onnx import BEHIND, OnnxExecutor
+from gearshift.executors.onnx import OnnxExecutor
+from gearshift.executors.pytorch import TorchExecutor, installed
+from gearshift.executors.thread import BEHIND
+from gearshift.ports import Executor
 
 PR_SET_PDEATHSIG = 1
 """Linux, prctl(2)."""
@@ -54,11 +57,13 @@ class WorkerProcess:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != first["dies_with"]:
                 os._exit(1)
-        self._executor = OnnxExecutor(first["providers"], first["run_bytes"])
-        self._answer(
-            first,
-            {"devices": self._executor.devices, "identity": self._executor.identity},
-        )
+        onnx = OnnxExecutor(first["providers"], first["run_bytes"])
+        self._executors: dict[str, Executor] = {"onnx": onnx}
+        identity = onnx.identity
+        if installed():
+            self._executors["torch"] = TorchExecutor(onnx.devices[0])
+            identity += f" {self._executors['torch'].identity}"
+        self._answer(first, {"devices": onnx.devices, "identity": identity})
 
     def serve(self) -> None:
         """Until the server closes the sockets, or ends."""
@@ -75,7 +80,8 @@ class WorkerProcess:
         try:
             model, variant = self._loaded[asked["handle"]]
             inputs = self._inputs.read(asked["inputs"])
-            told["outputs"] = self._outputs.write(self._executor.run_here(model, variant, inputs))
+            executor = self._executors[variant.executor]
+            told["outputs"] = self._outputs.write(executor.run_here(model, variant, inputs))
         except Exception as error:  # noqa: BLE001 - whatever broke, the server must hear of it
             told["error"] = _told(error)
         now = time.monotonic()
@@ -102,13 +108,13 @@ class WorkerProcess:
         handle = order["handle"]
         if order["do"] == "load":
             model, variant = _stand_in(order)
-            self._executor.load(model, variant)
+            self._executors[variant.executor].load(model, variant)
             give_back()
             self._loaded[handle] = (model, variant)
             return {"memory": own_memory()}
         loaded = self._loaded.pop(handle, None)
         if loaded is not None:
-            self._executor.unload(*loaded)
+            self._executors[loaded[1].executor].unload(*loaded)
             give_back()
         return {}
 
@@ -130,7 +136,7 @@ def _stand_in(order: Message) -> tuple[Model, Variant]:
     model = Model(
         name=order["model"],
         metric="",
-        max_batch_size=1,
+        max_batch_size=order["max_batch_size"],
         signature=Signature((), ()),
         classes={},
         default_class="",
