@@ -30,7 +30,7 @@ class RepositorySettings(BaseSettings):
     )
     try_apart: bool = Field(
         False,
-        description="Whether each ONNX file is first loaded by a process of its own, with bounds on"
+        description="Whether each artifact is first loaded by a process of its own, with bounds on"
         " its memory and time, that may crash in its place: for models of others. Takes about a"
         " second for each.",
     )
