@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ from gearshift.executors.fake import FakeExecutor
 from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.executors.pytorch import TorchExecutor, installed
+from gearshift.executors.remote import RemoteExecutor
 from gearshift.ports import Worker
+from grpc_bench import GrpcBench
 
 WORKERS = [Worker(0, "cpu"), Worker(1, "cpu")]
 
@@ -28,6 +32,7 @@ MADE = {
     "isolated": lambda: IsolatedExecutor(len(WORKERS), ["CPUExecutionProvider"]),
     "torch": lambda: TorchExecutor("cpu"),
     "torch isolated": lambda: IsolatedExecutor(len(WORKERS), ["CPUExecutionProvider"]),
+    "gearshift remote": lambda: RemoteExecutor(Path(tempfile.mkdtemp())),
 }
 
 KINDS = [
@@ -69,10 +74,17 @@ def executor(made, model):
 @pytest.fixture(scope="module")
 def artifact(kind, tmp_path_factory):
     """That of both variants, which sum each row; and its executor."""
-    folder = tmp_path_factory.mktemp("artifact")
-    if "torch" in kind:
-        return "torch", torch_models.row_sum(folder / "model.pt2")
-    return "onnx", onnx_models.row_sum(folder / "model.onnx")
+    folder = tmp_path_factory.mktemp("artifact") / "m" / "large"
+    if "remote" in kind:
+        bench = GrpcBench()
+        folder.mkdir(parents=True)
+        (folder / "remote.toml").write_text(f'servers = ["{bench.address}"]\n')
+        yield "triton", folder / "remote.toml"
+        bench.stop()
+    elif "torch" in kind:
+        yield "torch", torch_models.row_sum(folder / "model.pt2")
+    else:
+        yield "onnx", onnx_models.row_sum(folder / "model.onnx")
 
 
 @pytest.fixture
@@ -87,8 +99,8 @@ def rows(*values: float):
     return {"x": np.array([[value] * 3 for value in values], np.float32)}
 
 
-async def test_it_names_its_device_and_itself(executor):
-    assert executor.devices == ("cpu",)
+async def test_it_names_its_device_and_itself(kind, executor):
+    assert executor.devices == ("remote" if "remote" in kind else "cpu",)
     assert executor.identity
 
 
@@ -138,7 +150,7 @@ async def test_after_close_nothing_is_loaded(kind, model):
 async def test_a_run_on_the_callers_thread(executor, model):
     executor.load(model, model.variants[0])
     if not executor.runs_here:
-        with pytest.raises(ExecutorUnavailable, match="processes of their own"):
+        with pytest.raises(ExecutorUnavailable, match="the caller's"):
             executor.run_here(model, model.variants[0], rows(1.0))
         return
     outputs = executor.run_here(model, model.variants[0], rows(1.0, 2.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -40,7 +41,14 @@ class TimedExecutor:
     def unload(self, model: Model, variant: Variant) -> None:
         pass
 
-    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
+    async def run(
+        self,
+        worker: Worker,
+        model: Model,
+        variant: Variant,
+        inputs: Tensors,
+        within: float = math.inf,
+    ) -> Tensors:
         assert worker.id not in self.busy, "one run per worker at a time"
         self.busy.add(worker.id)
         self._spend(worker, variant.name, inputs)

@@ -104,10 +104,10 @@ def test_an_executor_without_a_file_is_asked_by_folder(folder: Any, signature: A
 
     folder.replace(
         '[[variants]]\nname = "small"',
-        '[[variants]]\nname = "far"\nversion = 9\nexecutor = "triton"\naccuracy = 0.99\n\n'
+        '[[variants]]\nname = "far"\nversion = 9\nexecutor = "far"\naccuracy = 0.99\n\n'
         '[[variants]]\nname = "small"',
     )
-    far = folder.load(triton=inspect).model("fraud").by_name("far")
+    far = folder.load(far=inspect).model("fraud").by_name("far")
     assert asked == [str(folder.model / "far")]
     assert (far.artifact, far.artifact_sha256, far.artifact_bytes) == (asked[0], "", 0)
 

@@ -7,6 +7,7 @@ server about what it runs.
 from __future__ import annotations
 
 import asyncio
+import math
 
 import numpy as np
 
@@ -71,7 +72,14 @@ class Watched:
     def stuck(self) -> int:
         return self._inner.stuck
 
-    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
+    async def run(
+        self,
+        worker: Worker,
+        model: Model,
+        variant: Variant,
+        inputs: Tensors,
+        within: float = math.inf,
+    ) -> Tensors:
         if worker.id in self.busy:
             self._history.wrong(f"worker {worker.id} was given a second run")
         ran = self._begin(worker.id, worker.device, model, variant, inputs)

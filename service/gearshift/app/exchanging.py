@@ -21,6 +21,7 @@ from gearshift.app.parts import (
     inspectors,
     load_variants,
     measure_profiles,
+    remote_workers,
     with_express,
 )
 from gearshift.app.settings import Settings
@@ -230,11 +231,11 @@ class Exchanging:
         placed, workers = with_express(
             new, profiles, self._workers, self._first_worker, apart(self._executors)
         )
-        for worker in workers:
-            if worker not in self._workers:
-                self._engine.employ(worker)
-                self._workers.insert(0, worker)
-                self._shows.employs(each.device for each in self._workers)
+        more = [*workers, *remote_workers(self._executors, self._first_worker)]
+        for worker in [each for each in more if each not in self._workers]:
+            self._engine.employ(worker)
+            self._workers.insert(0, worker)
+            self._shows.employs(each.device for each in self._workers)
         return placed
 
     def _retired(self, model: Model) -> None:

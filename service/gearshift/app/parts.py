@@ -7,7 +7,9 @@ import gc
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -25,8 +27,9 @@ from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.executors.pytorch import TorchExecutor, installed
+from gearshift.executors.remote import RemoteExecutor
 from gearshift.executors.trial import inspect_apart
-from gearshift.ports import EXPRESS, SHORT, Executor, Tracing, Worker
+from gearshift.ports import EXPRESS, REMOTE, SHORT, Executor, Tracing, Worker
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
 from gearshift.repository import Inspect, Stamp, contents, load, names, stamps
 from gearshift.rpc import RpcServer
@@ -39,6 +42,9 @@ Progress = Callable[[str, int, int], None]
 
 EXPRESS_NUMBERS = 10_000
 """Where the express workers' numbers begin, one a process."""
+
+REMOTE_NUMBERS, MOST_REMOTE = 100_000, 1_000
+"""Where the numbers of workers on other servers begin, and how many a process may have."""
 
 LAST_ANSWERS = 1.0
 """Seconds that calls still open get at the very end; of the drain's time so long again and again as
@@ -55,13 +61,14 @@ def make_executors(settings: Settings) -> Mapping[str, Executor]:
             settings.worker_memory,
             settings.max_run_bytes,
         )
-        return {"onnx": isolated, "torch": isolated} if installed() else {"onnx": isolated}
-    executors: dict[str, Executor] = {
-        "onnx": OnnxExecutor(settings.providers, settings.max_run_bytes)
-    }
-    if installed():
-        executors["torch"] = TorchExecutor()
-    return executors
+        here: dict[str, Executor] = {"onnx": isolated}
+        if installed():
+            here["torch"] = isolated
+    else:
+        here = {"onnx": OnnxExecutor(settings.providers, settings.max_run_bytes)}
+        if installed():
+            here["torch"] = TorchExecutor()
+    return {**here, "triton": RemoteExecutor(settings.state_dir)}
 
 
 def make_workers(
@@ -70,8 +77,22 @@ def make_workers(
     """`settings.workers` workers on each device that an executor offers; `first` is how many
     workers a device has in other processes, whose numbers must differ from these."""
     devices = sorted({device for executor in executors.values() for device in executor.devices})
-    places = [device for device in devices for _ in range(settings.workers)]
-    return [Worker(index, device) for index, device in enumerate(places, first * len(devices))]
+    local = [device for device in devices if device != REMOTE]
+    places = [device for device in local for _ in range(settings.workers)]
+    return [
+        *[Worker(index, device) for index, device in enumerate(places, first * len(local))],
+        *remote_workers(executors, first),
+    ]
+
+
+def remote_workers(executors: Mapping[str, Executor], first: int) -> Sequence[Worker]:
+    """One for each place that the remote servers have for a batch of this process; `first` as in
+    `make_workers`."""
+    remote = executors.get("triton")
+    if not isinstance(remote, RemoteExecutor):
+        return []
+    begin = REMOTE_NUMBERS + MOST_REMOTE * first
+    return [Worker(begin + place, REMOTE) for place in range(min(remote.slots, MOST_REMOTE))]
 
 
 def apart(executors: Mapping[str, Executor]) -> Collection[str]:
@@ -127,6 +148,10 @@ def load_catalog(
     )
 
 
+PARSED = frozenset({"onnx", "torch"})
+"""Executors whose artifacts are parsed by libraries that may crash over them."""
+
+
 def allowance(settings: Settings) -> Allowance:
     """How large artifacts may be, each and all together."""
     return Allowance(settings.max_artifact_bytes, settings.max_repository_bytes)
@@ -138,7 +163,7 @@ def inspectors(settings: Settings, executors: Mapping[str, Executor]) -> Inspect
         name: executor.inspect for name, executor in executors.items()
     }
     if settings.try_apart:
-        known |= dict.fromkeys(known, inspect_apart)
+        known |= dict.fromkeys(known.keys() & PARSED, inspect_apart)
     return known
 
 
@@ -241,12 +266,21 @@ async def start_engine(
         hung_after=settings.hung_after_seconds,
     )
     engine.start()
+    remote = executors.get("triton")
+    if isinstance(remote, RemoteExecutor):
+        remote.on_return(partial(_try_again, asyncio.get_running_loop(), engine))
     learned.correct(engine)
     # What was loaded stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
     give_back()
     return engine, workers
+
+
+def _try_again(loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
+    """From a thread of the executor's: what runs on other servers may run again."""
+    with suppress(RuntimeError):  # The loop is over, and nobody serves any more.
+        loop.call_soon_threadsafe(engine.try_again, "triton")
 
 
 async def drain(within: float, engine: Engine, rpc: RpcServer) -> None:

@@ -94,6 +94,12 @@ class Breaker:
             return now >= self._until
         return self.state is State.HALF_OPEN and self._trying is None
 
+    def hope(self) -> bool:
+        """What had broken it is said to be over: it may be tried at once."""
+        hopes, self._until = self.state is State.OPEN and self._until > -math.inf, -math.inf
+        self._opened = 0
+        return hopes
+
     # --- runs --------------------------------------------------------------------------
 
     def began(self, run: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import uuid
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import structlog
 
-from gearshift.core.catalog import Model, Variant
+from gearshift.core.catalog import Late, Model, Variant
 from gearshift.core.decisions import Dispatch
 from gearshift.core.wanted import worker_seconds
 from gearshift.engine.flight import Flight
@@ -39,6 +40,12 @@ def assemble(model: Model, batch: Sequence[Flight]) -> Tensors:
         spec.name: np.concatenate([member.inputs[spec.name] for member in batch])
         for spec in model.signature.inputs
     }
+
+
+def latest(batch: Sequence[Flight]) -> float:
+    """When nobody has use for the answers any more, infinite where somebody always has."""
+    tickets = [member.ticket for member in batch]
+    return max(math.inf if ticket.late is Late.SERVE else ticket.deadline for ticket in tickets)
 
 
 def failed(

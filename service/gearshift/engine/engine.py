@@ -269,6 +269,10 @@ class Engine:
         self._workers[worker.id] = worker
         self._plan_decide()
 
+    def try_again(self, executor: str) -> None:
+        """What kept variants of this executor from running is over."""
+        self._faults.try_again(executor)
+
     def revise(
         self, model: str, accuracies: Mapping[str, float], standings: Mapping[str, Standing]
     ) -> None:

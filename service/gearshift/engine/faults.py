@@ -220,6 +220,13 @@ class Faults:
 
     # --- breakers ----------------------------------------------------------------------
 
+    def try_again(self, executor: str) -> None:
+        """What had broken the variants of this executor is said to be over: the next request that
+        may tries them, whenever it would have been their turn."""
+        for profile, (model, breaker) in self._breakers.items():
+            if profile.variant.executor == executor and breaker.hope():
+                log.info("variant is tried again", model=model.name, variant=profile.variant.name)
+
     def _count(
         self,
         dispatch: Dispatch,

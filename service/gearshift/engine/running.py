@@ -11,7 +11,7 @@ import structlog
 from gearshift.core.catalog import Model, Variant
 from gearshift.core.decisions import Dispatch
 from gearshift.core.scheduler import Scheduler
-from gearshift.engine.batch import assemble, failed, report, tally
+from gearshift.engine.batch import assemble, failed, latest, report, tally
 from gearshift.engine.cascade import unsure_rows
 from gearshift.engine.faults import Faults
 from gearshift.engine.flight import Flight, Guard, Run
@@ -22,7 +22,7 @@ from gearshift.engine.shadows import Shadows
 from gearshift.engine.traced import TracedBatches
 from gearshift.engine.watch import Watch
 from gearshift.errors import WorkerLost
-from gearshift.ports import EXPRESS, Clock, Executor, Telemetry, Tensors, Worker
+from gearshift.ports import EXPRESS, REMOTE, Clock, Executor, Telemetry, Tensors, Worker
 
 log = structlog.get_logger(__name__)
 
@@ -148,9 +148,13 @@ class Running:
                 inputs = assemble(dispatch.model, batch)
                 assembled = self._clock.now()
                 self._watch.began(dispatch, batch, predicted[1], assembled)
-                outputs = await self._executors[variant.executor].run(
-                    worker, dispatch.model, variant, inputs
-                )
+                executor = self._executors[variant.executor]
+                if worker.device == REMOTE:
+                    left = latest(batch) - assembled
+                    running = executor.run(worker, dispatch.model, variant, inputs, left)
+                else:
+                    running = executor.run(worker, dispatch.model, variant, inputs)
+                outputs = await running
                 outcome = self._ran(dispatch, variant, outputs, rows, begun)
         except asyncio.CancelledError:
             if not self._watch.ended(dispatch):

@@ -7,6 +7,7 @@ suite, in tests under virtual time, and to try a repository before its models ex
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -60,7 +61,14 @@ class FakeExecutor:
     def unload(self, model: Model, variant: Variant) -> None:
         self._loaded.discard(key(model, variant))
 
-    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
+    async def run(
+        self,
+        worker: Worker,
+        model: Model,
+        variant: Variant,
+        inputs: Tensors,
+        within: float = math.inf,
+    ) -> Tensors:
         rows = len(next(iter(inputs.values())))
         outputs = self.run_here(model, variant, inputs)
         await self._sleep(self._duration(variant.name, rows))

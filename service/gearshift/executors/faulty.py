@@ -8,6 +8,7 @@ the command line.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import time
@@ -102,7 +103,14 @@ class FaultyExecutor:
     def unload(self, model: Model, variant: Variant) -> None:
         self.inner.unload(model, variant)
 
-    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
+    async def run(
+        self,
+        worker: Worker,
+        model: Model,
+        variant: Variant,
+        inputs: Tensors,
+        within: float = math.inf,
+    ) -> Tensors:
         fault = self._draw(Moment.RUN, model, variant, inputs)
         if fault is None:
             return await self.inner.run(worker, model, variant, inputs)

@@ -9,6 +9,7 @@ one arena for all sessions: it grows with what runs at the same time, not with w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -125,7 +126,14 @@ class OnnxExecutor:
     def unload(self, model: Model, variant: Variant) -> None:
         self._sessions.pop(key(model, variant), None)
 
-    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
+    async def run(
+        self,
+        worker: Worker,
+        model: Model,
+        variant: Variant,
+        inputs: Tensors,
+        within: float = math.inf,
+    ) -> Tensors:
         session, names = self._loaded(model, variant)
         thread = self._threads.get(worker.id)
         if thread is None:

@@ -7,7 +7,16 @@ never in the core.
 from gearshift.ports.clock import Clock, Timer
 from gearshift.ports.control import Access, Audit, Repository
 from gearshift.ports.events import Answered, Ran, Served, Settled, Stage
-from gearshift.ports.executing import BYTES, EXPRESS, SHORT, Array, Executor, Tensors, Worker
+from gearshift.ports.executing import (
+    BYTES,
+    EXPRESS,
+    REMOTE,
+    SHORT,
+    Array,
+    Executor,
+    Tensors,
+    Worker,
+)
 from gearshift.ports.feedback import Batch, Feedback, Journal, Row
 from gearshift.ports.telemetry import BatchStatistics, Tally, Telemetry, VariantStatistics
 from gearshift.ports.tracing import Trace, TracedBatch, TraceIds, Tracing
@@ -15,6 +24,7 @@ from gearshift.ports.tracing import Trace, TracedBatch, TraceIds, Tracing
 __all__ = [
     "BYTES",
     "EXPRESS",
+    "REMOTE",
     "SHORT",
     "Access",
     "Answered",

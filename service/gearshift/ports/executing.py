@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +24,9 @@ EXPRESS = "express"
 """The device of a worker beside those that have a core each, for runs of less than about a
 millisecond. They fit in between, on whichever core the caller is (`Executor.run_here`), and nobody
 with a budget of ten has to wait for a longer run to end."""
+
+REMOTE = "remote"
+"""The device of places on other servers, which may be down while this one serves."""
 
 SHORT = 0.001
 """Seconds: the longest median of a batch that runs on the express worker."""
@@ -65,10 +69,18 @@ class Executor(Protocol):
     def unload(self, model: Model, variant: Variant) -> None:
         """Give back what this variant of this generation holds; it is not run again."""
 
-    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
-        """Run one batch. Raises ExecutorUnavailable if the backend is down, WorkerLost if the
-        worker is gone, or whatever broke. A run that hangs is cancelled: that must end this call
-        at once, whatever becomes of the run."""
+    async def run(
+        self,
+        worker: Worker,
+        model: Model,
+        variant: Variant,
+        inputs: Tensors,
+        within: float = math.inf,
+    ) -> Tensors:
+        """Run one batch. After `within` seconds nobody has use for the answer: whoever can end a
+        run then may. Raises ExecutorUnavailable if the backend is down, WorkerLost if the worker is
+        gone, or whatever broke. A run that hangs is cancelled: that must end this call at once,
+        whatever becomes of the run."""
 
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         """The same at once, on the caller's thread, for the express worker."""

@@ -12,7 +12,7 @@ import structlog
 from gearshift.core.catalog import Catalog, Model, Variant
 from gearshift.core.profile import LatencyPoint, Profile, Profiles
 from gearshift.errors import ExecutorFailed
-from gearshift.ports import EXPRESS, SHORT, Executor, Worker
+from gearshift.ports import EXPRESS, REMOTE, SHORT, Executor, Worker
 from gearshift.profiling.hardware import Hardware
 from gearshift.profiling.inputs import InputMaker
 from gearshift.profiling.measure import measure, short_up_to
@@ -96,7 +96,10 @@ async def warm_up(
                 try:
                     await job.executor.run(job.worker, job.model, job.variant, maker.batch(rows))
                 except Exception as error:
-                    raise _unable(job, error) from error
+                    if job.worker.device != REMOTE:
+                        raise _unable(job, error) from error
+                    # Others serve until it does.
+                    log.warning("a remote model does not run yet", what=job.name, reason=str(error))
 
     try:
         async with asyncio.TaskGroup() as group:

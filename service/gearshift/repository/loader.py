@@ -32,9 +32,13 @@ SAMPLES_FILE = "samples.npz"
 FOREIGN = frozenset({"lost+found"})
 """Folders that file systems make at the top of a volume, which a repository often is."""
 
-ARTIFACTS: Mapping[str, str | None] = {"onnx": "model.onnx", "torch": "model.pt2", "triton": None}
-"""The file that each executor loads from the variant's folder; None where the artifact lies
-elsewhere. An executor beyond these that has an inspect function is taken to have no file."""
+ARTIFACTS: Mapping[str, str] = {
+    "onnx": "model.onnx",
+    "torch": "model.pt2",
+    "triton": "remote.toml",
+}
+"""The file that each executor loads from the variant's folder. An executor beyond these that has an
+inspect function is taken to have no file."""
 
 EXAMINERS: Mapping[str, Callable[[bytes], Sequence[External]]] = {
     "onnx": examine,

@@ -110,7 +110,14 @@ class IsolatedExecutor:
             if held is not None:
                 self._drop(held.handle)
 
-    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
+    async def run(
+        self,
+        worker: Worker,
+        model: Model,
+        variant: Variant,
+        inputs: Tensors,
+        within: float = math.inf,
+    ) -> Tensors:
         held = self._held.get(key(model, variant))
         if held is None:
             raise ExecutorUnavailable(

@@ -8,6 +8,7 @@ thread, as in the ONNX Runtime executor; on a GPU each worker has a stream of it
 
 from __future__ import annotations
 
+import math
 from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,14 @@ class TorchExecutor:
         for stream in self._streams.values():
             stream.forget(name)
 
-    async def run(self, worker: Worker, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
+    async def run(
+        self,
+        worker: Worker,
+        model: Model,
+        variant: Variant,
+        inputs: Tensors,
+        within: float = math.inf,
+    ) -> Tensors:
         name = key(model, variant)
         program, module = self._found(model, variant)
         thread = self._threads.get(worker.id)

@@ -1,0 +1,106 @@
+"""Tensors as the Open Inference Protocol carries them, from a client's point of view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.utils import (
+    deserialize_bytes_tensor,
+    np_to_triton_dtype,
+    serialize_byte_tensor,
+    triton_to_np_dtype,
+)
+
+from gearshift.core.catalog import Signature, TensorSpec
+from gearshift.ports import BYTES, Array, Tensors
+
+TYPED = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""Where values are that do not come raw: MLServer sends them so."""
+
+
+def request(model: str, version: str, inputs: Tensors) -> pb.ModelInferRequest:
+    """All inputs raw."""
+    made = pb.ModelInferRequest(model_name=model, model_version=version)
+    for name, array in inputs.items():
+        text = array.dtype == BYTES
+        datatype = "BYTES" if text else np_to_triton_dtype(array.dtype)
+        made.inputs.add(name=name, datatype=datatype, shape=array.shape)
+        raw = serialize_byte_tensor(array).item() if text and array.size else array.tobytes()
+        made.raw_input_contents.append(raw)
+    return made
+
+
+def outputs(response: pb.ModelInferResponse) -> dict[str, Array]:
+    """By name. ValueError if they are not what they say."""
+    raw = response.raw_output_contents
+    if raw and len(raw) != len(response.outputs):
+        raise ValueError(f"it sent {len(raw)} buffers for {len(response.outputs)} outputs")
+    return {
+        output.name: _array(output, raw[index] if raw else None)
+        for index, output in enumerate(response.outputs)
+    }
+
+
+def _array(output: Any, raw: bytes | None) -> Array:
+    shape = tuple(output.shape)
+    dtype = triton_to_np_dtype(output.datatype)
+    if dtype is None or min(shape, default=0) < 0:
+        raise ValueError(f"output {output.name!r} has type {output.datatype!r} and shape {shape}")
+    if raw is None:
+        field = TYPED.get(output.datatype, "")
+        found = np.array(getattr(output.contents, field, ()), dtype)
+    elif output.datatype == "BYTES":
+        found = deserialize_bytes_tensor(raw)
+    else:
+        if len(raw) != math.prod(shape) * np.dtype(dtype).itemsize:
+            raise ValueError(f"output {output.name!r} of shape {shape} came as {len(raw)} bytes")
+        found = np.frombuffer(raw, dtype)
+    if found.size != math.prod(shape):
+        raise ValueError(f"output {output.name!r} of shape {shape} came as {found.size} values")
+    return found.reshape(shape)
+
+
+# --- what a model takes and gives -------------------------------------------------------------
+
+
+def signature(metadata: pb.ModelMetadataResponse, batches: bool) -> Signature:
+    """ValueError with a sentence for a model that cannot be served. `batches`: its first dimension
+    is that of a batch, whatever it says."""
+    return Signature(
+        tuple(_spec(each, "input", batches) for each in metadata.inputs),
+        tuple(_spec(each, "output", batches) for each in metadata.outputs),
+    )
+
+
+def _spec(tensor: Any, role: str, batches: bool) -> TensorSpec:
+    shape: Sequence[int] = tuple(tensor.shape)
+    if triton_to_np_dtype(tensor.datatype) is None or tensor.datatype == "BF16":
+        raise ValueError(f"{role} {tensor.name!r} has type {tensor.datatype!r}, which is not known")
+    if not shape or not (batches or shape[0] == -1):
+        raise ValueError(
+            f"{role} {tensor.name!r} has shape {list(shape)} there; its first dimension must be"
+            " that of a batch (in Triton: max_batch_size above 0, or -1 as the first of dims)"
+        )
+    if min(shape[1:], default=0) < 0:
+        raise ValueError(
+            f"{role} {tensor.name!r} has shape {list(shape)} there; only the first dimension may"
+            " vary"
+        )
+    return TensorSpec(tensor.name, tensor.datatype, tuple(shape[1:]))
