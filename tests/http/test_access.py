@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,10 @@ class Taken:
         self.denials.append((client, peer, action))
 
 
+async def explained(query: Mapping[str, str]) -> tuple[int, bytes]:
+    return 200, b"{}"
+
+
 class Site:
     def __init__(self, *, tls: Tls | None = None, **options) -> None:
         self.audit = Taken()
@@ -41,7 +45,7 @@ class Site:
             triton=lambda: (b"nv 1\n", "text/plain"),
             is_ready=lambda: True,
             board=lambda: b"{}",
-            explain=lambda query: (200, b"{}"),
+            explain=explained,
             audit=self.audit,
             tls=tls is not None,
             **options,

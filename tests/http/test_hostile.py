@@ -6,7 +6,7 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 import pytest
@@ -33,6 +33,10 @@ class Pages:
         return (PAGE if accept == "large" else b"up %d\n" % self.made), "text/plain"
 
 
+async def explained(query: Mapping[str, str]) -> tuple[int, bytes]:
+    return 200, b"{}"
+
+
 @pytest.fixture
 def pages() -> Pages:
     return Pages()
@@ -44,7 +48,7 @@ def serving(pages: Pages, limits: HttpLimits) -> HttpServer:
         triton=lambda: (b"", "text/plain"),
         is_ready=lambda: True,
         board=lambda: b"{}",
-        explain=lambda query: (200, b"{}"),
+        explain=explained,
     )
     made = HttpServer(app, "127.0.0.1", 0, limits)
     made.start()

@@ -46,7 +46,7 @@ class State:
         self.boards += 1
         return b'{"board": %d}' % self.boards
 
-    def explain(self, query: Mapping[str, str]) -> tuple[int, bytes]:
+    async def explain(self, query: Mapping[str, str]) -> tuple[int, bytes]:
         self.asked.append(dict(query))
         return 404, b'{"error": "no such model"}'
 

@@ -236,7 +236,7 @@ def test_one_from_inside_needs_no_proof_and_knows_no_port(guarded) -> None:
     with ours:
         guarded.run(guarded.server.adopt_inside(theirs, lambda: None))
         asked = gearshift_pb2.ExplainRequest(model="m").SerializeToString()
-        ended = call(ours, f"{OURS}/Explain", asked, 5.0)
+        ended = asyncio.run(call(ours, f"{OURS}/Explain", asked, 5.0))
     assert ended.code is grpc.StatusCode.OK
     assert gearshift_pb2.ExplainResponse.FromString(ended.message).model == "m"
 

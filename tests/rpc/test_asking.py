@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import grpc
@@ -32,8 +33,12 @@ def dial(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), 5)
 
 
-def told(answer: tuple[int, bytes]) -> tuple[int, Any]:
-    return answer[0], json.loads(answer[1])
+def told(asking: Awaitable[tuple[int, bytes]]) -> tuple[int, Any]:
+    async def wait() -> tuple[int, bytes]:
+        return await asking
+
+    status, body = asyncio.run(wait())
+    return status, json.loads(body)
 
 
 def test_the_answer_is_that_of_the_rpc(explain: Explainer, fake: FakeGearshift) -> None:

@@ -6,12 +6,43 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+import grpc
+
+from gearshift.http.rest import Asked, Told
 from gearshift.rpc import RpcServer
+from gearshift.rpc.inside import OnBehalf, call
+from gearshift.rpc.status import PUSHBACK
+
+Dial = Callable[[], socket.socket]
+"""Gives a connection to this very server. OSError if there is none to be had."""
 
 
-def dialling(
-    give: Callable[[socket.socket], object], loop: asyncio.AbstractEventLoop
-) -> Callable[[], socket.socket]:
+class Inside:
+    """Asks the gRPC side what came over HTTP, once it listens."""
+
+    def __init__(self) -> None:
+        self._dial: Dial | None = None
+
+    def listening(self, dial: Dial) -> None:
+        """From now on calls are answered, over connections from `dial`."""
+        self._dial = dial
+
+    async def __call__(self, asked: Asked) -> Told:
+        unavailable = grpc.StatusCode.UNAVAILABLE
+        if self._dial is None:
+            return Told(unavailable, "the server is starting; try again shortly", b"")
+        try:
+            connection = self._dial()
+        except OSError as error:
+            return Told(unavailable, f"the server takes no requests: {error}", b"")
+        behalf = OnBehalf(asked.peer, asked.names, asked.authorization, asked.metadata)
+        ended = await call(connection, asked.path, asked.message, behalf=behalf)
+        wait = ended.fields.get(PUSHBACK, "")
+        retry_after = int(wait) / 1e3 if wait.isdigit() else None
+        return Told(ended.code, ended.text, ended.message, retry_after)
+
+
+def dialling(give: Callable[[socket.socket], object], loop: asyncio.AbstractEventLoop) -> Dial:
     """Makes connections; `give` gets the server's end of each, on `loop`."""
 
     def dial() -> socket.socket:

@@ -13,7 +13,7 @@ from gearshift.app.descriptors import within_descriptors
 from gearshift.app.entrance import make_entrance
 from gearshift.app.exchanging import Exchanging
 from gearshift.app.health import Health
-from gearshift.app.inside import dialling, giving
+from gearshift.app.inside import Inside, dialling, giving
 from gearshift.app.learning import learning
 from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
 from gearshift.app.quotas import check_quotas, keeping_quotas
@@ -24,6 +24,7 @@ from gearshift.app.tracing import check_tracing, sending_traces
 from gearshift.app.watching import asked_again
 from gearshift.door import bound, release
 from gearshift.http import HttpServer, create_app
+from gearshift.http.rest import rest_routes
 from gearshift.rpc import Explainer
 from gearshift.rpc import serve as serve_rpc
 from gearshift.telemetry import (
@@ -65,7 +66,7 @@ async def serve(
     ProcessCollector(registry=telemetry.registry)
     usage = within_descriptors(settings)
     watch = FrontierWatch(telemetry.families)
-    explainer = Explainer()
+    explainer, inside = Explainer(), Inside()
     http = HttpServer(
         create_app(
             exposition=telemetry.exposition,
@@ -76,6 +77,7 @@ async def serve(
                 watch, [telemetry.beside()], ready=life.ready, grpc_port=explainer.port
             ),
             explain=explainer,
+            rest=rest_routes(inside, settings.max_message_bytes),
             access=way_in.guard,
             audit=way_in.audit,
             names=way_in.hosts,
@@ -131,7 +133,9 @@ async def serve(
                 names=names_of,
             )
             exchanging.tell(telemetry, life, learned, rpc)
-            explainer.listening(rpc.port, dialling(giving(rpc), asyncio.get_running_loop()))
+            dial = dialling(giving(rpc), asyncio.get_running_loop())
+            explainer.listening(rpc.port, dial)
+            inside.listening(dial)
             await stack.enter_async_context(keeping_quotas(settings, engine, telemetry))
             life.serves()
             watched = asyncio.create_task(health.watch(engine, rpc))

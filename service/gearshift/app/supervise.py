@@ -18,7 +18,7 @@ from gearshift import telemetry
 from gearshift.access import names_of
 from gearshift.app.descriptors import raise_limit
 from gearshift.app.entrance import Entrance, make_entrance
-from gearshift.app.inside import dialling
+from gearshift.app.inside import Inside, dialling
 from gearshift.app.passing import Passing
 from gearshift.app.quotas import check_quotas, shared_table
 from gearshift.app.reloading import Reloading
@@ -30,6 +30,7 @@ from gearshift.core.frontier import packed
 from gearshift.core.limits import Usage
 from gearshift.door import Door, bound, release
 from gearshift.http import HttpServer, create_app
+from gearshift.http.rest import rest_routes
 from gearshift.processes import (
     Fleet,
     Orders,
@@ -106,7 +107,7 @@ async def _supervise(
         post=passing,
     )
     passing.follow(supervisor, reloading)
-    explainer = Explainer()
+    explainer, inside = Explainer(), Inside()
 
     def board() -> bytes:
         living, _ = pages.collect(BESIDE)
@@ -124,6 +125,7 @@ async def _supervise(
                 is_ready=lambda: supervisor.ready,
                 board=board,
                 explain=explainer,
+                rest=rest_routes(inside, settings.max_message_bytes),
                 access=way_in.guard,
                 audit=way_in.audit,
                 names=way_in.hosts,
@@ -144,7 +146,9 @@ async def _supervise(
         stop = stop_on_signal()
         door.open()
         port = listeners[0].getsockname()[1]
-        explainer.listening(port, dialling(partial(_given, supervisor), asyncio.get_running_loop()))
+        dial = dialling(partial(_given, supervisor), asyncio.get_running_loop())
+        explainer.listening(port, dial)
+        inside.listening(dial)
         announce(f"{settings.host}:{port}", http.url)
         async with asked_again(settings, reloading, before, hung_up, way_in.reload):
             await stop.wait()

@@ -17,6 +17,12 @@ from gearshift.ports import Access, Audit
 OPEN = frozenset(("/healthz", "/readyz"))
 """Probes have no credentials."""
 
+
+def is_protocol(path: str) -> bool:
+    """Whether a path is one of the inference protocol's, whose calls are let in where they go."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
 CHALLENGE = 'Basic realm="gearshift", charset="UTF-8", Bearer'
 """Browsers ask people for a name and a password: the client's name and its token."""
 
@@ -31,7 +37,8 @@ class Admission:
         self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN:
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path not in OPEN and not is_protocol(path):
             request = Request(scope)
             rights = NOTHING
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from importlib.resources import files
 
 from starlette.applications import Starlette
@@ -12,12 +12,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gearshift import __version__
-from gearshift.http.admission import Admission, Named
+from gearshift.http.admission import Admission, Named, is_protocol
 from gearshift.ports import Access, Audit
 
 Exposition = Callable[[], tuple[bytes, str]]
@@ -29,8 +29,8 @@ Negotiated = Callable[[str], tuple[bytes, str]]
 Board = Callable[[], bytes]
 """Gives everything that the page shows, as JSON. Called on any thread, one at a time."""
 
-Explain = Callable[[Mapping[str, str]], tuple[int, bytes]]
-"""From a query to an HTTP status and JSON: what would be chosen and why. Called on any thread."""
+Explain = Callable[[Mapping[str, str]], Awaitable[tuple[int, bytes]]]
+"""From a query to an HTTP status and JSON: what would be chosen and why."""
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -84,6 +84,7 @@ def create_app(
     audit: Audit | None = None,
     names: Collection[str] | None = None,
     tls: bool = False,
+    rest: Sequence[Route] = (),
 ) -> Starlette:
     """The HTTP application.
 
@@ -91,7 +92,8 @@ def create_app(
     requests are taken at this moment, `is_alive` whether this process is worth keeping; `board`
     and `explain` are what the page asks for. With `access` it is asked who may look, and `audit`
     takes down who may not. With `names`, only who calls by localhost, an address or one of them is
-    answered. `tls` says whether it is spoken.
+    answered. `tls` says whether it is spoken. `rest` are the routes of the inference protocol
+    (`gearshift.http.rest`), which asks by itself who may call them.
     """
     headers = HEADERS | ONLY_TLS if tls else HEADERS
 
@@ -106,7 +108,7 @@ def create_app(
         return PlainTextResponse("hangs: start this process anew\n", status_code=503)
 
     async def explained(request: Request) -> Response:
-        status, body = await asyncio.to_thread(explain, dict(request.query_params))
+        status, body = await explain(dict(request.query_params))
         return Response(body, status, media_type="application/json")
 
     endpoints: dict[str, _Endpoint] = {
@@ -126,7 +128,7 @@ def create_app(
     if access is not None:
         middleware.append(Middleware(Admission, access=access, audit=audit))
     app = Starlette(
-        routes=[Route(path, endpoint) for path, endpoint in endpoints.items()],
+        routes=[*(Route(path, endpoint) for path, endpoint in endpoints.items()), *rest],
         middleware=middleware,
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
@@ -207,6 +209,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     """A path or method that is not there."""
     status = error.status_code if isinstance(error, HTTPException) else 400
     headers = error.headers if isinstance(error, HTTPException) else None
+    if is_protocol(request.url.path):
+        text = f"no {request.method} {request.url.path[:200]} here"
+        return JSONResponse({"error": text}, status_code=status, headers=headers)
     if status == 404:
         text = f"nothing here; there are: {', '.join(PATHS)}\n"
     else:

@@ -45,7 +45,7 @@ Dial = Callable[[], socket.socket]
 
 
 class Explainer:
-    """Asks the server, once it listens. Blocks; from any thread but that of the loop."""
+    """Asks the server, once it listens."""
 
     def __init__(self) -> None:
         self._dial: Dial | None = None
@@ -56,7 +56,7 @@ class Explainer:
         self.port = port
         self._dial = dial
 
-    def __call__(self, query: Mapping[str, str]) -> tuple[int, bytes]:
+    async def __call__(self, query: Mapping[str, str]) -> tuple[int, bytes]:
         """The HTTP status and a JSON object: ExplainResponse, or `status` and `error`."""
         try:
             request = _request(query)
@@ -68,9 +68,7 @@ class Explainer:
             connection = self._dial()
         except OSError as error:
             return _refused(503, "UNAVAILABLE", f"the server takes no questions: {error}")
-        # Here and now: it is asked by hand.
-        with connection:
-            ended = call(connection, EXPLAIN, request.SerializeToString(), WITHIN)
+        ended = await call(connection, EXPLAIN, request.SerializeToString(), WITHIN)
         if ended.code is not grpc.StatusCode.OK:
             text = ended.text or "no answer"
             return _refused(_HTTP.get(ended.code, 502), ended.code.name, text)

@@ -61,4 +61,4 @@ class AuditedCall(UnaryCall):
     def _tell(self, result: str) -> None:
         if not self._told:
             self._told = True
-            self._gate.acted(self.rights, self._caller, self.call.path, self._target, result)
+            self._gate.acted(self.rights, self._caller, self.call, self._target, result)

@@ -10,6 +10,7 @@ from gearshift.core.rights import EVERYTHING, GRANTED, NOTHING, Group, Rights
 from gearshift.errors import Forbidden, RequestError, Unauthenticated
 from gearshift.http2 import Connection
 from gearshift.ports import Access, Audit
+from gearshift.rpc.inside import ON_BEHALF, OnBehalf
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.wire import Call
 
@@ -66,27 +67,41 @@ class Gate:
     def rights(self, caller: Caller, call: Call, group: Group) -> Rights:
         """Those of whoever makes this call. Unauthenticated, Forbidden or NotReady if it may
         not."""
-        if self._access is None or caller.inside:
+        behalf = on_behalf(caller, call)
+        if self._access is None or (caller.inside and behalf is None):
             return caller.rights
         if group is Group.OPEN:
             return NOTHING
+        peer, names = (caller.peer, caller.names) if behalf is None else (behalf.peer, behalf.names)
         rights = NOTHING
         try:
-            rights = self._access.admit(call.authorization, caller.names)
+            rights = self._access.admit(call.authorization, tuple(names))
             rights.need(group)
         except RequestError as error:
-            self.denied(rights, caller, call.path, error)
+            self._denied(rights, peer, call.path, error)
             raise
         if rights.every_model:
             return rights
-        return rights.telling(partial(self.denied, rights, caller, call.path))
+        return rights.telling(partial(self._denied, rights, peer, call.path))
 
-    def denied(self, rights: Rights, caller: Caller, path: str, error: RequestError) -> None:
+    def _denied(self, rights: Rights, peer: str, path: str, error: RequestError) -> None:
         """Take down that a call was turned away."""
         if self._audit is not None and isinstance(error, Unauthenticated | Forbidden):
-            self._audit.denied(rights.client, caller.peer, path, error)
+            self._audit.denied(rights.client, peer, path, error)
 
-    def acted(self, rights: Rights, caller: Caller, path: str, target: str, result: str) -> None:
+    def acted(self, rights: Rights, caller: Caller, call: Call, target: str, result: str) -> None:
         """Take down how a control action ended."""
         if self._audit is not None:
-            self._audit.acted(rights.client, caller.peer, path, target, result)
+            behalf = on_behalf(caller, call)
+            peer = caller.peer if behalf is None else behalf.peer
+            self._audit.acted(rights.client, peer, call.path, target, result)
+
+
+def on_behalf(caller: Caller, call: Call) -> OnBehalf | None:
+    """For whom a call from inside is made, if for anybody."""
+    if not caller.inside:
+        return None
+    for name, value in call.metadata:
+        if name == ON_BEHALF and isinstance(value, str):
+            return OnBehalf.told(value)
+    return None

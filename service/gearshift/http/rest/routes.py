@@ -1,0 +1,372 @@
+"""Paths of the protocol, and the calls that they stand for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from tritonclient.grpc import service_pb2 as pb
+
+from gearshift.http.protocol import NAMES
+from gearshift.http.rest.asking import HTTP, Ask, Asked, Mistake, Told, headers_of
+from gearshift.http.rest.infer import HEADER_LENGTH, read_request, write_answer
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+
+NOT_METADATA = frozenset(
+    {
+        *("accept", "accept-encoding", "authorization", "connection", "content-encoding"),
+        *("content-length", "content-type", "cookie", "expect", "host", "keep-alive", "te"),
+        *("trailer", "transfer-encoding", "upgrade", "user-agent"),
+        *(HEADER_LENGTH.lower(), "gearshift-on-behalf"),
+    }
+)
+"""Headers that say something of this connection or body; all others go along."""
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+BODIES = 2
+"""Times `most`: bytes of all bodies that are held at a time."""
+
+
+class Rest:
+    """Answers over HTTP by asking. `most`: bytes of a body, unpacked."""
+
+    def __init__(self, ask: Ask, most: int) -> None:
+        self._ask = ask
+        self._most = most
+        self._held = 0
+
+    def routes(self) -> list[Route]:
+        model = "/v2/models/{model}"
+        version = model + "/versions/{version}"
+        memory = "/v2/{kind:str}sharedmemory"
+        get: dict[str, Endpoint] = {
+            "/v2": self.server,
+            "/v2/health/live": self.live,
+            "/v2/health/ready": self.ready,
+            "/v2/models/stats": self.statistics,
+            memory + "/status": self.memory_status,
+            memory + "/region/{region}/status": self.memory_status,
+        }
+        post: dict[str, Endpoint] = {
+            "/v2/repository/index": self.index,
+            "/v2/repository/models/{model}/load": self.load,
+            "/v2/repository/models/{model}/unload": self.unload,
+            memory + "/region/{region}/register": self.memory_register,
+            memory + "/unregister": self.memory_unregister,
+            memory + "/region/{region}/unregister": self.memory_unregister,
+        }
+        for base in (model, version):
+            get[base] = self.model
+            get[f"{base}/ready"] = self.model_ready
+            get[f"{base}/config"] = self.config
+            get[f"{base}/stats"] = self.statistics
+            post[f"{base}/infer"] = self.infer
+        return [
+            *(Route(path, self._guarded(each), methods=["GET"]) for path, each in get.items()),
+            *(Route(path, self._guarded(each), methods=["POST"]) for path, each in post.items()),
+        ]
+
+    # --- what the server and its models are ---------------------------------------------
+
+    async def server(self, request: Request) -> Response:
+        return await self._told(request, "ServerMetadata", pb.ServerMetadataRequest())
+
+    async def live(self, request: Request) -> Response:
+        return await self._ready(request, "ServerLive", pb.ServerLiveRequest(), "live")
+
+    async def ready(self, request: Request) -> Response:
+        return await self._ready(request, "ServerReady", pb.ServerReadyRequest(), "ready")
+
+    async def model(self, request: Request) -> Response:
+        asked = pb.ModelMetadataRequest(**_named(request))
+        return await self._told(request, "ModelMetadata", asked)
+
+    async def model_ready(self, request: Request) -> Response:
+        asked = pb.ModelReadyRequest(**_named(request))
+        return await self._ready(request, "ModelReady", asked, "ready")
+
+    async def config(self, request: Request) -> Response:
+        asked = pb.ModelConfigRequest(**_named(request))
+        return await self._told(request, "ModelConfig", asked, of="config")
+
+    async def statistics(self, request: Request) -> Response:
+        asked = pb.ModelStatisticsRequest(**_named(request))
+        return await self._told(request, "ModelStatistics", asked)
+
+    # --- the repository ------------------------------------------------------------------
+
+    async def index(self, request: Request) -> Response:
+        asked = pb.RepositoryIndexRequest(ready=(await self._object(request)).get("ready") is True)
+        return await self._told(request, "RepositoryIndex", asked, of="models")
+
+    async def load(self, request: Request) -> Response:
+        asked = pb.RepositoryModelLoadRequest(model_name=request.path_params["model"])
+        await self._set(request, asked)
+        return await self._told(request, "RepositoryModelLoad", asked)
+
+    async def unload(self, request: Request) -> Response:
+        asked = pb.RepositoryModelUnloadRequest(model_name=request.path_params["model"])
+        await self._set(request, asked)
+        return await self._told(request, "RepositoryModelUnload", asked)
+
+    # --- shared memory -------------------------------------------------------------------
+
+    async def memory_status(self, request: Request) -> Response:
+        kind = _kind(request)
+        asked = getattr(pb, f"{kind}SharedMemoryStatusRequest")(
+            name=request.path_params.get("region", "")
+        )
+        told = await self._call(request, f"{kind}SharedMemoryStatus", asked)
+        if not isinstance(told, Told):
+            return told
+        found = _json(getattr(pb, f"{kind}SharedMemoryStatusResponse"), told.message)
+        return JSONResponse(list(found.get("regions", {}).values()))
+
+    async def memory_register(self, request: Request) -> Response:
+        kind, given = _kind(request), await self._object(request)
+        asked = getattr(pb, f"{kind}SharedMemoryRegisterRequest")(
+            name=request.path_params["region"]
+        )
+        try:
+            if "raw_handle" in given:
+                given = {**given, "raw_handle": given["raw_handle"]["b64"]}
+            json_format.ParseDict(dict(given), asked)
+        except (json_format.ParseError, KeyError, TypeError) as error:
+            raise Mistake(str(error)) from None
+        return await self._told(request, f"{kind}SharedMemoryRegister", asked)
+
+    async def memory_unregister(self, request: Request) -> Response:
+        kind = _kind(request)
+        asked = getattr(pb, f"{kind}SharedMemoryUnregisterRequest")(
+            name=request.path_params.get("region", "")
+        )
+        return await self._told(request, f"{kind}SharedMemoryUnregister", asked)
+
+    # --- inference -----------------------------------------------------------------------
+
+    async def infer(self, request: Request) -> Response:
+        named = _named(request)
+        length = request.headers.get(HEADER_LENGTH)
+        if length is not None and not length.isdigit():
+            raise Mistake(f"{HEADER_LENGTH} must be a whole number, got {length[:50]!r}")
+        body = await self._body(request)
+        asked, wanted = read_request(
+            body, None if length is None else int(length), named["name"], named["version"]
+        )
+        told = await self._call(request, "ModelInfer", asked)
+        if not isinstance(told, Told):
+            return told
+        content, head = write_answer(pb.ModelInferResponse.FromString(told.message), wanted)
+        if head is None:
+            return Response(content, media_type="application/json")
+        return Response(
+            content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(head)}
+        )
+
+    # --- asking --------------------------------------------------------------------------
+
+    async def _told(
+        self, request: Request, name: str, asked: Any, of: str | None = None
+    ) -> Response:
+        """The answer as JSON; only one field of it, if `of` names that."""
+        told = await self._call(request, name, asked)
+        if not isinstance(told, Told):
+            return told
+        found = _json(getattr(pb, f"{name}Response"), told.message)
+        return JSONResponse(found if of is None else found[of])
+
+    async def _ready(self, request: Request, name: str, asked: Any, of: str) -> Response:
+        """An empty answer, 200 for yes and 400 for no, as Triton has it."""
+        told = await self._call(request, name, asked)
+        if not isinstance(told, Told):
+            return told
+        found = getattr(pb, f"{name}Response").FromString(told.message)
+        return Response(status_code=200 if getattr(found, of) else 400)
+
+    async def _call(self, request: Request, name: str, asked: Any) -> Told | Response:
+        """What is told, or how that failed."""
+        told = await _while_there(request, self._ask(_asked(request, name, asked)))
+        if told is None:
+            raise ClientDisconnect
+        if told.code is not grpc.StatusCode.OK:
+            return _error(HTTP.get(told.code, 500), told.text, headers_of(told))
+        return told
+
+    def _guarded(self, endpoint: Endpoint) -> Endpoint:
+        """Mistakes are told as the protocol tells them, and what was held is given back."""
+
+        async def guarded(request: Request) -> Response:
+            request.state.held = 0
+            try:
+                return await endpoint(request)
+            except Mistake as mistake:
+                return _error(mistake.status, str(mistake), {})
+            finally:
+                self._held -= request.state.held
+
+        return guarded
+
+    # --- bodies --------------------------------------------------------------------------
+
+    def _hold(self, request: Request, size: int) -> None:
+        """So many bytes more of a body are kept until it is answered."""
+        if request.state.held + size > self._most:
+            raise Mistake(f"the body is larger than {self._most} bytes (max_message_bytes)", 413)
+        if self._held + size > BODIES * self._most:
+            raise Mistake("bodies of other requests take all the room there is; try again", 429)
+        request.state.held += size
+        self._held += size
+
+    async def _body(self, request: Request) -> bytes:
+        parts: list[bytes] = []
+        async for part in request.stream():
+            self._hold(request, len(part))
+            parts.append(part)
+        body = b"".join(parts)
+        encoding = request.headers.get("content-encoding", "identity").lower()
+        if encoding == "identity":
+            return body
+        if encoding not in ("gzip", "deflate"):
+            raise Mistake(f"Content-Encoding {encoding[:50]!r} is not known here", 415)
+        found = await asyncio.to_thread(_unpacked, body, encoding, self._most)
+        self._hold(request, max(0, len(found) - len(body)))
+        return found
+
+    async def _object(self, request: Request) -> Mapping[str, Any]:
+        body = await self._body(request)
+        try:
+            found = json.loads(body) if body else {}
+        except (ValueError, RecursionError) as error:
+            raise Mistake(f"the request is no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise Mistake("the request must be an object")
+        return found
+
+    async def _set(self, request: Request, asked: Any) -> None:
+        """The parameters of loading and unloading."""
+        given = (await self._object(request)).get("parameters", {})
+        if not isinstance(given, dict):
+            raise Mistake("parameters must be an object")
+        for name, value in given.items():
+            if isinstance(value, bool):
+                asked.parameters[name].bool_param = value
+            elif isinstance(value, int):
+                asked.parameters[name].int64_param = value
+            elif isinstance(value, str):
+                asked.parameters[name].string_param = value
+            else:
+                raise Mistake(f"parameters.{name} must be a truth value, a number or a text")
+
+
+def rest_routes(ask: Ask, most: int) -> list[Route]:
+    """For the application; `most`: bytes of a body."""
+    return Rest(ask, most).routes()
+
+
+async def _while_there(request: Request, asking: Awaitable[Told]) -> Told | None:
+    """What is told; None if the caller leaves before that, who is then asked for no more."""
+    task = asyncio.ensure_future(asking)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _asked(request: Request, name: str, asked: Any) -> Asked:
+    metadata = [
+        (key, value)
+        for key, value in request.headers.raw
+        if (text := key.decode("latin-1")) not in NOT_METADATA and not text.startswith("grpc-")
+    ]
+    return Asked(
+        path=f"/{SERVICE}/{name}",
+        message=asked.SerializeToString(),
+        peer=request.client.host if request.client is not None else "",
+        names=request.scope.get(NAMES, ()),
+        # Of two headers, whose would it be? Together they are nobody's.
+        authorization=", ".join(request.headers.getlist("authorization")),
+        metadata=metadata,
+    )
+
+
+def _named(request: Request) -> dict[str, str]:
+    found = request.path_params
+    return {"name": found.get("model", ""), "version": found.get("version", "")}
+
+
+def _kind(request: Request) -> str:
+    """Of shared memory, as the messages are called."""
+    kind = {"system": "System", "cuda": "Cuda"}.get(request.path_params["kind"])
+    if kind is None:
+        raise Mistake("shared memory is of the kinds system and cuda", 404)
+    return kind
+
+
+def _json(kind: Any, message: bytes) -> dict[str, Any]:
+    """As the protocol names its fields; whole numbers of 64 bits as numbers."""
+    found = json_format.MessageToDict(
+        kind.FromString(message),
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+    )
+    widened: dict[str, Any] = _numbers(found, kind.DESCRIPTOR)
+    return widened
+
+
+def _numbers(value: Any, descriptor: Any) -> Any:
+    """Protobuf's JSON has whole numbers of 64 bits as texts, the protocol's as numbers."""
+    if not isinstance(value, dict):
+        return value
+    wide = {field.name: field for field in descriptor.fields}
+    return {name: _number(each, wide.get(name)) for name, each in value.items()}
+
+
+def _number(value: Any, field: Any) -> Any:
+    if field is None:
+        return value
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        within = field.message_type.fields_by_name["value"]
+        return {key: _number(each, within) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_number(each, field) for each in value]
+    if field.message_type is not None:
+        return _numbers(value, field.message_type)
+    if isinstance(value, str) and field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
+        return int(value)
+    return value
+
+
+def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
+    reader = zlib.decompressobj(16 + zlib.MAX_WBITS if encoding == "gzip" else zlib.MAX_WBITS)
+    try:
+        found = reader.decompress(body, most + 1)
+    except zlib.error as error:
+        raise Mistake(f"the body is no {encoding}: {error}") from None
+    if len(found) > most:
+        raise Mistake(f"the body is larger than {most} bytes (max_message_bytes)", 413)
+    if not reader.eof:
+        raise Mistake(f"the body is cut short: it is no whole {encoding}")
+    return found
+
+
+def _error(status: int, text: str, headers: Mapping[str, str]) -> Response:
+    return JSONResponse({"error": text}, status, headers)
