@@ -24,6 +24,9 @@ OVERHEAD = 1.25
 PARSED = 8
 """How many times as large as its bytes a message is at most once it is parsed."""
 
+BODIES, COPIES = 2, 5
+"""Times `max_message_bytes` that bodies have together, and how often they are in memory."""
+
 PAGE = 4 * MIB
 """Of a page of metrics that an HTTP connection may have unread; a thousand variants take less."""
 
@@ -65,6 +68,11 @@ def parts(limits: Limits, http: HttpLimits) -> Iterator[tuple[str, str, int]]:
         "the one message that is being unpacked",
         "max_message_bytes x 2",
         2 * limits.max_message_bytes,
+    )
+    yield (
+        "bodies that came over HTTP, as they go on to gRPC",
+        f"max_message_bytes x {BODIES} x {COPIES}",
+        BODIES * COPIES * limits.max_message_bytes,
     )
     yield (
         "HTTP connections, each with a page that it does not read",
