@@ -24,9 +24,6 @@ REASONS: dict[str, str] = {
     "infer: parameter timeout = -1": "a time below 0 is a mistake",
     "infer: parameter nobody_knows": _BUSINESS,
     "infer: an unknown parameter of an input": _BUSINESS,
-    "infer: classification of an output": (
-        "the classification extension is not served, and an answer of another kind is not guessed"
-    ),
     "stream: an error": "the final flag says that nothing more comes of this request, errors too",
     "stream: an error, strictly": (
         "as Triton documents it; 2.51 does it only for errors of a run, not before one"

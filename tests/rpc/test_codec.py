@@ -160,8 +160,9 @@ def test_what_is_wrong_with_a_request_is_said(change, text):
     assert re.search(text, told), told
 
 
-@pytest.mark.parametrize("name", ["classification", "bogus"])
-@pytest.mark.parametrize("place", ["inputs", "outputs"])
+@pytest.mark.parametrize(
+    ("place", "name"), [("inputs", "classification"), ("inputs", "bogus"), ("outputs", "bogus")]
+)
 def test_tensor_extensions_that_are_not_served_are_refused(name, place):
     made = message()
     if place == "outputs":

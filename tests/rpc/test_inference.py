@@ -124,11 +124,6 @@ def test_the_index_lists_every_variant(client):
         ([], {}, "INVALID_ARGUMENT"),
         ([tensor(), tensor()], {}, "INVALID_ARGUMENT"),
         ([tensor()], {"outputs": [triton.InferRequestedOutput("w")]}, "INVALID_ARGUMENT"),
-        (
-            [tensor()],
-            {"outputs": [triton.InferRequestedOutput("y", class_count=2)]},
-            "INVALID_ARGUMENT",
-        ),
         ([tensor()], {"parameters": {"bogus": 1}}, "INVALID_ARGUMENT"),
         ([tensor()], {"parameters": {"latency_budget_ms": 0}}, "INVALID_ARGUMENT"),
         ([tensor()], {"parameters": {"service_class": "vip"}}, "INVALID_ARGUMENT"),

@@ -18,6 +18,7 @@ from tritonclient.grpc import service_pb2 as pb
 from gearshift.core.catalog import Model
 from gearshift.engine import Answer
 from gearshift.ports import Array
+from gearshift.rpc.classes import Top, Wanted, classes
 from gearshift.rpc.datatypes import DATATYPES, to_buffer, to_raw
 from gearshift.rpc.shared_memory import Place
 
@@ -72,13 +73,13 @@ class AnswerWriter:
     def write(
         self,
         request_id: bytes,
-        wanted: Sequence[str],
+        wanted: Sequence[Wanted],
         answer: Answer,
         places: Mapping[str, Place],
     ) -> bytes:
-        """The answer to a request with this id: the wanted outputs raw, in the order asked for,
-        all of them if none is named. Those with a place are written there, and their raw contents
-        are empty: clients read output i from raw contents i."""
+        """The answer to a request with this id: the wanted outputs raw, or their classes, in the
+        order asked for, all of them if none is named. Those with a place are written there, and
+        their raw contents are empty: clients read output i from raw contents i."""
         run, ticket, reason, first, cascade = answer
         rows = ticket.rows
         common: Common | None = run.kept
@@ -101,7 +102,13 @@ class AnswerWriter:
         parts = [head, ID, varint(len(request_id)), request_id, self._told_queue, common.numbers]
         if ticket.deadline < math.inf:
             parts.append(BUDGET(round(answer.budget * 1e6)))
+        raw: bytes | memoryview
         for name in wanted or self._all:
+            if isinstance(name, Top):
+                array = run.outputs[name.output][first : first + rows]
+                raw = to_raw(classes(array, name.best), DATATYPES["BYTES"])
+                parts += (RAW, varint(len(raw)), raw)
+                continue
             if name in common.raws:
                 whole, size = common.raws[name]
                 raw = whole[first * size : (first + rows) * size]
@@ -128,7 +135,7 @@ class AnswerWriter:
                 raws[name] = raw, len(raw) // run.rows
         return Common(numbers, raws, texts)
 
-    def _head(self, answer: Answer, wanted: Sequence[str]) -> bytes:
+    def _head(self, answer: Answer, wanted: Sequence[Wanted]) -> bytes:
         """All of an answer that depends on nothing but who answers, why, and what is asked for."""
         run, ticket, reason, _, cascade = answer
         variant = run.variant
@@ -143,6 +150,10 @@ class AnswerWriter:
         told["service_class"].string_param = ticket.service_class
         told["reason"].string_param = reason.value
         for name in wanted or self._all:
+            if isinstance(name, Top):
+                shape: tuple[int, ...] = (ticket.rows, name.best)
+                response.outputs.add(name=name.output, datatype="BYTES", shape=shape)
+                continue
             spec = self._outputs[name]
             shape = (ticket.rows, *spec.shape)
             response.outputs.add(name=name, datatype=spec.datatype, shape=shape)

@@ -7,6 +7,7 @@ the only measure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from gearshift.core.catalog import Model, TensorSpec
 from gearshift.core.request import Parameter, Request
 from gearshift.errors import InvalidInput
 from gearshift.ports import Array, Tensors
+from gearshift.rpc.classes import MOST, Top, Wanted
 from gearshift.rpc.datatypes import DATATYPES, from_raw, from_typed, raw_size
 from gearshift.rpc.shared_memory import BYTE_SIZE, PARAMETERS, Place, SharedMemory
 
@@ -48,6 +50,34 @@ def parameters_of(message: Any) -> dict[str, Parameter]:
             raise InvalidInput(f"parameter {name} has no value")
         values[name] = getattr(parameter, choice)
     return values
+
+
+def wanted_of(message: Any, model: Model, rows: int) -> tuple[Wanted, ...]:
+    """What is asked for, in that order; nothing in particular where it does not say. InvalidInput
+    for classes of what has none."""
+    specs = {spec.name: spec for spec in model.signature.outputs}
+    return tuple(
+        _top(output, specs[output.name], rows)
+        if "classification" in output.parameters
+        else output.name
+        for output in message.outputs
+    )
+
+
+def _top(output: Any, spec: TensorSpec, rows: int) -> Top:
+    where = f"output {output.name!r}"
+    count = output.parameters["classification"].int64_param
+    if count < 1:
+        raise InvalidInput(f"{where}: classification must be a whole number from 1, got {count}")
+    if spec.datatype in ("BYTES", "BOOL"):
+        raise InvalidInput(f"{where} is {spec.datatype}, and classes are the largest of numbers")
+    count = min(count, math.prod(spec.shape))
+    if count * rows > MOST:
+        raise InvalidInput(
+            f"{where}: {count} classes of {rows} rows are more than {MOST}, the most in an answer;"
+            " ask for fewer, or for the output itself"
+        )
+    return Top(output.name, count)
 
 
 def _places(message: Any, model: Model, rows: int, memory: SharedMemory) -> Mapping[str, Place]:
@@ -161,10 +191,12 @@ def _shape(tensor: Any, spec: TensorSpec, model: Model, where: str) -> tuple[int
 def _place(tensor: Any, where: str, memory: SharedMemory) -> Place | None:
     """Where in shared memory a tensor lies, if it does; refuses extensions that are not served."""
     for name in tensor.parameters:
-        if name == "classification":
-            raise InvalidInput(
-                f"{where}: the classification extension is not served; ask for the output itself"
-            )
+        if name == "classification" and where.startswith("output"):
+            if len(tensor.parameters) > 1 and "shared_memory_region" in tensor.parameters:
+                raise InvalidInput(
+                    f"{where}: classes are not put into shared memory; ask for one of the two"
+                )
+            continue
         if name not in ("binary_data", "binary_data_size", *PARAMETERS):
             raise InvalidInput(
                 f"{where}: unknown parameter {name!r}; those of tensors are {', '.join(PARAMETERS)}"

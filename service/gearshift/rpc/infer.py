@@ -23,6 +23,7 @@ from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec, wire
 from gearshift.rpc.answers import AnswerWriter
 from gearshift.rpc.calls import UnaryCall
+from gearshift.rpc.classes import Wanted
 from gearshift.rpc.entries import check_entries
 from gearshift.rpc.permitted import model_for
 from gearshift.rpc.shapes import Shapes
@@ -149,6 +150,7 @@ class Inferences:
             model = model_for(rights, engine.catalog, parsed.model_name)
             memory = self._memory.of(rights.client)
             request, inputs, places = codec.decode(parsed, model, remaining, memory)
+            wanted = codec.wanted_of(parsed, model, request.rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             if trace is not None:
                 trace.decoded(parsed.id.encode(), engine.clock.now())
@@ -157,7 +159,6 @@ class Inferences:
             asker.failed(self._told(error, parsed.id.encode(), trace), parsed.id)
             return None
         shapes.learn(message, parsed, model, request, inputs)
-        wanted = tuple(output.name for output in parsed.outputs)
         writer = self._writers[model.name]
         request_id = parsed.id.encode()
         named = request_id or self._new_id()
@@ -254,7 +255,7 @@ def _reply(
     writer: AnswerWriter,
     request_id: bytes,
     named: bytes,
-    wanted: Sequence[str],
+    wanted: Sequence[Wanted],
     places: Mapping[str, Place],
     trace: Trace | None,
 ) -> Reply:

@@ -32,6 +32,7 @@ EXTENSIONS = (
     "model_repository(unload_dependents)",
     "model_configuration",
     "parameters",
+    "classification",
 )
 """Only what really answers; perf_analyzer skips server-side figures without `statistics`."""
 

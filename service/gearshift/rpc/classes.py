@@ -1,0 +1,41 @@
+"""The classification extension: an output's largest elements, instead of all of them.
+
+For each row `value:index` of so many of the largest, the largest first; of those that are alike the
+first. After Triton's document of the extension
+(https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_classification.md).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gearshift.ports import BYTES, Array
+
+MOST = 4_096
+"""Texts in one answer: each is made on the event loop."""
+
+
+class Top(NamedTuple):
+    """So many classes of an output."""
+
+    output: str
+    best: int
+
+
+Wanted = str | Top
+"""An output by name, or classes of one."""
+
+
+def classes(rows: Array, count: int) -> Array:
+    """Texts, (rows, count), of an array (rows, ...) of numbers."""
+    flat = rows.reshape(len(rows), -1).astype(np.float64)
+    # NaN is no large number.
+    falling = -np.where(np.isnan(flat), -np.inf, flat)
+    best = np.argsort(falling, axis=1, kind="stable")[:, :count]
+    found = np.empty(best.shape, BYTES)
+    for row, indices in enumerate(best):
+        for place, index in enumerate(indices):
+            found[row, place] = b"%f:%d" % (flat[row, index], index)
+    return found
