@@ -16,9 +16,9 @@ from tritonclient.utils import serialize_byte_tensor
 
 from builders import ONE_VECTOR, make_model
 from gearshift.artifacts import read_again
+from gearshift.client.tensors import outputs, request
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.remote import RemoteExecutor, endpoint
-from gearshift.executors.remote.tensors import outputs, request
 from gearshift.ports import REMOTE, Worker
 from remote_server import Refuses, RemoteServer, until
 

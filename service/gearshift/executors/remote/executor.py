@@ -21,6 +21,7 @@ import structlog
 from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.artifacts import read_again
+from gearshift.client.tensors import outputs, request
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.errors import ExecutorUnavailable
@@ -29,7 +30,7 @@ from gearshift.executors.remote.endpoint import Endpoint, reason
 from gearshift.executors.remote.intent import Remote, model_of, read_remote
 from gearshift.executors.remote.pool import Pool
 from gearshift.executors.remote.remembered import Remembered, Told
-from gearshift.executors.remote.tensors import outputs, request, signature
+from gearshift.executors.remote.signatures import signature
 from gearshift.ports import REMOTE, Tensors, Worker
 
 log = structlog.get_logger(__name__)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import (
     deserialize_bytes_tensor,
@@ -15,8 +16,9 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
-from gearshift.core.catalog import Signature, TensorSpec
-from gearshift.ports import BYTES, Array, Tensors
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+"""Arrays by tensor name, each (rows, ...); BYTES as object arrays of `bytes`."""
 
 TYPED = {
     "BOOL": "bool_contents",
@@ -39,7 +41,7 @@ def request(model: str, version: str, inputs: Tensors) -> pb.ModelInferRequest:
     """All inputs raw."""
     made = pb.ModelInferRequest(model_name=model, model_version=version)
     for name, array in inputs.items():
-        text = array.dtype == BYTES
+        text = array.dtype == np.dtype(object)
         datatype = "BYTES" if text else np_to_triton_dtype(array.dtype)
         made.inputs.add(name=name, datatype=datatype, shape=array.shape)
         raw = serialize_byte_tensor(array).item() if text and array.size else array.tobytes()
@@ -75,32 +77,3 @@ def _array(output: Any, raw: bytes | None) -> Array:
     if found.size != math.prod(shape):
         raise ValueError(f"output {output.name!r} of shape {shape} came as {found.size} values")
     return found.reshape(shape)
-
-
-# --- what a model takes and gives -------------------------------------------------------------
-
-
-def signature(metadata: pb.ModelMetadataResponse, batches: bool) -> Signature:
-    """ValueError with a sentence for a model that cannot be served. `batches`: its first dimension
-    is that of a batch, whatever it says."""
-    return Signature(
-        tuple(_spec(each, "input", batches) for each in metadata.inputs),
-        tuple(_spec(each, "output", batches) for each in metadata.outputs),
-    )
-
-
-def _spec(tensor: Any, role: str, batches: bool) -> TensorSpec:
-    shape: Sequence[int] = tuple(tensor.shape)
-    if triton_to_np_dtype(tensor.datatype) is None or tensor.datatype == "BF16":
-        raise ValueError(f"{role} {tensor.name!r} has type {tensor.datatype!r}, which is not known")
-    if not shape or not (batches or shape[0] == -1):
-        raise ValueError(
-            f"{role} {tensor.name!r} has shape {list(shape)} there; its first dimension must be"
-            " that of a batch (in Triton: max_batch_size above 0, or -1 as the first of dims)"
-        )
-    if min(shape[1:], default=0) < 0:
-        raise ValueError(
-            f"{role} {tensor.name!r} has shape {list(shape)} there; only the first dimension may"
-            " vary"
-        )
-    return TensorSpec(tensor.name, tensor.datatype, tuple(shape[1:]))
