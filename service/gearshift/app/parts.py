@@ -135,9 +135,11 @@ def load_catalog(
     *,
     unlearned: bool = False,
     out: Collection[str] = (),
+    notes: list[Problem] | None = None,
 ) -> Catalog:
     """The repository as a catalog; RepositoryInvalid with every mistake in it. With `unlearned`
-    cascades are as declared, for who learns them. The models in `out` are left out."""
+    cascades are as declared, for who learns them. The models in `out` are left out. `notes` gets
+    what was passed over."""
     return load(
         settings.repository,
         inspectors(settings, executors),
@@ -145,6 +147,7 @@ def load_catalog(
         unlearned=unlearned,
         only=[name for name in names(settings.repository) if name not in out] if out else None,
         allowance=allowance(settings),
+        notes=notes,
     )
 
 

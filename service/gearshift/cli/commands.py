@@ -55,9 +55,15 @@ def check(
         settings = load_settings(config, repository=repository)
         configure_logs(settings)
         from gearshift.app import parts
+        from gearshift.errors import Problem
 
         executors = parts.make_executors(settings)
-        catalog = parts.load_catalog(settings, executors)
+        notes: list[Problem] = []
+        try:
+            catalog = parts.load_catalog(settings, executors, notes=notes)
+        finally:
+            for note in notes:
+                out.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
         variants = sum(len(model.variants) for model in catalog.models.values())
         cascades = sum(len(model.cascades) for model in catalog.models.values())
         out.print(

@@ -13,7 +13,8 @@ from gearshift.artifacts import Allowance
 from gearshift.core.catalog import Model
 from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.repository.files import identify, reason
-from gearshift.repository.loader import FOREIGN, Inspect, load
+from gearshift.repository.folders import FOREIGN
+from gearshift.repository.loader import Inspect, load
 
 MOST_FILES = 10_000
 """Of one folder; what is beyond is not looked at."""

@@ -41,6 +41,12 @@ class Findings:
     """The mistakes found so far; loading goes on after each, to report all at once."""
 
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    """What is no mistake, and should be known: it was passed over."""
+
+    def note(self, file: str, key: str, message: str) -> None:
+        """As `add`."""
+        self.notes.append(Problem(file, _cut(key, LONGEST_KEY), _cut(message, LONGEST_MESSAGE)))
 
     def add(self, file: str, key: str, message: str) -> None:
         """One mistake: `file` relative to the root, `key` inside it or "". What is in a file may be

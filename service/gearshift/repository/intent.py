@@ -55,6 +55,11 @@ def read_intent(root: Root, path: Path, findings: Findings) -> Intent | None:
     except ValueError as error:
         findings.add(file, "", str(error))
         return None
+    return intent_of(document, file, findings)
+
+
+def intent_of(document: dict[str, Any], file: str, findings: Findings) -> Intent | None:
+    """The same of a document that was read already; `file` is whence, for messages."""
     if _too_many(document):
         findings.add(file, "", f"lists more than {MOST_ENTRIES} entries of one kind")
         return None

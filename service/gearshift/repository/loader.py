@@ -7,30 +7,26 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
-from pydantic import TypeAdapter, ValidationError
-
 from gearshift.artifacts import Allowance, External, complete, examine, examine_program, read
 from gearshift.core.artifact import Artifact
 from gearshift.core.card import Card
 from gearshift.core.catalog import Catalog, Model, Signature, Standing, Variant
-from gearshift.errors import RepositoryInvalid
+from gearshift.errors import Problem, RepositoryInvalid
 from gearshift.repository.cards import contradictions, foreign_artifact, read_card
 from gearshift.repository.cascades import CascadeLoader
-from gearshift.repository.files import ABSENT, Root, reason
+from gearshift.repository.files import ABSENT, Root
 from gearshift.repository.findings import Findings, shown
-from gearshift.repository.intent import Intent, read_intent
+from gearshift.repository.folders import MODEL_FILE, model_folders
+from gearshift.repository.intent import Intent, intent_of, read_intent
 from gearshift.repository.samples import samples_complaint
-from gearshift.repository.schema import NAME_RULE, CardFile, Name, VariantEntry
+from gearshift.repository.schema import CardFile, VariantEntry
 from gearshift.repository.signatures import LARGEST_BATCH_BYTES, batch_bytes, differences
+from gearshift.repository.triton import CONFIG, document_of, is_triton
 
 Inspect = Mapping[str, Callable[[Artifact], Signature]]
 
-MODEL_FILE = "model.toml"
 CARD_FILE = "card.json"
 SAMPLES_FILE = "samples.npz"
-
-FOREIGN = frozenset({"lost+found"})
-"""Folders that file systems make at the top of a volume, which a repository often is."""
 
 ARTIFACTS: Mapping[str, str] = {
     "onnx": "model.onnx",
@@ -46,10 +42,6 @@ EXAMINERS: Mapping[str, Callable[[bytes], Sequence[External]]] = {
 }
 """What looks at an artifact before the executor of that name does."""
 
-MOST_MODELS = 1_000
-
-_NAME: TypeAdapter[str] = TypeAdapter(Name)
-
 
 def load(
     root: Path,
@@ -59,6 +51,7 @@ def load(
     unlearned: bool = False,
     only: Collection[str] | None = None,
     allowance: Allowance | None = None,
+    notes: list[Problem] | None = None,
 ) -> Catalog:
     """The catalog of everything under `root`, or of the folders `only`, whose artifacts keep to the
     `allowance`.
@@ -67,71 +60,23 @@ def load(
     held against its card by then; an executor without a file is asked with the variant's folder.
     It raises ValueError with a sentence for an artifact that cannot be served. With `unlearned`,
     cascades are taken as declared, whatever was learned for them: none of their rows goes on.
-    Raises RepositoryInvalid with every mistake found; files in it are relative to `root`.
+    Raises RepositoryInvalid with every mistake found; files in it are relative to `root`. `notes`
+    gets what was passed over in models of a Triton repository (`gearshift.repository.triton`).
     """
     findings = Findings()
     base = Root(root)
     models: dict[str, Model] = {}
     allowed = Allowance() if allowance is None else allowance
-    for folder in _model_folders(base, findings, only):
+    for folder in model_folders(base, findings, only):
         loader = _ModelLoader(base, folder, inspect, findings, allowed, generation)
         model = loader.load(unlearned)
         if model is not None:
             models[model.name] = model
+    if notes is not None:
+        notes += findings.notes
     if findings.problems:
         raise RepositoryInvalid(findings.problems)
     return Catalog(generation, MappingProxyType(models))
-
-
-def _model_folders(root: Root, findings: Findings, only: Collection[str] | None) -> list[Path]:
-    """The folders that should be models, by name; hidden ones, plain files and what a file
-    system keeps for itself are passed over."""
-    complaint = root.complaint(root.path, folder=True)
-    if complaint is not None:
-        findings.add(str(root.path), "", f"{complaint}; give the folder that holds the models")
-        return []
-    if root.complaint(root.path / MODEL_FILE) is None:
-        findings.add(
-            MODEL_FILE,
-            "",
-            "is that of one model, and a repository is the folder above it, with a folder for each"
-            " model; give that one",
-        )
-        return []
-    try:
-        folders = [
-            path
-            for path in sorted(root.path.iterdir())
-            if not path.name.startswith(".") and path.name not in FOREIGN and path.is_dir()
-        ]
-    except OSError as error:
-        findings.add(str(root.path), "", f"cannot be read: {reason(error)}")
-        return []
-    if not folders:
-        findings.add(
-            str(root.path), "", f"holds no models; expected folders with a {MODEL_FILE} in each"
-        )
-    if len(folders) > MOST_MODELS:
-        findings.add(
-            str(root.path),
-            "",
-            f"holds {len(folders)} folders of models; {MOST_MODELS} are the most",
-        )
-        return []
-    good = []
-    for folder in folders:
-        if only is not None and folder.name not in only:
-            continue
-        complaint = root.complaint(folder, folder=True)
-        try:
-            _NAME.validate_python(folder.name)
-        except ValidationError:
-            complaint = f"{shown(folder.name)} is not a good name; expected {NAME_RULE}"
-        if complaint is None:
-            good.append(folder)
-        else:
-            findings.add(root.relative(folder), "", complaint)
-    return good
 
 
 class _ModelLoader:
@@ -156,17 +101,7 @@ class _ModelLoader:
         self._file = root.relative(folder / MODEL_FILE)
 
     def load(self, unlearned: bool) -> Model | None:
-        path = self._folder / MODEL_FILE
-        complaint = self._root.complaint(path)
-        if complaint is not None:
-            self._findings.add(
-                self._file,
-                "",
-                f"{complaint}; every folder here is a model and needs one"
-                " (begin the name of any other with a dot)",
-            )
-            return None
-        intent = read_intent(self._root, path, self._findings)
+        intent = self._intent()
         if intent is None:
             return None
         variants = {
@@ -196,6 +131,24 @@ class _ModelLoader:
             finite=intent.file.finite,
             generation=self._generation,
         )
+
+    def _intent(self) -> Intent | None:
+        """What people have decided of the model; None if that cannot be read."""
+        path = self._folder / MODEL_FILE
+        complaint = self._root.complaint(path)
+        if complaint == ABSENT and is_triton(self._folder):
+            self._file = self._root.relative(self._folder / CONFIG)
+            document = document_of(self._root, self._folder, self._findings)
+            return None if document is None else intent_of(document, self._file, self._findings)
+        if complaint is not None:
+            self._findings.add(
+                self._file,
+                "",
+                f"{complaint}; every folder here is a model and needs one"
+                " (begin the name of any other with a dot)",
+            )
+            return None
+        return read_intent(self._root, path, self._findings)
 
     # --- one variant -------------------------------------------------------------------
 
