@@ -53,6 +53,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "drain_seconds": "1.5",
         "connection_age_seconds": "300",
         "shared_memory": "true",
+        "rest": "false",
         "shadow_share": "0.05",
         "drift": "false",
         "watch": "true",

@@ -380,6 +380,17 @@ def test_bodies_together_have_a_bound(site):
         small.server.stop()
 
 
+def test_pages_from_elsewhere_may_not_ask(site):
+    for origin, status in (
+        ("http://evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+        (f"http://127.0.0.1:{site.server.port}", 200),
+    ):
+        assert site.told(INFER, asked(), Origin=origin)[0] == status
+    assert site.told("/v2", Origin="http://evil.example")[0] == 200
+
+
 # --- rights -----------------------------------------------------------------------------------
 
 

@@ -77,7 +77,7 @@ async def serve(
                 watch, [telemetry.beside()], ready=life.ready, grpc_port=explainer.port
             ),
             explain=explainer,
-            rest=rest_routes(inside, settings.max_message_bytes),
+            rest=rest_routes(inside, settings.max_message_bytes) if settings.rest else (),
             access=way_in.guard,
             audit=way_in.audit,
             names=way_in.hosts,

@@ -56,7 +56,13 @@ class Settings(
         8002,
         ge=0,
         le=65535,
-        description="Port of the page at /, of /metrics, /healthz and /readyz; 0: a free one.",
+        description="Port of the page at /, of /metrics, /healthz and /readyz, and of the protocol"
+        " over HTTP; 0: a free one.",
+    )
+    rest: bool = Field(
+        True,
+        description="Whether the HTTP port speaks the inference protocol as well (/v2), control"
+        " calls included.",
     )
     workers: int = Field(
         default_factory=usable_workers,

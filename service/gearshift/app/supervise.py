@@ -125,7 +125,7 @@ async def _supervise(
                 is_ready=lambda: supervisor.ready,
                 board=board,
                 explain=explainer,
-                rest=rest_routes(inside, settings.max_message_bytes),
+                rest=rest_routes(inside, settings.max_message_bytes) if settings.rest else (),
                 access=way_in.guard,
                 audit=way_in.audit,
                 names=way_in.hosts,

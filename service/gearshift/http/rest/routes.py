@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf import json_format
@@ -209,6 +210,7 @@ class Rest:
         async def guarded(request: Request) -> Response:
             request.state.held = 0
             try:
+                _check_origin(request)
                 return await endpoint(request)
             except Mistake as mistake:
                 return _error(mistake.status, str(mistake), {})
@@ -272,6 +274,24 @@ class Rest:
 def rest_routes(ask: Ask, most: int) -> list[Route]:
     """For the application; `most`: bytes of a body."""
     return Rest(ask, most).routes()
+
+
+def _check_origin(request: Request) -> None:
+    """A page from elsewhere may let a browser send what nobody at it has meant (cross-site request
+    forgery), and a server on this machine would believe that it comes from here. Browsers say
+    whose page it was."""
+    origin = request.headers.get("origin")
+    if origin is None or request.method == "GET":
+        return
+    if _host(origin) != request.headers.get("host", "").lower():
+        raise Mistake("a page from elsewhere may not ask for this (header Origin)", 403)
+
+
+def _host(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 async def _while_there(request: Request, asking: Awaitable[Told]) -> Told | None:
