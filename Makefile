@@ -16,7 +16,7 @@ include deploy/container/container.mk
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
 .PHONY: bench-credentials bench-drains bench-faults bench-hostile bench-isolation bench-overload bench-reloads
 .PHONY: audit conformance fuzz reliability-page soak simulate-faults test-life-cycle
-.PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-tracing
+.PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-runtimes bench-tracing
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -114,6 +114,8 @@ reliability-page: setup ## docs/results/reliability.md from what the benches hav
 	$(BIN)/python -m loadtests.reliability.page
 bench-isolation: setup ## what workers in processes of their own cost a run, beside threads (2 minutes)
 	$(BIN)/python -m loadtests.reliability.isolation --out docs/results
+bench-runtimes: setup $(VENV)/.torch ## the same networks by ONNX Runtime and by PyTorch, cold and warm (3 minutes)
+	$(BIN)/python -m loadtests.runtimes --out docs/results
 bench-plan: setup ## does the two-core pod that `gearshift plan` asks for hold its goals on the real server? (10 minutes)
 	$(BIN)/python -m loadtests.plan --out docs/results
 
