@@ -10,6 +10,9 @@ caller did not get the right answer, or, of a request with a budget, DEADLINE_EX
 server (callers set no deadline of their own; theirs would be told by their own library).
 UNAVAILABLE for an admitted request is a loss, whatever its text. An answer to a request that was
 not seen admitted would mean that the witness does not see everything, and fails the run as well.
+
+It may be ended and goes on where it was, with the same code. A run that has not ended after two
+minutes is stuck: it says where, and so does its server.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import shutil
@@ -25,6 +29,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +41,8 @@ from loadtests.peers.peer import ROOT
 from loadtests.reliability import sums_model, witness
 from tritonclient.grpc import InferInput
 from tritonclient.utils import InferenceServerException
+
+MODULE = "loadtests.reliability.drains"
 
 MODES = {
     "one process": (),
@@ -54,8 +61,15 @@ WHILE_SERVING = 0.8
 STARTS_SHARE = 0.2
 """Of the runs, those that are ended before, within the time that a start has taken."""
 
-STARTS_WITHIN = 600.0
+STARTS_WITHIN = 100.0
 ENDS_WITHIN = 60.0
+STUCK_AFTER = 120.0
+ANSWERED_WITHIN = 60.0
+"""Seconds after which a client gives up, far beyond every budget."""
+
+AT_A_TIME = 100
+"""Runs in one process: what clients leave behind goes with it."""
+
 ASKED_AGAIN_AFTER = 0.01
 """Seconds."""
 
@@ -77,13 +91,46 @@ class Run:
     unseen: int = 0
     """Answers of requests that the witness has not seen admitted."""
     started: float = 0.0
+    stuck: str = ""
 
     @property
     def as_it_should(self) -> bool:
         """Nothing lost, and the exit code that is documented: 0, or by the signal before it
         serves."""
         codes = (0,) if self.ready else (-signal.SIGTERM, 0)
-        return not self.lost and not self.twice and not self.unseen and self.code in codes
+        bad = self.lost or self.twice or self.unseen or self.stuck
+        return not bad and self.code in codes
+
+
+async def bounded(folder: Path, number: int, chance: random.Random, start: dict[str, float]) -> Run:
+    """One run, which is told as stuck if it does not come to an end."""
+    task = asyncio.ensure_future(run(folder, number, chance, start))
+    done, _ = await asyncio.wait([task], timeout=STUCK_AFTER)
+    if done:
+        return task.result()
+    frames = task.get_stack()
+    where = f"at {frames[-1].f_code.co_name}:{frames[-1].f_lineno}" if frames else "nowhere"
+    for pid in servers_of(folder / f"run-{number}"):
+        os.kill(pid, signal.SIGUSR2)  # It writes down where it is (`witness`).
+    await asyncio.sleep(1.0)
+    log = (folder / f"run-{number}" / "log").read_text(errors="replace")[-3_000:]
+    task.cancel()
+    with suppress(BaseException):
+        await task
+    for pid in servers_of(folder / f"run-{number}"):
+        os.kill(pid, signal.SIGKILL)
+    mode = IN_TURN[number % len(IN_TURN)]
+    return Run(mode, starting=False, moment=0.0, stuck=f"{where}; its log ends: {log}")
+
+
+def servers_of(place: Path) -> list[int]:
+    """Processes that write down what they admit there."""
+    found = []
+    for each in Path("/proc").iterdir():
+        with suppress(OSError):
+            if each.name.isdigit() and str(place).encode() in (each / "cmdline").read_bytes():
+                found.append(int(each.name))
+    return found
 
 
 async def run(folder: Path, number: int, chance: random.Random, start: dict[str, float]) -> Run:
@@ -160,15 +207,18 @@ async def call(
             options: dict[str, Any] = {"service_class": "hurried"} if hurried else {}
             try:
                 answer = await client.infer(
-                    "sums", [rows], request_id=request_id, parameters=options
+                    "sums",
+                    [rows],
+                    request_id=request_id,
+                    parameters=options,
+                    client_timeout=ANSWERED_WITHIN,
                 )
                 right = bool(np.allclose(answer.as_numpy("y"), 3 * value))
                 answers[request_id] = "OK" if right else "WRONG"
             except InferenceServerException as error:
                 status = str(error.status()).removeprefix("StatusCode.")
                 answers[request_id] = status
-                if status == "UNAVAILABLE":
-                    await asyncio.sleep(ASKED_AGAIN_AFTER)
+                await asyncio.sleep(ASKED_AGAIN_AFTER)
 
     try:
         await asyncio.gather(*(ask(lane) for lane in range(EACH)))
@@ -220,6 +270,17 @@ def page(runs: Sequence[Run], taken: str) -> list[str]:
     return [*lines, "", f"Machine: {machine}; the host took {taken} of the processor time.", ""]
 
 
+def known(parts: Path, code: str) -> dict[int, Run]:
+    """By number the runs that this code has had already."""
+    found: dict[int, Run] = {}
+    if parts.exists():
+        for line in parts.read_text().splitlines():
+            told = json.loads(line)
+            if told.pop("code") == code:
+                found[told.pop("number")] = Run(**told)
+    return found
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000)
@@ -228,36 +289,43 @@ async def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "reliability")
     arguments = parser.parse_args()
     folder = arguments.out / "drains"
+    parts = arguments.out / "drains.parts.jsonl"
+    before = stolen()
+    code = environment()["gearshift"]
+    done = known(parts, code)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     sums_model.write(folder / "repository")
-    before = stolen()
-    chance = random.Random(arguments.seed)
     start: dict[str, float] = {}
-    done: list[Run] = []
     # The first of each kind measures the variants, alone; its run does not count.
     for number in (IN_TURN.index(mode) for mode in MODES):
-        first = await run(folder, number, chance, {})
+        first = await run(folder, number, random.Random(arguments.seed), {})
         assert first.as_it_should, first
-    numbers = iter(range(arguments.runs))
+        start[first.mode] = first.started
+    left = [number for number in range(arguments.runs) if number not in done]
+    numbers = iter(left[:AT_A_TIME])
 
     async def in_turn() -> None:
         for number in numbers:
-            told = await run(folder, number, chance, start)
-            if told.ready and not told.starting:
-                start[told.mode] = told.started
-            done.append(told)
+            chance = random.Random(f"{arguments.seed} {number}")
+            told = await bounded(folder, number, chance, start)
+            done[number] = told
+            with parts.open("a") as file:
+                file.write(json.dumps({"code": code, "number": number, **asdict(told)}) + "\n")
             bad = "" if told.as_it_should else f"  NOT AS IT SHOULD: {told}"
             if bad or len(done) % 20 == 0:
-                print(f"{len(done)} runs, {sum(len(d.lost) for d in done)} lost{bad}", flush=True)
+                lost = sum(len(each.lost) for each in done.values())
+                print(f"{len(done)} runs, {lost} lost{bad}", flush=True)
 
     await asyncio.gather(*(in_turn() for _ in range(arguments.at_once)))
-    records = [asdict(each) for each in done]
-    (arguments.out / "drains.json").write_text(json.dumps(records, indent=1))
-    lines = page(done, str(stolen_since(*before)))
+    if len(left) > AT_A_TIME:
+        os.execv(sys.executable, [sys.executable, "-m", MODULE, *sys.argv[1:]])
+    runs = list(done.values())
+    (arguments.out / "drains.json").write_text(json.dumps(list(map(asdict, runs)), indent=1))
+    lines = page(runs, str(stolen_since(*before)))
     (arguments.out / "drains.md").write_text("\n".join(lines))
     print("\n".join(lines))
-    if not all(each.as_it_should for each in done):
+    if not all(each.as_it_should for each in runs):
         raise SystemExit(1)
 
 

@@ -8,7 +8,9 @@ what stands there was taken, however the process ends. What callers say they got
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -49,5 +51,7 @@ def testify(file: str) -> None:
 
 
 if __name__ == "__main__":
+    # Asked where it is, it says so on standard error.
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     testify(sys.argv.pop(1))
     main()
