@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import json
 import os
 import random
@@ -307,6 +308,8 @@ async def main() -> None:
 
     async def in_turn() -> None:
         for number in numbers:
+            # Should a client's library keep even this loop from going on: say where, and end.
+            faulthandler.dump_traceback_later(2 * STUCK_AFTER, exit=True)
             chance = random.Random(f"{arguments.seed} {number}")
             told = await bounded(folder, number, chance, start)
             done[number] = told
