@@ -27,6 +27,7 @@ from gearshift.executors.isolated.restarts import (
     Restarts,
 )
 from gearshift.executors.isolated.segment import MOST, Segment
+from gearshift.executors.pytorch import TorchExecutor, installed
 from gearshift.ports import BYTES, Worker
 from onnx_models import row_sum
 
@@ -41,7 +42,11 @@ def model(tmp_path: Path):
     return replace(
         model,
         variants=tuple(
-            replace(v, artifact=str(row_sum(tmp_path / v.name / "model.onnx", scale=v.version)))
+            replace(
+                v,
+                executor="onnx",
+                artifact=str(row_sum(tmp_path / v.name / "model.onnx", scale=v.version)),
+            )
             for v in model.variants
         ),
     )
@@ -213,8 +218,10 @@ async def test_what_is_loaded_anew_takes_the_place_of_what_was(steady, model):
 
 @shared
 async def test_it_is_another_executor_to_who_keeps_profiles(steady):
+    torch = f" {TorchExecutor().identity}" if installed() else ""
     assert steady.identity == (
-        f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider in processes of their own"
+        f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider{torch}"
+        " in processes of their own"
     )
 
 
