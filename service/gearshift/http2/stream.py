@@ -32,16 +32,16 @@ class Receiver(Protocol):
 
 
 class Nobody:
-    """The receiver of a stream that is over."""
+    """The receiver of a stream that has none yet, or that is over."""
 
     def data(self, payload: bytes, *, ended: bool) -> None:
-        self.receiver = NOBODY
+        """Nobody wants it."""
 
     def refused(self, limit: str, why: str) -> None:
-        self.receiver = NOBODY
+        """Nobody has asked."""
 
     def cancelled(self) -> None:
-        self.receiver = NOBODY
+        """Nobody is told."""
 
 
 NOBODY = Nobody()
@@ -71,9 +71,9 @@ class Stream:
         "window",
     )
 
-    receiver: Receiver
-
     def __init__(self, connection: Connection[Any], number: int, room: int, window: int) -> None:
+        # Whoever takes the call may end the connection before it is anybody's.
+        self.receiver: Receiver = NOBODY
         self.id = number
         self.room = room
         self.window = window
