@@ -14,16 +14,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from simulation.check import Shown, check, found_after, smallest
+from simulation.check import Shown, check, smallest
 from simulation.mutations import MUTATIONS
 from simulation.parts import append, done, version
-from simulation.report import Found, write
+from simulation.put_in import mutation_found
+from simulation.report import write
 
 BATCH = 50
 """Runs that a process does before it tells of them."""
-
-WITHIN = 200
-"""Seeds within which every bug put in on purpose is to be found."""
 
 
 def replay(seed: int) -> int:
@@ -37,12 +35,6 @@ def replay(seed: int) -> int:
     for invariant, found in problems.items():
         print(f"{invariant}:", *found, sep="\n  ")
     return 1
-
-
-def mutation_found(number: int) -> Found:
-    mutation = MUTATIONS[number]
-    found = found_after(mutation, range(WITHIN))
-    return Found(mutation.name, *(found or (0, "")))
 
 
 def main() -> int:

@@ -19,6 +19,9 @@ BROKEN = ("Injected", "MemoryError", "WorkerLost", SPOILED)
 
 CALLED_OFF = "called off"
 TAKEN_OUT = "variant keeps failing and is taken out"
+AT_THE_MOMENT = 2
+"""Steps of the record of runs: one thing may happen between two of the same moment."""
+
 MOST_RUNS = 3
 """Of one row: the first, the second of a cascade, and a second chance."""
 

@@ -21,6 +21,7 @@ from simulation.endings import ends_once, status_fits
 from simulation.entering import limits_hold, only_who_may, quotas_hold
 from simulation.executors import who
 from simulation.facts import (
+    AT_THE_MOMENT,
     BROKEN,
     CALLED_OFF,
     CLASS_BUDGETS,
@@ -223,8 +224,12 @@ def rows_run_once(run: Run) -> Problems:
                 and ran.variant == CASCADE.then
                 and ran.model.cascades
             )
-            # One that takes too long may end at the very moment at which it is given up.
-            given_up = before is not None and ran.at - before.at >= run.scenario.hung_after
+            # One that takes too long may end at the very moment at which it is given up, or at
+            # which another is begun for its members.
+            given_up = before is not None and (
+                ran.at - before.at >= run.scenario.hung_after
+                or ran.begun - before.until <= AT_THE_MOMENT
+            )
             if before is not None and before.until < ran.begun and not (goes_on or given_up):
                 yield f"row {row} of request {key[0]} ran on {before.variant} and {ran.variant}"
             if times[key] > MOST_RUNS:
