@@ -23,7 +23,7 @@ from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.key import Key, key
 from gearshift.executors.memory import check_room, room, told
-from gearshift.executors.thread import WorkerThread, behind_the_loop
+from gearshift.executors.thread import WorkerThreads
 from gearshift.ports import Tensors, Worker
 
 log = structlog.get_logger(__name__)
@@ -50,8 +50,6 @@ DEVICES = {
     "CPUExecutionProvider": "cpu",
 }
 CPU = ("CPUExecutionProvider",)
-CLOSE_WITHIN = 10.0
-"""Seconds that a thread gets for its last run."""
 ERRORS_ONLY = 3
 EXACT_INT8 = ("session.x64quantprecision", "1")
 """x86 processors without VNNI add products of int8 in 16 bits, which overflow: the same file is
@@ -85,9 +83,7 @@ class OnnxExecutor:
             )
         _register_arena(run_bytes)
         self._sessions: dict[Key, tuple[Any, list[str]]] = {}
-        self._threads: dict[int, WorkerThread] = {}
-        self._left: list[WorkerThread] = []
-        """Threads left to themselves, because what they ran hung."""
+        self._threads = WorkerThreads()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -135,11 +131,7 @@ class OnnxExecutor:
         within: float = math.inf,
     ) -> Tensors:
         session, names = self._loaded(model, variant)
-        thread = self._threads.get(worker.id)
-        if thread is None:
-            thread = WorkerThread(f"worker-{worker.id}", behind_the_loop)
-            self._threads[worker.id] = thread
-        outputs = await thread.submit(session.run, names, inputs)
+        outputs = await self._threads.submit(worker, session.run, names, inputs)
         return dict(zip(names, outputs, strict=True))
 
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
@@ -155,21 +147,14 @@ class OnnxExecutor:
         return loaded
 
     async def replace(self, worker: Worker) -> None:
-        """Another thread takes the place; nothing can end the one that hangs."""
-        thread = self._threads.pop(worker.id, None)
-        if thread is not None:
-            thread.leave()
-            self._left.append(thread)
+        self._threads.replace(worker)
 
     @property
     def stuck(self) -> int:
-        self._left = [thread for thread in self._left if thread.alive]
-        return len(self._left)
+        return self._threads.stuck
 
     def close(self) -> None:
-        for thread in self._threads.values():
-            thread.close(CLOSE_WITHIN)
-        self._threads.clear()
+        self._threads.close()
         self._sessions.clear()
 
 

@@ -14,6 +14,11 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+from gearshift.ports import Worker
+
+CLOSE_WITHIN = 10.0
+"""Seconds that a thread gets for its last run."""
+
 BEHIND = 5
 """The niceness of worker threads: a third of the loop's share where both want a core."""
 
@@ -78,6 +83,44 @@ class WorkerThread:
                 loop.call_soon_threadsafe(_settle, future, result, error)
             # Else the last inputs and outputs would be kept until the next call.
             del asked, arguments, result, error, future
+
+
+class WorkerThreads:
+    """A thread for each worker, made when it runs for the first time."""
+
+    def __init__(self) -> None:
+        self._threads: dict[int, WorkerThread] = {}
+        self._left: list[WorkerThread] = []
+        """Threads left to themselves, because what they ran hung."""
+
+    def submit(
+        self, worker: Worker, call: Callable[..., Any], *arguments: Any
+    ) -> asyncio.Future[Any]:
+        """As `WorkerThread.submit`, on the worker's thread."""
+        thread = self._threads.get(worker.id)
+        if thread is None:
+            thread = WorkerThread(f"worker-{worker.id}", behind_the_loop)
+            self._threads[worker.id] = thread
+        return thread.submit(call, *arguments)
+
+    def replace(self, worker: Worker) -> None:
+        """Another thread takes the place; nothing can end the one that hangs."""
+        thread = self._threads.pop(worker.id, None)
+        if thread is not None:
+            thread.leave()
+            self._left.append(thread)
+
+    @property
+    def stuck(self) -> int:
+        """Threads that were left and run still."""
+        self._left = [thread for thread in self._left if thread.alive]
+        return len(self._left)
+
+    def close(self) -> None:
+        """Each gets CLOSE_WITHIN seconds for its last run."""
+        for thread in self._threads.values():
+            thread.close(CLOSE_WITHIN)
+        self._threads.clear()
 
 
 def behind_the_loop() -> None:

@@ -22,7 +22,7 @@ from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.key import Key, key
 from gearshift.executors.memory import check_room
-from gearshift.executors.thread import WorkerThread, behind_the_loop
+from gearshift.executors.thread import WorkerThreads
 from gearshift.ports import Array, Tensors, Worker
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CPU, GPU = "cpu", "gpu"
-CLOSE_WITHIN = 10.0
-"""Seconds that a thread gets for its last run."""
 
 
 def installed() -> bool:
@@ -47,9 +45,7 @@ class TorchExecutor:
         """`device`: `cpu` or `gpu`, None for the best there is."""
         self._wanted = device
         self._loaded: dict[Key, tuple[Program, Any]] = {}
-        self._threads: dict[int, WorkerThread] = {}
-        self._left: list[WorkerThread] = []
-        """Threads left to themselves, because what they ran hung."""
+        self._threads = WorkerThreads()
         self._streams: dict[int, Any] = {}
 
     @property
@@ -99,14 +95,11 @@ class TorchExecutor:
     ) -> Tensors:
         name = key(model, variant)
         program, module = self._found(model, variant)
-        thread = self._threads.get(worker.id)
-        if thread is None:
-            thread = WorkerThread(f"worker-{worker.id}", behind_the_loop)
-            self._threads[worker.id] = thread
         if self._device == GPU:
-            running = thread.submit(self._stream(worker).run, name, program, module, inputs)
+            run = self._stream(worker).run
+            running = self._threads.submit(worker, run, name, program, module, inputs)
         else:
-            running = thread.submit(_run, program, module, inputs)
+            running = self._threads.submit(worker, _run, program, module, inputs)
         outputs: Tensors = await running
         return outputs
 
@@ -130,22 +123,15 @@ class TorchExecutor:
         return loaded
 
     async def replace(self, worker: Worker) -> None:
-        """Another thread takes the place; nothing can end the one that hangs."""
         self._streams.pop(worker.id, None)
-        thread = self._threads.pop(worker.id, None)
-        if thread is not None:
-            thread.leave()
-            self._left.append(thread)
+        self._threads.replace(worker)
 
     @property
     def stuck(self) -> int:
-        self._left = [thread for thread in self._left if thread.alive]
-        return len(self._left)
+        return self._threads.stuck
 
     def close(self) -> None:
-        for thread in self._threads.values():
-            thread.close(CLOSE_WITHIN)
-        self._threads.clear()
+        self._threads.close()
         self._streams.clear()
         self._loaded.clear()
 
