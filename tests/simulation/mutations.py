@@ -59,6 +59,14 @@ def _everything(*arguments: Any) -> Rights:
     return EVERYTHING
 
 
+_leave = Generations.leave
+
+
+def _leaves_at_once(self: Any, model: Any, held: Any, retired: Any) -> None:
+    """Nobody is waited for."""
+    _leave(self, model, (), retired)
+
+
 _give = Settling._give
 _key = Lane.key
 _finished = Scheduler.finished
@@ -142,7 +150,7 @@ MUTATIONS = tuple(
         "what is not a number is given out": ((running, "spoiled_rows", _nothing),),
         "a second chance forgets the floor": ((faults, "again", _again_below),),
         "a generation is retired while some of its requests wait": (
-            (Generations, "taken", _nothing),
+            (Generations, "leave", _leaves_at_once),
         ),
         "what there was no time to read is forgotten": ((Turns, "wait", _nothing),),
         "a bucket is never empty": ((Bucket, "take", _full),),
