@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,14 +11,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-WITHIN = 20.0
-
-
-def until(so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN
-    while not so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+from waiting import WITHIN
 
 
 class RemoteServer(service_pb2_grpc.GRPCInferenceServiceServicer):

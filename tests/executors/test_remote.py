@@ -20,7 +20,8 @@ from gearshift.client.tensors import outputs, request
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.remote import RemoteExecutor, endpoint
 from gearshift.ports import REMOTE, Worker
-from remote_server import Refuses, RemoteServer, until
+from remote_server import Refuses, RemoteServer
+from waiting import until
 
 WORKERS = [Worker(number, REMOTE) for number in range(8)]
 ROWS = {"x": np.array([[1, 2, 3], [4, 5, 6]], np.float32)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
-import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from gearshift.access import Guard
 from gearshift.http.rest.infer import HEADER_LENGTH, LARGEST_JSON
 from grpc_bench import GrpcBench
 from rest_site import INFER, MOST, RAW, ROWS, SUMS, Site, asked
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -295,13 +295,6 @@ def test_who_leaves_frees_its_place():
 
 async def queued(bench: GrpcBench) -> int:
     return bench.usage.queued
-
-
-def until(so: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_bodies_together_have_a_bound(site):

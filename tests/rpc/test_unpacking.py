@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import threading
-import time
 
 import grpc
 import pytest
@@ -15,8 +14,8 @@ from gearshift.core.limits import MIB, Limits
 from gearshift.rpc import wire
 from gearshift.rpc.unpacking import AT_ONCE, Packed, unpacked
 from raw_client import request, value_of
+from waiting import WITHIN, until
 
-WITHIN = 20.0
 real = wire.decompressed
 
 
@@ -43,13 +42,6 @@ class Stopped:
 
     def wait_for(self, begun: int) -> None:
         until(lambda: self.begun >= begun)
-
-
-def until(so) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + WITHIN
-    while not so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture

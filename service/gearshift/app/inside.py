@@ -10,11 +10,9 @@ import grpc
 
 from gearshift.http.rest import Asked, Told
 from gearshift.rpc import RpcServer
+from gearshift.rpc.asking import Dial
 from gearshift.rpc.inside import OnBehalf, call
 from gearshift.rpc.status import PUSHBACK
-
-Dial = Callable[[], socket.socket]
-"""Gives a connection to this very server. OSError if there is none to be had."""
 
 
 class Inside:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gearshift.core.catalog import Model, Variant
+from gearshift.errors import ExecutorUnavailable
 
 Key = tuple[str, str, int]
 
@@ -11,3 +12,8 @@ def key(model: Model, variant: Variant) -> Key:
     """Two generations of a model may be loaded at the same time. What is learned about a variant
     makes new objects of it, so that the object itself is no key."""
     return model.name, variant.name, model.generation
+
+
+def not_loaded(model: Model, variant: Variant) -> ExecutorUnavailable:
+    """For whoever asks for what nothing is kept under."""
+    return ExecutorUnavailable(f"variant {variant.name!r} of model {model.name!r} is not loaded")

@@ -20,8 +20,7 @@ import structlog
 from gearshift.artifacts import read_again
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
-from gearshift.errors import ExecutorUnavailable
-from gearshift.executors.key import Key, key
+from gearshift.executors.key import Key, key, not_loaded
 from gearshift.executors.memory import check_room, room, told
 from gearshift.executors.thread import WorkerThreads
 from gearshift.ports import Tensors, Worker
@@ -141,9 +140,7 @@ class OnnxExecutor:
     def _loaded(self, model: Model, variant: Variant) -> tuple[Any, list[str]]:
         loaded = self._sessions.get(key(model, variant))
         if loaded is None:
-            raise ExecutorUnavailable(
-                f"variant {variant.name!r} of model {model.name!r} is not loaded"
-            )
+            raise not_loaded(model, variant)
         return loaded
 
     async def replace(self, worker: Worker) -> None:

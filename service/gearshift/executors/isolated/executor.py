@@ -23,7 +23,7 @@ from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.isolated.child import Child
 from gearshift.executors.isolated.messages import Message
 from gearshift.executors.isolated.slot import Slot
-from gearshift.executors.key import Key, key
+from gearshift.executors.key import Key, key, not_loaded
 from gearshift.executors.memory import check_room
 from gearshift.executors.trial import inspect_apart
 from gearshift.ports import Tensors, Worker
@@ -120,9 +120,7 @@ class IsolatedExecutor:
     ) -> Tensors:
         held = self._held.get(key(model, variant))
         if held is None:
-            raise ExecutorUnavailable(
-                f"variant {variant.name!r} of model {model.name!r} is not loaded"
-            )
+            raise not_loaded(model, variant)
         if not self._watched:
             self._watched = True
             for slot in self._slots:

@@ -19,8 +19,7 @@ import structlog
 from gearshift.artifacts import read_again
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
-from gearshift.errors import ExecutorUnavailable
-from gearshift.executors.key import Key, key
+from gearshift.executors.key import Key, key, not_loaded
 from gearshift.executors.memory import check_room
 from gearshift.executors.thread import WorkerThreads
 from gearshift.ports import Array, Tensors, Worker
@@ -54,9 +53,6 @@ class TorchExecutor:
 
     @property
     def _device(self) -> str:
-        if self._wanted is None and self._loaded:
-            # Asked only now, because it has to be imported for that.
-            self._wanted = GPU if _torch().cuda.is_available() else CPU
         return self._wanted or CPU
 
     @property
@@ -76,6 +72,7 @@ class TorchExecutor:
         program = _read(read_again(variant))
         program.check(model)
         if self._wanted is None:
+            # Asked only now, because PyTorch has to be imported for that.
             self._wanted = GPU if _torch().cuda.is_available() else CPU
         self._loaded[key(model, variant)] = program, program.module(_place(self._device))
 
@@ -117,9 +114,7 @@ class TorchExecutor:
     def _found(self, model: Model, variant: Variant) -> tuple[Program, Any]:
         loaded = self._loaded.get(key(model, variant))
         if loaded is None:
-            raise ExecutorUnavailable(
-                f"variant {variant.name!r} of model {model.name!r} is not loaded"
-            )
+            raise not_loaded(model, variant)
         return loaded
 
     async def replace(self, worker: Worker) -> None:

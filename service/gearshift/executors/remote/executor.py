@@ -25,7 +25,7 @@ from gearshift.client.tensors import outputs, request
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.errors import ExecutorUnavailable
-from gearshift.executors.key import Key, key
+from gearshift.executors.key import Key, key, not_loaded
 from gearshift.executors.remote.endpoint import Endpoint, reason
 from gearshift.executors.remote.intent import Remote, model_of, read_remote
 from gearshift.executors.remote.pool import Pool
@@ -188,9 +188,7 @@ class RemoteExecutor:
     ) -> Tensors:
         loaded = self._loaded.get(key(model, variant))
         if loaded is None:
-            raise ExecutorUnavailable(
-                f"variant {variant.name!r} of model {model.name!r} is not loaded"
-            )
+            raise not_loaded(model, variant)
         return await asyncio.wrap_future(
             self._begin(self._run(loaded, key(model, variant), variant, inputs, within))
         )
