@@ -2,7 +2,8 @@
 
     python -m loadtests.reliability.page
 
-Each bench writes its own section into build/reliability; what has not been run is named with the
+Each bench writes its own section into build/reliability. A bench that has left none there keeps the
+section that the page has, which names the code it was made of; what was never run is named with the
 command that runs it, and no figure stands in its place.
 """
 
@@ -47,6 +48,11 @@ came of it. Each section says what was done, by which command, and on what machi
 reliability-page` puts them together from what the last runs have left.
 """
 
+MARK = re.compile(r"^<!-- section (\w+) -->$", re.MULTILINE)
+"""Stands before each section: benches give theirs the titles they like."""
+
+UNMEASURED = "Not measured yet:"
+
 HEADING = re.compile(r"^(#+) (.*)$", re.MULTILINE)
 PICTURE = re.compile(r"\]\(\.\./pictures/(\S+)\)")
 
@@ -55,12 +61,19 @@ def put_together(found: Mapping[str, str]) -> str:
     """The page, from the sections that there are by name."""
     parts = [HEAD, contents(found)]
     for part in PARTS:
-        text = found.get(part.name, "").strip()
-        if text:
+        parts.append(f"<!-- section {part.name} -->\n")
+        if text := found.get(part.name, "").strip():
             parts.append(section(text, part))
         else:
-            parts.append(f"## {part.title}\n\nNot measured yet: `make {part.target}`.\n")
+            parts.append(f"## {part.title}\n\n{UNMEASURED} `make {part.target}`.\n")
     return "\n".join(parts)
+
+
+def kept(page: str) -> dict[str, str]:
+    """By name the sections that a page has, without those that were not measured."""
+    _, *pieces = MARK.split(page)
+    texts = dict(zip(pieces[::2], pieces[1::2], strict=True))
+    return {name: text for name, text in texts.items() if UNMEASURED not in text}
 
 
 def contents(found: Mapping[str, str]) -> str:
@@ -98,7 +111,7 @@ def main() -> None:
     parser.add_argument("--measured", type=Path, default=ROOT / "build" / "reliability")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "reliability.md")
     asked = parser.parse_args()
-    found = {}
+    found = kept(asked.out.read_text()) if asked.out.is_file() else {}
     for part in PARTS:
         file = asked.measured / f"{part.name}.md"
         if file.is_file():
@@ -107,9 +120,9 @@ def main() -> None:
     for picture in PICTURE.findall(page):
         made = asked.measured / picture
         if made.is_file():
-            kept = asked.out.parents[1] / "pictures" / picture
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(made, kept)
+            goal = asked.out.parents[1] / "pictures" / picture
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made, goal)
     asked.out.write_text(page)
     missing = [part.target for part in PARTS if part.name not in found]
     print(

@@ -6,7 +6,7 @@ import pytest
 from loadtests.reliability.callers import FLOOR, Kind, message, mistake
 from loadtests.reliability.endings import NO_ENDING, Ending, back_after, judge
 from loadtests.reliability.growth import Looked, verdict
-from loadtests.reliability.page import PARTS, put_together
+from loadtests.reliability.page import PARTS, kept, put_together
 from tritonclient.grpc import service_pb2 as pb
 
 RATE = 20
@@ -140,3 +140,13 @@ def test_headings_and_commands_of_sections():
     assert "Command: `make fuzz`." in page
     assert "\n## A soak\n\n### Memory\n" in page
     assert "Command: `make soak`" not in page
+
+
+def test_what_was_not_run_again_stays_as_the_page_has_it():
+    old = put_together({"drains": "# A thousand\n\nfigures\n", "soak": "## An hour\n\nsteady\n"})
+    before = kept(old)
+    assert set(before) == {"drains", "soak"}
+    assert put_together(before) == old
+    new = put_together(before | {"drains": "## Two thousand\n\nmore\n"})
+    assert "## An hour\n\nsteady\n" in new
+    assert "A thousand" not in new
