@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import onnx
@@ -125,7 +125,8 @@ def _onnx() -> Feed:
             require(0 < len(str(error)) < 1_000, "no sentence")
             return
         for part in parts:
-            require(".." not in part.file and not part.file.startswith("/"), part.file)
+            path = PurePosixPath(part.file)
+            require(".." not in path.parts and not path.is_absolute(), part.file)
             require(0 <= part.offset < 10**18 and part.size >= 0, "bytes that are none")
 
     return feed
