@@ -13,6 +13,7 @@ from gearshift.errors import (
     ConfigurationInvalid,
     RequestError,
     ending_of,
+    http_status_of,
 )
 
 KINDS = [
@@ -30,6 +31,17 @@ def test_every_request_error_has_a_status_that_grpc_knows(kind):
 def test_what_is_not_in_the_tree_is_internal_and_failed():
     assert ending_of(ZeroDivisionError()) is UNEXPECTED
     assert UNEXPECTED.status == "INTERNAL"
+
+
+@pytest.mark.parametrize("code", grpc.StatusCode)
+def test_over_http_only_what_is_the_servers_fault_is_500(code):
+    ours = {
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DATA_LOSS,
+        grpc.StatusCode.ABORTED,  # never said here
+    }
+    assert (http_status_of(code.name) == 500) == (code in ours)
 
 
 def test_a_more_special_error_ends_like_its_parent():

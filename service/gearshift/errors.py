@@ -193,6 +193,29 @@ def ending_of(error: BaseException) -> Ending:
     return UNEXPECTED
 
 
+_HTTP_STATUSES: Mapping[str, int] = {
+    "OK": 200,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+
+
+def http_status_of(status: str) -> int:
+    """What callers over HTTP see for a gRPC status, as gRPC gateways have it
+    (google/rpc/code.proto): 500 for what is the server's fault."""
+    return _HTTP_STATUSES.get(status, 500)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One mistake found while loading: the file, the key inside it (or ""), what is wrong."""

@@ -84,7 +84,7 @@ def test_a_query_that_is_not_understood(
     [
         (grpc.StatusCode.NOT_FOUND, 404),
         (grpc.StatusCode.INVALID_ARGUMENT, 400),
-        (grpc.StatusCode.INTERNAL, 502),
+        (grpc.StatusCode.INTERNAL, 500),
     ],
 )
 def test_what_the_rpc_refuses(

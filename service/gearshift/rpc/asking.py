@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.json_format import MessageToDict
 
+from gearshift.errors import http_status_of
 from gearshift.rpc.inside import call
 from gearshift.v1 import gearshift_pb2 as pb
 
@@ -30,15 +31,6 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "rows": ("rows", int),
 }
 """By the name in the query: the field, and what its text must be."""
-
-_HTTP = {
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
-}
-
 
 Dial = Callable[[], socket.socket]
 """Gives a connection to this very server. OSError if there is none to be had."""
@@ -71,7 +63,7 @@ class Explainer:
         ended = await call(connection, EXPLAIN, request.SerializeToString(), WITHIN)
         if ended.code is not grpc.StatusCode.OK:
             text = ended.text or "no answer"
-            return _refused(_HTTP.get(ended.code, 502), ended.code.name, text)
+            return _refused(http_status_of(ended.code.name), ended.code.name, text)
         answer = pb.ExplainResponse.FromString(ended.message)
         told = MessageToDict(
             answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True

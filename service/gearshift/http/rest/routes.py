@@ -16,8 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tritonclient.grpc import service_pb2 as pb
 
+from gearshift.errors import http_status_of
 from gearshift.http.protocol import NAMES
-from gearshift.http.rest.asking import HTTP, Ask, Asked, Mistake, Told, headers_of
+from gearshift.http.rest.asking import Ask, Asked, Mistake, Told, headers_of
 from gearshift.http.rest.infer import HEADER_LENGTH, read_request, write_answer
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -201,7 +202,7 @@ class Rest:
         if told is None:
             raise ClientDisconnect
         if told.code is not grpc.StatusCode.OK:
-            return _error(HTTP.get(told.code, 500), told.text, headers_of(told))
+            return _error(http_status_of(told.code.name), told.text, headers_of(told))
         return told
 
     def _guarded(self, endpoint: Endpoint) -> Endpoint:
