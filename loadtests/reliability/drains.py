@@ -271,15 +271,22 @@ def page(runs: Sequence[Run], taken: str) -> list[str]:
     return [*lines, "", f"Machine: {machine}; the host took {taken} of the processor time.", ""]
 
 
-def known(parts: Path, code: str) -> dict[int, Run]:
-    """By number the runs that this code has had already."""
+def known(parts: Path, revision: str) -> dict[int, Run]:
+    """By number the runs that this revision of the code has had already."""
     found: dict[int, Run] = {}
     if parts.exists():
         for line in parts.read_text().splitlines():
             told = json.loads(line)
-            if told.pop("code") == code:
-                found[told.pop("number")] = Run(**told)
+            if told["revision"] == revision:
+                found[told["number"]] = Run(**told["run"])
     return found
+
+
+def keep(parts: Path, revision: str, number: int, told: Run) -> None:
+    """Add a run to those that are known."""
+    with parts.open("a") as file:
+        told_of = {"revision": revision, "number": number, "run": asdict(told)}
+        file.write(json.dumps(told_of) + "\n")
 
 
 async def main() -> None:
@@ -292,8 +299,8 @@ async def main() -> None:
     folder = arguments.out / "drains"
     parts = arguments.out / "drains.parts.jsonl"
     before = stolen()
-    code = environment()["gearshift"]
-    done = known(parts, code)
+    revision = environment()["gearshift"]
+    done = known(parts, revision)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     sums_model.write(folder / "repository")
@@ -313,8 +320,7 @@ async def main() -> None:
             chance = random.Random(f"{arguments.seed} {number}")
             told = await bounded(folder, number, chance, start)
             done[number] = told
-            with parts.open("a") as file:
-                file.write(json.dumps({"code": code, "number": number, **asdict(told)}) + "\n")
+            keep(parts, revision, number, told)
             bad = "" if told.as_it_should else f"  NOT AS IT SHOULD: {told}"
             if bad or len(done) % 20 == 0:
                 lost = sum(len(each.lost) for each in done.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from loadtests.reliability.drains import Run, judge
+from loadtests.reliability.drains import Run, judge, keep, known
 
 
 def judged(answers, admitted, code=0, ready=True):
@@ -45,3 +45,12 @@ def test_exit_codes():
     assert judged({}, [], code=-signal.SIGTERM, ready=False).as_it_should
     assert not judged({}, [], code=-signal.SIGTERM).as_it_should
     assert not judged({}, [], code=1, ready=False).as_it_should
+
+
+def test_runs_of_the_same_code_are_known_later(tmp_path):
+    parts = tmp_path / "parts.jsonl"
+    assert known(parts, "abc") == {}
+    told = Run("one process", starting=True, moment=0.5, code=-15, lost=["1-2"])
+    keep(parts, "abc", 7, told)
+    keep(parts, "other", 8, told)
+    assert known(parts, "abc") == {7: told}
