@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from gearshift.app import server
+from gearshift.cli import running
 from gearshift.cli.commands import app
 
 
@@ -18,6 +21,7 @@ def served(monkeypatch):
         seen.append(settings)
 
     monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(running, "leave_in_time", lambda code: None)
     return seen
 
 
@@ -41,3 +45,25 @@ def test_a_wrong_one_is_a_clear_error(served, given, message):
     ended = CliRunner().invoke(app, ["serve", "--set", given])
     assert (ended.exit_code, served) == (1, [])
     assert re.search(message, ended.stderr.replace("\n", " "))
+
+
+HELD = """
+import asyncio, threading
+from gearshift.cli import running
+
+running.LEAVES_WITHIN = 0.1
+
+async def work():
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    {last}
+
+running.run_to_the_end(work)
+"""
+
+
+@pytest.mark.parametrize(("last", "code"), [("pass", 0), ("raise ValueError", 1)])
+def test_a_thread_that_never_comes_back_does_not_keep_the_process(last, code):
+    script = HELD.format(last=last)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert done.returncode == code
+    assert b"left behind" in done.stdout + done.stderr

@@ -8,7 +8,7 @@ import structlog
 import typer
 
 from gearshift.app.settings import load_settings
-from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
+from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run_to_the_end
 from gearshift.processes import Parent, bind
 from gearshift.processes.member import COMMAND
 
@@ -31,4 +31,4 @@ def serve_process(
         from gearshift.app.process import serve_behind
 
         with progress_bar() as on_progress:
-            run(lambda: serve_behind(parent, orders, settings, on_progress))
+            run_to_the_end(lambda: serve_behind(parent, orders, settings, on_progress))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import structlog
 import typer
 import uvloop
 from rich.console import Console
@@ -18,12 +21,41 @@ from gearshift.errors import GearshiftError, RepositoryInvalid
 T = TypeVar("T")
 
 err = Console(stderr=True)
+log = structlog.get_logger(__name__)
+
+LEAVES_WITHIN = 5.0
+"""Seconds; parts that hold something back have had their own time before (`app`)."""
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Carry the work out on a loop of its own."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work())
+
+
+def run_to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """The same for what this process is for: when the work is over, the process ends within
+    LEAVES_WITHIN, even if a thread never comes back from a disk or a database."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(work())
+        except BaseException:
+            leave_in_time(1)
+            raise
+        leave_in_time(0)
+
+
+def leave_in_time(code: int) -> None:
+    """End this process by force, with this code, if it is still there after LEAVES_WITHIN: neither
+    the loop nor the interpreter gives up waiting for a thread."""
+
+    def leave() -> None:
+        log.warning("a thread does not end and is left behind", seconds=LEAVES_WITHIN)
+        os._exit(code)
+
+    timer = threading.Timer(LEAVES_WITHIN, leave)
+    timer.daemon = True
+    timer.start()
 
 
 def configure_logs(settings: Settings) -> None:

@@ -11,7 +11,7 @@ import typer
 from gearshift.app.settings import load_settings
 from gearshift.app.signals import NUMBERS, end_at_once
 from gearshift.cli.options import Config, Provider, Repository, StateDir, Workers
-from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run
+from gearshift.cli.running import configure_logs, failing_clearly, progress_bar, run_to_the_end
 from gearshift.errors import ConfigurationInvalid
 
 
@@ -211,11 +211,11 @@ def serve(
             if settings.processes > 1:
                 from gearshift.app.supervise import supervise
 
-                run(lambda: supervise(settings, announce))
+                run_to_the_end(lambda: supervise(settings, announce))
             else:
                 from gearshift.app import server
 
-                run(lambda: server.serve(settings, on_progress, announce))
+                run_to_the_end(lambda: server.serve(settings, on_progress, announce))
 
 
 def _others(given: Sequence[str]) -> dict[str, str]:
