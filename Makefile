@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 TOOLS := build/tools
 MODELS_VENV := build/models-venv
 FUZZ_SECONDS ?= 60
+FUZZ_INPUTS ?= -1
 PIP := pip install --quiet --disable-pip-version-check
 SOAK_SECONDS ?= 3600
 RUNS := 10000
@@ -128,8 +129,8 @@ lock: setup ## resolve the dependencies of pyproject.toml anew into requirements
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--extra dev --output-file requirements.lock pyproject.toml
 
-fuzz: setup build/fuzz/.ready ## coverage-guided fuzzing of all that reads foreign bytes, FUZZ_SECONDS for each target (60); totals add up
-	PYTHONPATH=build/fuzz:tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) --out build/reliability
+fuzz: setup build/fuzz/.ready ## coverage-guided fuzzing of all that reads foreign bytes, FUZZ_SECONDS (60) or FUZZ_INPUTS for each target; totals add up
+	PYTHONPATH=build/fuzz:tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) --inputs $(FUZZ_INPUTS) --out build/reliability
 
 audit: build/audit/.ready ## is something known against a package of a lock file? Says so where no database can be reached
 	build/audit/bin/python deploy/audit.py build/audit/bin/pip-audit requirements.lock \
