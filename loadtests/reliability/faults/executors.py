@@ -147,7 +147,7 @@ FAULTS = (
     ),
     of("one run hangs for ever", "hang", "slow", count=1, counted=LOST),
     of("every run of one variant hangs", "hang", "slow", counted=LOST),
-    of("every run of the model hangs", "hang", counted=SECOND_CHANCE),
+    of("every run of the model hangs", "hang", counted=LOST),
     of("the hung variant is pinned", "hang", "quick", count=2, kinds=PINNED, counted=LOST),
     Fault(
         name="a run on the loop hangs for 2 s (the express worker of another model)",
