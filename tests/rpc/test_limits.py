@@ -19,9 +19,10 @@ from tritonclient.grpc import service_pb2_grpc
 
 from gearshift.core.limits import MIB, Limits
 from gearshift.errors import InvalidInput
-from gearshift.http2 import frames
+from gearshift.http2 import Stream, frames
 from gearshift.rpc import calls, wire
 from gearshift.rpc.entries import MOST_ENTRIES, check_entries
+from gearshift.rpc.infer import LONGEST_REST
 from http2_pair import GREETING, raw
 from raw_client import FRAMED, PATH, Raw, in_its_loop, request, value_of
 
@@ -111,7 +112,11 @@ def test_requests_under_way_have_a_bound_and_probes_are_answered_above_it(make_b
     assert bench.telemetry.outcomes()["shed"] == len(refused)
 
 
-def test_requests_of_one_connection_have_a_bound_however_few_streams_they_are_in(make_bench):
+def test_requests_of_one_connection_have_a_bound_however_few_streams_they_are_in(
+    make_bench, monkeypatch
+):
+    rests = []
+    monkeypatch.setattr(Stream, "rest", lambda self, seconds: rests.append(seconds))
     bench = make_bench(
         limits=Limits(max_requests_per_connection=10),
         duration=lambda variant, rows: 0.2,
@@ -128,6 +133,9 @@ def test_requests_of_one_connection_have_a_bound_however_few_streams_they_are_in
     assert refused
     assert all("max_requests_per_connection" in each.error_message for each in refused)
     assert bench.usage.requests == 0
+    # Refusing takes time from others: who sends on is not read from for a moment.
+    assert len(rests) == len(refused)
+    assert set(rests) == {LONGEST_REST}
 
 
 async def test_few_that_open_calls_without_end_do_not_keep_the_others_out(make_bench):

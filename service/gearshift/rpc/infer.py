@@ -17,7 +17,7 @@ from gearshift.core.catalog import Catalog
 from gearshift.core.request import LONGEST_BUDGET, Request
 from gearshift.core.rights import ANONYMOUS, Rights
 from gearshift.engine import SOMEBODY, Answer, Caller, Engine, Flight, Reply, of_request
-from gearshift.errors import InvalidInput, QuotaExceeded, RequestError, ending_of
+from gearshift.errors import InvalidInput, QuotaExceeded, RequestError, TooMany, ending_of
 from gearshift.http2 import Stream
 from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec, wire
@@ -43,7 +43,7 @@ class Asker(Protocol):
 
 
 LONGEST_REST = 0.05
-"""Seconds that a connection whose client is over its quota is not read from at a time: other calls
+"""Seconds that a connection whose client sends too much is not read from at a time: other calls
 on it, such as health checks, must not wait long."""
 
 NOWHERE: Mapping[str, Place] = {}
@@ -192,8 +192,7 @@ class Inferences:
         return known
 
     def turns_away(self, stream: Stream, call: Call, rights: Rights) -> bool:
-        """Whether a call is refused unread. Who goes on sending over its quota is not read from
-        for a moment: refusing, too, takes time from those who are served."""
+        """Whether a call is refused unread."""
         doorkeeper = self._doorkeeper
         caller = self.caller_of(call, rights)
         if doorkeeper.quotas is not None:
@@ -203,9 +202,14 @@ class Inferences:
             return False
         self._engine.refused(refused, stream.received)
         stream.finish(wire.trailers_only(*ending(refused)))
-        if isinstance(refused, QuotaExceeded):
-            stream.rest(min(refused.retry_after, LONGEST_REST))
+        self.let_rest(stream, refused)
         return True
+
+    def let_rest(self, stream: Stream, refused: RequestError) -> None:
+        """Who goes on sending over its quota, or with too many requests under way, is not read from
+        for a moment: refusing, too, takes time from those who are served."""
+        if isinstance(refused, QuotaExceeded | TooMany):
+            stream.rest(min(refused.retry_after, LONGEST_REST))
 
     def turned_away(self, caller: Caller) -> RequestError | None:
         """The same for one request of a stream: what it hears, and is counted as by `refuse`."""

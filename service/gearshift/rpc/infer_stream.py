@@ -180,6 +180,7 @@ class InferStream(Responder):
         refused = self._full() or inferences.turned_away(self._caller)
         if refused is not None:
             inferences.refuse(message, arrival, refused, asker)
+            inferences.let_rest(stream, refused)
             return
         if inferences.tracing is not None:
             received, metadata = time.monotonic(), self.call.metadata
