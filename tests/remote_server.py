@@ -22,6 +22,7 @@ class RemoteServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.name = name
         self.most_rows: int | None = 8
         self.shape = [-1, 3]
+        self.datatype = "FP32"
         self.asked: list[pb.ModelInferRequest] = []
         self.left: list[float] = []
         """Seconds that callers still had."""
@@ -68,8 +69,8 @@ class RemoteServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         if request.name != "m":
             context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.name}")
         told = pb.ModelMetadataResponse(name="m")
-        told.inputs.add(name="x", datatype="FP32", shape=self.shape)
-        told.outputs.add(name="y", datatype="FP32", shape=[-1, 1])
+        told.inputs.add(name="x", datatype=self.datatype, shape=self.shape)
+        told.outputs.add(name="y", datatype=self.datatype, shape=[-1, 1])
         return told
 
     def ModelConfig(self, request, context):  # noqa: N802

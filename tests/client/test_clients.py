@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
+import ml_dtypes
 import numpy as np
 import pytest
 import trustme
+from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.client import (
     AsyncClient,
@@ -129,6 +131,22 @@ def test_a_server_that_is_no_gearshift(do, server):
     assert 1.0 < server.left[0] <= 5.1
     with pytest.raises(NotFound):
         do(server.address, "explain", "m")
+
+
+def test_bf16_goes_and_comes(do, server):
+    def echoes(request: Any) -> Any:
+        told = pb.ModelInferResponse(model_name="m")
+        told.outputs.add(name="y", datatype="BF16", shape=request.inputs[0].shape)
+        told.raw_output_contents.append(request.raw_input_contents[0])
+        return told
+
+    server.infer = echoes
+    values = ROWS.astype(ml_dtypes.bfloat16)
+    answer = do(server.address, "infer", "m", {"x": values})
+    assert server.asked[0].inputs[0].datatype == "BF16"
+    assert len(server.asked[0].raw_input_contents[0]) == 12
+    assert answer["y"].dtype == np.float32
+    assert answer["y"].tolist() == ROWS.tolist()
 
 
 def test_it_asks_again_and_says_what_is_left(do, server):

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
+from tritonclient.utils import triton_to_np_dtype
 
 from builders import make_model
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import TensorSpec
+from gearshift.engine.outputs import NUMPY
 from gearshift.executors.onnx import DATATYPES, OnnxExecutor
 from gearshift.ports import Worker
-from onnx_models import artifact_at, identity, row_sum, wide_inside
+from onnx_models import artifact_at, identity, row_sum, save, tensor, wide_inside
 
 GARMENT = Path(__file__).parents[2] / "model_repo" / "garment"
 
@@ -31,6 +33,7 @@ KINDS = {
     "INT32": TensorProto.INT32,
     "INT64": TensorProto.INT64,
     "FP16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
     "FP32": TensorProto.FLOAT,
     "FP64": TensorProto.DOUBLE,
 }
@@ -53,13 +56,53 @@ def test_signatures_of_every_datatype(executor, tmp_path, datatype):
     assert executor.inspect(artifact_at(path)).inputs == (TensorSpec("x", datatype, (28, 28)),)
 
 
+@pytest.mark.parametrize("datatype", KINDS)
+async def test_runs_of_every_datatype(executor, tmp_path, datatype):
+    """Also of several rows at a time, and where they do not lie one after the other."""
+    path = identity(tmp_path / "model.onnx", KINDS[datatype], "n", 3)
+    signature = executor.inspect(artifact_at(path))
+    model = make_model(signature=signature)
+    variant = replace(model.variants[0], artifact=str(path))
+    executor.load(model, variant)
+    rows = np.array([[0, 1, 1], [1, 0, 1]]).astype(triton_to_np_dtype(datatype))
+    for inputs in (rows, rows[:, ::-1], rows[:1]):
+        answer = await executor.run(Worker(0, "cpu"), model, variant, {"x": inputs})
+        assert answer["y"].tolist() == inputs.tolist()
+        assert answer["y"].dtype == NUMPY[datatype]
+        assert executor.run_here(model, variant, {"x": inputs})["y"].tolist() == inputs.tolist()
+
+
+async def test_bf16_beside_others(executor, tmp_path):
+    """What is computed in between is float32; numbers in and out are the nearest BF16."""
+    path = save(
+        tmp_path / "model.onnx",
+        [
+            helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["wide", "bias"], ["sum"]),
+            helper.make_node("Cast", ["sum"], ["y"], to=TensorProto.BFLOAT16),
+        ],
+        [tensor("x", TensorProto.BFLOAT16, "n", 2), tensor("bias", TensorProto.FLOAT, "n", 2)],
+        [tensor("y", TensorProto.BFLOAT16, "n", 2), tensor("sum", TensorProto.FLOAT, "n", 2)],
+    )
+    model = make_model(signature=executor.inspect(artifact_at(path)))
+    variant = replace(model.variants[0], artifact=str(path))
+    executor.load(model, variant)
+    inputs = {
+        "x": np.array([[1.0, -2.5]], np.float32),
+        "bias": np.array([[2**-10, 4.0]], np.float32),
+    }
+    answer = await executor.run(Worker(0, "cpu"), model, variant, inputs)
+    assert answer["sum"].tolist() == [[1 + 2**-10, 1.5]]
+    assert answer["y"].tolist() == [[1.0, 1.5]]
+
+
 @pytest.mark.parametrize(
     ("kind", "shape", "text"),
     [
         (TensorProto.FLOAT, (1, 3), "dynamic axis 0"),
         (TensorProto.FLOAT, (), "first dimension"),
         (TensorProto.FLOAT, ("n", "length"), "dimension 1 must be a fixed number"),
-        (TensorProto.STRING, ("n", 3), r"type tensor\(string\); served are BOOL, FP16"),
+        (TensorProto.STRING, ("n", 3), r"type tensor\(string\); served are BF16, BOOL, FP16"),
     ],
 )
 def test_what_cannot_be_served_is_said(executor, tmp_path, kind, shape, text):
@@ -139,6 +182,7 @@ def test_runs_that_need_more_than_they_may_fail_and_others_go_on(tmp_path):
 import numpy as np
 from dataclasses import replace
 from builders import make_model
+from gearshift.engine.outputs import NUMPY
 from gearshift.executors.onnx import OnnxExecutor
 executor, model = OnnxExecutor(["CPUExecutionProvider"], run_bytes=100_000_000), make_model()
 variant = replace(model.best, artifact={str(path)!r})

@@ -107,7 +107,13 @@ def test_several_inputs_by_position_and_by_name(executor, tmp_path):
 
 @pytest.mark.parametrize(
     ("dtype", "datatype"),
-    [(torch.float16, "FP16"), (torch.int64, "INT64"), (torch.bool, "BOOL"), (torch.uint8, "UINT8")],
+    [
+        (torch.float16, "FP16"),
+        (torch.bfloat16, "BF16"),
+        (torch.int64, "INT64"),
+        (torch.bool, "BOOL"),
+        (torch.uint8, "UINT8"),
+    ],
 )
 def test_types_of_the_protocol(executor, write, dtype, datatype):
     signature = executor.inspect(write(lambda x: {"y": x.clone()}, dtype=dtype))
@@ -118,7 +124,7 @@ def test_types_of_the_protocol(executor, write, dtype, datatype):
 @pytest.mark.parametrize(
     ("function", "options", "reason"),
     [
-        (lambda x: {"y": x.bfloat16()}, {}, "'y' has type torch.bfloat16; served are"),
+        (lambda x: {"y": x.cfloat()}, {}, "'y' has type torch.complex64; served are"),
         (lambda x: {"y": x}, {"rows": None}, r"'x' has shape \['2', '3'\]; its first dimension"),
         (
             lambda x: {"y": x},
@@ -133,6 +139,16 @@ def test_types_of_the_protocol(executor, write, dtype, datatype):
 def test_what_cannot_be_served_is_told(executor, write, function, options, reason):
     with pytest.raises(ValueError, match=reason):
         executor.inspect(write(function, **options))
+
+
+def test_bf16_is_float32_outside(executor, write):
+    artifact = write(lambda x: {"y": x + 1, "wide": x.float()}, dtype=torch.bfloat16)
+    inputs = {"x": np.array([[1.0, 2**-8, -3.0]], np.float32)}
+    outputs = executor.run_here(*loaded(executor, artifact), inputs)
+    # 1 + 2^-8 lies between two of them.
+    assert outputs["y"].tolist() == [[2.0, 1.0, -2.0]]
+    assert outputs["wide"].tolist() == inputs["x"].tolist()
+    assert [output.dtype for output in outputs.values()] == [np.float32, np.float32]
 
 
 def test_state_between_requests_is_refused(executor, tmp_path):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -17,6 +18,7 @@ from tritonclient.utils import serialize_byte_tensor
 from builders import ONE_VECTOR, make_model
 from gearshift.artifacts import read_again
 from gearshift.client.tensors import outputs, request
+from gearshift.core.artifact import Artifact
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.remote import RemoteExecutor, endpoint
 from gearshift.ports import REMOTE, Worker
@@ -75,6 +77,30 @@ async def test_the_rest_of_a_budget_goes_along(executor, servers, far):
     assert 1.0 < left[0] <= 3.1
     assert left[1] > 1e9
     assert not asked[0].parameters
+
+
+async def test_bf16_travels_as_such(executor, servers, far):
+    def doubles(asked):
+        values = outputs(answer_of(asked))["x"]
+        return answer_of(request("m", "", {"x": 2 * values}, {"x"}), "y")
+
+    def answer_of(asked, name="x"):
+        told = pb.ModelInferResponse(model_name="m")
+        told.outputs.add(name=name, datatype="BF16", shape=asked.inputs[0].shape)
+        told.raw_output_contents.append(asked.raw_input_contents[0])
+        return told
+
+    for server in servers:
+        server.datatype, server.infer = "BF16", doubles
+    model, variant = far(servers[0])
+    path = Path(variant.artifact)
+    signature = executor.inspect(Artifact(str(path), path.read_bytes()))
+    assert [spec.datatype for spec in (*signature.inputs, *signature.outputs)] == ["BF16"] * 2
+    model = replace(model, signature=signature)
+    executor.load(model, variant)
+    answer = await executor.run(WORKERS[0], model, variant, ROWS)
+    assert servers[0].asked[-1].inputs[0].datatype == "BF16"
+    assert answer["y"].tolist() == (2 * ROWS["x"]).tolist()
 
 
 async def test_another_gearshift_hears_of_floor_and_budget(executor, far):

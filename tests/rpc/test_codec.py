@@ -19,7 +19,7 @@ from gearshift.engine import Answer, Run
 from gearshift.errors import InvalidInput
 from gearshift.rpc import answers, codec
 from gearshift.rpc.answers import AnswerWriter, Integer, varint
-from gearshift.rpc.datatypes import CONTENTS, DATATYPES, from_raw, from_typed, to_raw
+from gearshift.rpc.datatypes import CONTENTS, DATATYPES, from_raw, from_typed, to_buffer, to_raw
 from gearshift.rpc.shared_memory import SharedMemory
 
 TWO = make_model(
@@ -264,9 +264,11 @@ def test_large_outputs_are_those_of_their_rows_too(monkeypatch):
 def test_raw_contents_round_trip(name, data):
     datatype = DATATYPES[name]
     array = data.draw(hnp.arrays(datatype.numpy, hnp.array_shapes(max_dims=3, max_side=4)))
-    back = from_raw(to_raw(array, datatype), datatype, array.shape, "x")
-    assert back.tobytes() == array.tobytes()
-    assert back.dtype == datatype.numpy
+    back = from_raw(array.tobytes(), datatype, array.shape, "x")
+    assert to_raw(back, datatype) == array.tobytes()
+    assert to_buffer(back, datatype).tobytes() == array.tobytes()
+    assert back.shape == array.shape
+    assert back.dtype == ("f4" if name == "BF16" else datatype.numpy)
 
 
 @pytest.mark.parametrize("name", [n for n in NUMERIC if DATATYPES[n].typed])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,12 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
+from gearshift.ports import narrowed, widened
+from gearshift.ports.bfloat16 import BITS
+
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
-"""Arrays by tensor name, each (rows, ...); BYTES as object arrays of `bytes`."""
+"""Arrays by tensor name, each (rows, ...); BYTES as object arrays of `bytes`, BF16 as float32."""
 
 TYPED = {
     "BOOL": "bool_contents",
@@ -37,14 +40,23 @@ TYPED = {
 """Where values are that do not come raw: MLServer sends them so."""
 
 
-def request(model: str, version: str, inputs: Tensors) -> pb.ModelInferRequest:
-    """All inputs raw."""
+def request(
+    model: str, version: str, inputs: Tensors, halves: Collection[str] = ()
+) -> pb.ModelInferRequest:
+    """All inputs raw. `halves` are those that go as BF16 though they are float32 here; arrays of a
+    bfloat16 of others (ml_dtypes, as JAX has it) do so by themselves."""
     made = pb.ModelInferRequest(model_name=model, model_version=version)
     for name, array in inputs.items():
-        text = array.dtype == np.dtype(object)
-        datatype = "BYTES" if text else np_to_triton_dtype(array.dtype)
+        if name in halves:
+            datatype, raw = "BF16", narrowed(array).tobytes()
+        elif array.dtype.name == "bfloat16":
+            datatype, raw = "BF16", array.tobytes()
+        elif array.dtype == np.dtype(object):
+            datatype = "BYTES"
+            raw = serialize_byte_tensor(array).item() if array.size else b""
+        else:
+            datatype, raw = np_to_triton_dtype(array.dtype), array.tobytes()
         made.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        raw = serialize_byte_tensor(array).item() if text and array.size else array.tobytes()
         made.raw_input_contents.append(raw)
     return made
 
@@ -71,9 +83,13 @@ def _array(output: Any, raw: bytes | None) -> Array:
     elif output.datatype == "BYTES":
         found = deserialize_bytes_tensor(raw)
     else:
-        if len(raw) != math.prod(shape) * np.dtype(dtype).itemsize:
+        half = output.datatype == "BF16"
+        travelling = BITS if half else np.dtype(dtype)
+        if len(raw) != math.prod(shape) * travelling.itemsize:
             raise ValueError(f"output {output.name!r} of shape {shape} came as {len(raw)} bytes")
-        found = np.frombuffer(raw, dtype)
+        found = np.frombuffer(raw, travelling)
+        if half:
+            found = widened(found)
     if found.size != math.prod(shape):
         raise ValueError(f"output {output.name!r} of shape {shape} came as {found.size} values")
     return found.reshape(shape)

@@ -6,6 +6,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from gearshift.compress.graph_file import IR_VERSION, ExportError
+from gearshift.ports import narrowed
 
 SMALLEST = 64
 """Tensors of fewer numbers stay as they are: casting them costs more than it saves."""
@@ -46,7 +47,7 @@ def to_bf16_weights(content: bytes) -> bytes:
             f"{name}_bf16",
             onnx.TensorProto.BFLOAT16,
             values.shape,
-            _bf16(values),
+            narrowed(values).tobytes(),
             raw=True,
         )
         tensor.CopyFrom(stored)
@@ -55,12 +56,3 @@ def to_bf16_weights(content: bytes) -> bytes:
         graph.node.insert(index, cast)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
-
-
-def _bf16(values: object) -> bytes:
-    """The upper halves of float32, rounded to the nearest even, as bytes."""
-    import numpy as np
-
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    return bytes((rounded >> 16).astype("<u2").tobytes())

@@ -17,7 +17,7 @@ from gearshift.ports import Array, Tensors
 
 Confidence = npt.NDArray[np.float64]
 
-FLOATS = ("FP16", "FP32", "FP64")
+FLOATS = ("FP16", "BF16", "FP32", "FP64")
 
 SUM = 1e-3
 """How far from 1 probabilities may sum up: float16 and int8 variants round."""

@@ -20,6 +20,7 @@ import structlog
 from gearshift.artifacts import read_again
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, TensorSpec, Variant
+from gearshift.executors.bfloat16 import Bfloat16Session
 from gearshift.executors.key import Key, key, not_loaded
 from gearshift.executors.memory import check_room, room, told
 from gearshift.executors.thread import WorkerThreads
@@ -38,6 +39,7 @@ DATATYPES = {
     "tensor(int32)": "INT32",
     "tensor(int64)": "INT64",
     "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
 }
@@ -116,6 +118,9 @@ class OnnxExecutor:
                 variant=variant.name,
             )
         names = [output.name for output in session.get_outputs()]
+        tensors = (*model.signature.inputs, *model.signature.outputs)
+        if any(spec.datatype == "BF16" for spec in tensors):
+            session = Bfloat16Session(session, model.signature)
         self._sessions[key(model, variant)] = (session, names)
 
     def unload(self, model: Model, variant: Variant) -> None:

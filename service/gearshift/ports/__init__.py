@@ -4,6 +4,7 @@ The engine knows the outside only through these. Tensors appear here and in the 
 never in the core.
 """
 
+from gearshift.ports.bfloat16 import narrowed, widened
 from gearshift.ports.clock import Clock, Timer
 from gearshift.ports.control import Access, Audit, Repository
 from gearshift.ports.events import Answered, Ran, Served, Settled, Stage
@@ -52,4 +53,6 @@ __all__ = [
     "Tracing",
     "VariantStatistics",
     "Worker",
+    "narrowed",
+    "widened",
 ]

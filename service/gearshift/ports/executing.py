@@ -15,7 +15,8 @@ from gearshift.core.catalog import Model, Signature, Variant
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
-"""Arrays by tensor name, each (rows, *shape) in the datatype of its TensorSpec."""
+"""Arrays by tensor name, each (rows, *shape) in the datatype of its TensorSpec; those of BF16 are
+float32 (`gearshift.ports.bfloat16`)."""
 
 BYTES = np.dtype(object)
 """The datatype BYTES travels as an object array of `bytes`."""

@@ -1,7 +1,8 @@
 """The Open Inference Protocol's datatypes: how each travels, typed or raw.
 
 Raw contents are little-endian, row-major bytes; BYTES is, per element, a 4-byte little-endian
-length and then the bytes (the protocol's binary extension). FP16 and BF16 travel raw only.
+length and then the bytes (the protocol's binary extension). FP16 and BF16 travel raw only. In
+memory BF16 is float32, of which it is the upper half.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from gearshift.errors import InvalidInput
-from gearshift.ports import BYTES, Array
+from gearshift.ports import BYTES, Array, narrowed, widened
 
 
 @dataclass(frozen=True, slots=True)
 class Datatype:
-    """`typed` is the field of InferTensorContents, or "" where only raw bytes carry it."""
+    """`numpy` is how it travels, `typed` the field of InferTensorContents, or "" where only raw
+    bytes carry it."""
 
     name: str
     numpy: np.dtype[Any]
@@ -44,6 +46,7 @@ DATATYPES = {
         ("INT32", "<i4", "int_contents"),
         ("INT64", "<i8", "int64_contents"),
         ("FP16", "<f2", ""),
+        ("BF16", "<u2", ""),
         ("FP32", "<f4", "fp32_contents"),
         ("FP64", "<f8", "fp64_contents"),
         ("BYTES", BYTES, "bytes_contents"),
@@ -53,7 +56,7 @@ CONTENTS = sorted({d.typed for d in DATATYPES.values() if d.typed})
 
 
 def from_raw(data: bytes, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
-    """The tensor behind raw bytes: a read-only view on them, except for BYTES."""
+    """The tensor behind raw bytes: a read-only view on them, except for BYTES and BF16."""
     expected = raw_size(datatype, shape)
     if expected is None:
         return _split_bytes(data, _count(shape), where).reshape(shape)
@@ -62,7 +65,8 @@ def from_raw(data: bytes, datatype: Datatype, shape: tuple[int, ...], where: str
             f"{where}: {len(data)} bytes of raw contents, but shape {list(shape)} of"
             f" {datatype.name} takes {expected}"
         )
-    return np.frombuffer(data, datatype.numpy).reshape(shape)
+    array = np.frombuffer(data, datatype.numpy).reshape(shape)
+    return widened(array) if datatype.name == "BF16" else array
 
 
 def from_typed(contents: Any, datatype: Datatype, shape: tuple[int, ...], where: str) -> Array:
@@ -103,13 +107,19 @@ def to_raw(array: Array, datatype: Datatype) -> bytes:
     """Raw bytes of a tensor, row-major, copied once."""
     if datatype.name == "BYTES":
         return _join_bytes(array)
-    return np.ascontiguousarray(array, datatype.numpy).tobytes()
+    return _travelling(array, datatype).tobytes()
 
 
 def to_buffer(array: Array, datatype: Datatype) -> memoryview:
     """Raw bytes of a tensor that is neither BYTES nor empty: where they are, if they lie
     row-major already."""
-    return np.ascontiguousarray(array, datatype.numpy).data.cast("B")
+    return _travelling(array, datatype).data.cast("B")
+
+
+def _travelling(array: Array, datatype: Datatype) -> Array:
+    if datatype.name == "BF16":
+        return narrowed(array)
+    return np.ascontiguousarray(array, datatype.numpy)
 
 
 def _count(shape: tuple[int, ...]) -> int:

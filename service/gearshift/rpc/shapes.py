@@ -199,6 +199,8 @@ class Shapes:
             return
         if any(array.dtype == BYTES or not array.size for array in inputs.values()):
             return
+        if any(tensor.datatype == "BF16" for tensor in parsed.inputs):
+            return  # In memory it is another one than on the wire.
         layout = layout_of(message)
         if layout is None:
             return

@@ -26,6 +26,7 @@ DATATYPES = {
     torch.int32: "INT32",
     torch.int64: "INT64",
     torch.float16: "FP16",
+    torch.bfloat16: "BF16",
     torch.float32: "FP32",
     torch.float64: "FP64",
 }
@@ -69,16 +70,21 @@ class Program:
         return module
 
     def call(self, module: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """Its outputs by name."""
+        """Its outputs by name. BF16 comes and goes as float32, which numpy has."""
+        halves = [spec.name for spec in self.signature.inputs if spec.datatype == "BF16"]
+        if halves:
+            tensors = {**tensors, **{name: tensors[name].bfloat16() for name in halves}}
         found = module(
             *[tensors[name] for name in self.positional],
             **{parameter: tensors[name] for parameter, name in self.named.items()},
         )
-        if isinstance(found, Mapping):
-            return {name: found[name] for name in self.outputs}
-        return dict(
-            zip(self.outputs, found if isinstance(found, tuple | list) else [found], strict=True)
-        )
+        if not isinstance(found, Mapping):
+            several = found if isinstance(found, tuple | list) else [found]
+            found = dict(zip(self.outputs, several, strict=True))
+        return {
+            name: found[name].float() if found[name].dtype == torch.bfloat16 else found[name]
+            for name in self.outputs
+        }
 
 
 def read_program(artifact: Artifact) -> Program:

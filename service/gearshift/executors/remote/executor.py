@@ -190,13 +190,14 @@ class RemoteExecutor:
         if loaded is None:
             raise not_loaded(model, variant)
         return await asyncio.wrap_future(
-            self._begin(self._run(loaded, key(model, variant), variant, inputs, within))
+            self._begin(self._run(loaded, model, variant, inputs, within))
         )
 
     async def _run(
-        self, loaded: _Loaded, name: Key, variant: Variant, inputs: Tensors, within: float
+        self, loaded: _Loaded, model: Model, variant: Variant, inputs: Tensors, within: float
     ) -> Tensors:
-        asked = request(loaded.name, loaded.remote.version, inputs)
+        halves = {spec.name for spec in model.signature.inputs if spec.datatype == "BF16"}
+        asked = request(loaded.name, loaded.remote.version, inputs, halves)
         if any(endpoint.ours for endpoint in loaded.pool.endpoints):
             # It may choose among variants of its own, none of which may be worse than this one.
             if not loaded.remote.version:
@@ -204,7 +205,8 @@ class RemoteExecutor:
             if within < math.inf:
                 asked.parameters["latency_budget_ms"].double_param = 1e3 * max(0.001, within)
         rows = len(next(iter(inputs.values())))
-        return outputs(await loaded.pool.infer(asked, within, (name, rows)))
+        kind = key(model, variant), rows
+        return outputs(await loaded.pool.infer(asked, within, kind))
 
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         raise ExecutorUnavailable("remote servers run nothing on the caller's thread")

@@ -22,7 +22,7 @@ def signature(metadata: pb.ModelMetadataResponse, batches: bool) -> Signature:
 
 def _spec(tensor: Any, role: str, batches: bool) -> TensorSpec:
     shape: Sequence[int] = tuple(tensor.shape)
-    if triton_to_np_dtype(tensor.datatype) is None or tensor.datatype == "BF16":
+    if triton_to_np_dtype(tensor.datatype) is None:
         raise ValueError(f"{role} {tensor.name!r} has type {tensor.datatype!r}, which is not known")
     if not shape or not (batches or shape[0] == -1):
         raise ValueError(
