@@ -39,6 +39,10 @@ class InvalidInput(RequestError):
     """The request itself is wrong: a tensor, a parameter, a class, a budget."""
 
 
+class NotServed(RequestError):
+    """The protocol has it, and this server does not; the message says what it has instead."""
+
+
 class ModelNotFound(RequestError):
     """No model of that name is in the catalog."""
 
@@ -157,6 +161,7 @@ class Ending:
 
 ENDINGS: Mapping[type[RequestError], Ending] = {
     InvalidInput: Ending("INVALID_ARGUMENT", Outcome.INVALID),
+    NotServed: Ending("UNIMPLEMENTED", Outcome.INVALID),
     ModelNotFound: Ending("NOT_FOUND", Outcome.INVALID),
     VariantNotFound: Ending("NOT_FOUND", Outcome.INVALID),
     RegionNotFound: Ending("NOT_FOUND", Outcome.INVALID),

@@ -7,12 +7,23 @@ import json
 
 import pytest
 
+from gearshift.app.observing import Here
 from gearshift.app.passing import Passed, Passing
+from gearshift.core.observability import Beginning, Observability
 from gearshift.core.reload import Reload, Reloaded, Result
-from gearshift.errors import LoadFailed, ModelNotFound, Overloaded, Problem
+from gearshift.errors import (
+    InvalidInput,
+    LoadFailed,
+    ModelNotFound,
+    NotReady,
+    NotServed,
+    Overloaded,
+    Problem,
+)
 from gearshift.processes import Orders
 
 WITHIN = 10.0
+BEGUN = Beginning(Observability(traced=True, rate=100), traceable=True)
 BAD = Reloaded({"m": Result.FAILED}, (Problem("m/model.toml", "", "wrong"),))
 GOOD = Reloaded({"m": Result.LOADED})
 
@@ -23,6 +34,7 @@ class Processes:
     def __init__(self, passing, answers):
         self.passing, self.answers = passing, answers
         self.asked = []
+        self.followed = []
         self.letters = []
 
     def serving(self):
@@ -33,9 +45,13 @@ class Processes:
         if "order" not in told:
             self.letters.append((index, told))
             return
-        self.asked.append((index, Reload.unpack(told["reload"].encode())))
         answer = self.answers[index]
         loop = asyncio.get_running_loop()
+        if "observe" in told:
+            self.followed.append((index, Observability(**told["observe"])))
+            answer = answer and GOOD
+        else:
+            self.asked.append((index, Reload.unpack(told["reload"].encode())))
         if answer is None:
             loop.call_soon(self.passing.gone, index)
         else:
@@ -63,8 +79,33 @@ class Reloads:
         return told
 
 
+class Line:
+    """Between parent and process: letters arrive in a later turn."""
+
+    def __init__(self, passing, processes):
+        self.passing = passing
+        processes.write = self._to_process
+
+    def on_letter(self, came):
+        self.came = came
+
+    def write(self, body):
+        asyncio.get_running_loop().call_soon(self.passing.came, 0, body)
+
+    def _to_process(self, index, body):
+        asyncio.get_running_loop().call_soon(self.came, body)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What this process would log; the log of the tests stays as it is."""
+    told = []
+    monkeypatch.setattr("gearshift.telemetry.show_logs", lambda **kinds: told.append(kinds))
+    return told
+
+
 def made(answers):
-    passing = Passing()
+    passing = Passing(Here(BEGUN))
     processes = Processes(passing, answers)
     reloads = Reloads()
     passing.follow(processes, reloads)
@@ -120,23 +161,7 @@ async def test_who_starts_later_is_told_what_is_served_now():
 async def test_a_call_to_one_process_is_answered_by_the_parent(error):
     passing, processes, reloads = made({0: GOOD})
     reloads.error = error
-
-    class Line:
-        """Between the two: letters arrive in a later turn."""
-
-        def on_letter(self, came):
-            self.came = came
-
-        def write(self, body):
-            asyncio.get_running_loop().call_soon(passing.came, 0, body)
-
-    line = Line()
-    passed = Passed(line, None)
-
-    def write(index, body):
-        asyncio.get_running_loop().call_soon(line.came, body)
-
-    processes.write = write
+    passed = Passed(Line(passing, processes), None, Here(BEGUN))
     async with asyncio.timeout(WITHIN):
         if error is None:
             await passed.load("m", "me")
@@ -144,4 +169,67 @@ async def test_a_call_to_one_process_is_answered_by_the_parent(error):
             with pytest.raises(type(error), match=str(error)) as failed:
                 await passed.load("m", "me")
             assert getattr(failed.value, "retry_after", 2.0) == 2.0
+    passing.close()
+
+
+async def test_what_is_logged_reaches_the_parent_and_all_processes(shown):
+    passing, processes, _ = made({0: GOOD, 1: GOOD, 2: None})
+    async with asyncio.timeout(WITHIN):
+        told = await passing.observed.logs({"log_info": False})
+    assert told["log_info"] is False
+    assert [index for index, _ in processes.followed] == [0, 1, 2]
+    assert {state.info for _, state in processes.followed} == {False}
+    assert [kinds["info"] for kinds in shown] == [False]
+
+
+async def test_who_does_not_follow_is_named(shown, monkeypatch):
+    monkeypatch.setattr("gearshift.app.passing.FOLLOWED_WITHIN", 0.01)
+    passing, processes, _ = made({0: GOOD, 1: GOOD})
+    answers = processes.write
+    processes.write = lambda index, body: answers(index, body) if index == 0 else None
+    with pytest.raises(NotReady, match="process 1 has not followed yet"):
+        await passing.observed.traces({"trace_rate": ["5"]})
+    assert passing.observed.state.rate == 5
+
+
+async def test_who_starts_later_follows_what_was_set_before(shown):
+    passing, processes, _ = made({0: GOOD})
+    passing.ready(0)
+    async with asyncio.timeout(WITHIN):
+        await passing.observed.traces({"trace_level": ["OFF"]})
+    processes.answers[1] = GOOD
+    passing.ready(1)
+    async with asyncio.timeout(WITHIN):
+        while len(processes.followed) < 2:
+            await asyncio.sleep(0)
+    assert [(index, state.traced) for index, state in processes.followed] == [
+        (0, False),
+        (1, False),
+    ]
+    passing.close()
+
+
+async def test_a_process_asks_the_parent_and_follows(shown):
+    passing, processes, _ = made({0: GOOD})
+
+    class Traces:
+        def __init__(self):
+            self.told = []
+
+        def sample(self, *, on, ratio):
+            self.told.append((on, ratio))
+
+    traces = Traces()
+    passed = Passed(Line(passing, processes), None, Here(BEGUN, traces))
+    async with asyncio.timeout(WITHIN):
+        assert (await passed.traces({}))["trace_rate"] == ["100"]
+        assert (await passed.traces({"trace_rate": ("4",)}))["trace_rate"] == ["4"]
+        assert (await passed.logs({"log_verbose_level": 1}))["log_verbose_level"] == 1
+        with pytest.raises(InvalidInput, match="log_info must be true or false"):
+            await passed.logs({"log_info": 3})
+        with pytest.raises(NotServed, match="into no file"):
+            await passed.traces({"trace_file": ["x"]})
+    assert traces.told == [(True, 0.25)] * 2
+    # The parent's own, and the process's.
+    assert [kinds["debug"] for kinds in shown] == [False, False, True, True]
     passing.close()

@@ -15,8 +15,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+import tritonclient.http as triton_http
 from loadtests.otlp import Collector
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from tritonclient.utils import InferenceServerException
 
 from cascade_place import CASCADE, FIRST, THEN, tumor_with_cascade
 from onnx_models import TWO_VARIANTS, row_sum
@@ -206,4 +208,47 @@ def test_each_of_several_processes_sends_its_own_and_all_that_it_holds_at_the_en
         (r.resource["service.instance.id"], r.resource["gearshift.process"]) for r in roots
     }
     assert resources == {("pod-7/0", 0), ("pod-7/1", 1)}
+    collector.close()
+
+
+@pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=two_cores)])
+def test_stock_clients_say_what_is_traced_of_all_processes(tmp_path, processes):
+    collector = Collector()
+    for name in ("large", "small"):
+        row_sum(tmp_path / "repo" / "sums" / name / "model.onnx")
+    (tmp_path / "repo" / "sums" / "model.toml").write_text(TWO_VARIANTS)
+    server = start(
+        *("--repository", str(tmp_path / "repo"), "--state-dir", str(tmp_path / "state")),
+        *("--processes", processes, "--workers", "2"),
+        *("--otel-endpoint", collector.endpoint, "--trace-ratio", "0"),
+    )
+    try:
+
+        def ask_as(name: str) -> None:
+            for _ in range(8):
+                ask(server, "x", "sums", np.ones((1, 3), np.float32), request_id=name)
+
+        ask_as("before")
+        with triton_http.InferenceServerClient(server.http.removeprefix("http://")) as client:
+            assert client.get_trace_settings()["trace_rate"] == "0"
+            told = client.update_trace_settings("", {"trace_rate": "1"})
+            assert told["trace_level"] == ["TIMESTAMPS"]
+            assert client.get_trace_settings("sums") == told
+            client.update_log_settings({"log_info": False, "log_verbose_level": 1})
+            assert client.get_log_settings()["log_info"] is False
+            with pytest.raises(InferenceServerException, match="cannot be set") as failed:
+                client.update_log_settings({"log_file": "/tmp/x"})
+            assert failed.value.status() == "501"
+        ask_as("traced")
+        with triton.InferenceServerClient(server.grpc) as client:
+            client.update_trace_settings(settings={"trace_level": ["OFF"]})
+            assert client.get_log_settings().settings["log_verbose_level"].uint32_param == 1
+        ask_as("after")
+    finally:
+        assert stop(server) == 0
+    roots = collector.roots(8)
+    assert {root["request_id"] for root in roots} == {"traced"}
+    assert len(roots) == 8
+    if processes == "2":
+        assert {root.resource["gearshift.process"] for root in roots} == {0, 1}
     collector.close()

@@ -215,10 +215,15 @@ def test_control_actions_are_taken_down_with_their_end(guarded, place, audit) ->
     ask(guarded.address, f"{OIP}/SystemSharedMemoryUnregister", remove, place.ops)
     load = pb.RepositoryModelLoadRequest(model_name="model")
     ask(guarded.address, f"{OIP}/RepositoryModelLoad", load, place.ops)
+    logs = pb.LogSettingsRequest()
+    logs.settings["log_verbose_level"].uint32_param = 1
+    logs.settings["log_info"].bool_param = False
+    ask(guarded.address, f"{OIP}/LogSettings", logs, place.ops)
     told = [(client, action.rpartition("/")[2], *rest) for client, _, action, *rest in audit.lines]
     assert told == [
         ("ops", "SystemSharedMemoryUnregister", "mine", "OK"),
         ("ops", "RepositoryModelLoad", "model", "UNIMPLEMENTED"),
+        ("ops", "LogSettings", "log_info log_verbose_level", "UNIMPLEMENTED"),
     ]
     assert {peer for _, peer, *_ in audit.lines} == {"127.0.0.1"}
 

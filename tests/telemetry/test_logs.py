@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from gearshift.errors import ConfigurationInvalid
-from gearshift.telemetry import configure_logs
+from gearshift.telemetry import LOG_LEVELS, configure_logs, show_logs
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -46,6 +46,31 @@ def test_the_level_holds_for_all() -> None:
     structlog.get_logger("x").info("quiet")
     logging.getLogger("grpc").info("quiet")
     logging.getLogger("uvicorn.error").info("Started server process")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("shown", ["debug", "info", "warning", "error"])
+def test_kinds_of_lines_are_chosen_while_it_runs(shown: str) -> None:
+    stream = io.StringIO()
+    configure_logs("info", "json", stream)
+    show_logs(**{kind: kind == shown for kind in LOG_LEVELS})
+    for kind in LOG_LEVELS:
+        getattr(structlog.get_logger("x"), kind)("ours")
+        getattr(logging.getLogger("grpc"), kind)("theirs")
+    logging.getLogger("grpc").critical("as errors are")
+    told = [(line["event"], line["level"]) for line in lines(stream)]
+    more = [("as errors are", "critical")] if shown == "error" else []
+    assert told == [("ours", shown), ("theirs", shown), *more]
+    configure_logs("info", "json", stream)
+    structlog.get_logger("x").info("as ever")
+    assert lines(stream)[-1]["event"] == "as ever"
+
+
+def test_no_kind_of_line_at_all() -> None:
+    stream = io.StringIO()
+    configure_logs("debug", "json", stream)
+    show_logs(debug=False, info=False, warning=False, error=False)
+    structlog.get_logger("x").critical("nothing")
     assert stream.getvalue() == ""
 
 

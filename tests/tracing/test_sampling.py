@@ -49,6 +49,19 @@ def test_of_the_others_a_share_is_traced(make_traces):
     assert sum(sampled) / 4_000 == pytest.approx(0.25, abs=0.042)
 
 
+def test_who_is_traced_may_change(make_traces):
+    traces = make_traces(0.0)
+    traces.sample(on=True, ratio=1.0)
+    assert begin(traces) is not None
+    traces.sample(on=False, ratio=1.0)
+    assert begin(traces) is None
+    # Off is off: also for callers with a trace.
+    assert begin(traces, ("traceparent", context("01"))) is None
+    traces.sample(on=True, ratio=None)
+    assert begin(traces) is None
+    assert begin(traces, ("traceparent", context("01"))).ids.trace_id == TRACE
+
+
 @pytest.mark.parametrize(
     "told",
     [

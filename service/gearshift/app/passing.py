@@ -1,24 +1,29 @@
-"""Reloads with several serving processes: the parent passes each to every process in turn, and
-answers for all."""
+"""Reloads, and what is logged and traced, with several serving processes: the parent passes each
+to every process, and answers for all."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from itertools import count
 from typing import Any
 
 import structlog
 
 from gearshift.app.exchanging import READY_WITHIN, Exchanging
+from gearshift.app.observing import Here, Observed
 from gearshift.app.reloading import Reloading
+from gearshift.core.observability import LogValue, LogValues, Observability, TraceValues
 from gearshift.core.reload import Reload, Reloaded, Result
 from gearshift.errors import (
+    InvalidInput,
     LoadFailed,
     ModelNotFound,
     NotReady,
+    NotServed,
     Overloaded,
     Problem,
     RequestError,
@@ -33,7 +38,15 @@ ANSWER_WITHIN = READY_WITHIN + 30.0
 ALL_WITHIN = 3_600.0
 """Seconds until the parent must have said what became of what was asked for."""
 
-_ERRORS = {kind.__name__: kind for kind in (LoadFailed, ModelNotFound, NotReady)}
+LOGS, TRACES = "logs", "traces"
+
+FOLLOWED_WITHIN = 10.0
+"""Seconds that one process may take to log and trace otherwise; the parent may take three times as
+long for all of them."""
+
+_ERRORS = {
+    kind.__name__: kind for kind in (InvalidInput, LoadFailed, ModelNotFound, NotReady, NotServed)
+}
 """That go from one process to another, beside Overloaded, which says when to retry."""
 
 
@@ -51,9 +64,12 @@ def _unpacked(told: Mapping[str, Any]) -> RequestError:
 
 
 class Passing(Post):
-    """The parent's side. `carry_out` is for a Reloading, which is told to `follow`."""
+    """The parent's side. `carry_out` is for a Reloading, which is told to `follow`; `here` is what
+    the parent itself logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, here: Here) -> None:
+        self.observed = Observed(here.begun, self._spread)
+        self._here = here
         self._supervisor: Supervisor | None = None
         self._reloading: Reloading | None = None
         self._numbers = count(1)
@@ -61,7 +77,7 @@ class Passing(Post):
         """By number of an order: who has it, and what becomes of it; None if he has ended."""
         self._told: dict[int, int] = {}
         """By process, the number of the catalog that it was started with."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[object]] = set()
 
     def follow(self, supervisor: Supervisor, reloading: Reloading) -> None:
         """These are whom orders go to, and who says what is to be loaded."""
@@ -100,20 +116,41 @@ class Passing(Post):
         return Reloaded(results, problems)
 
     async def _ask(self, index: int, order: Reload) -> bytes | None:
+        try:
+            return await self._order(index, {"reload": order.pack().decode()}, ANSWER_WITHIN)
+        except TimeoutError:
+            text = f"process {index} did not answer in {ANSWER_WITHIN:g} s"
+            return Reloaded(problems=(Problem("the repository", "", text),)).pack()
+
+    async def _order(self, index: int, order: Mapping[str, Any], within: float) -> bytes | None:
+        """What becomes of it; None if the process has ended. TimeoutError if it says nothing."""
         assert self._supervisor is not None
         number = next(self._numbers)
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (index, answer)
-        body = {"order": number, "reload": order.pack().decode()}
-        self._supervisor.write(index, json.dumps(body).encode())
+        self._supervisor.write(index, json.dumps({"order": number, **order}).encode())
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
+            async with asyncio.timeout(within):
                 return await answer
-        except TimeoutError:
-            text = f"process {index} did not answer in {ANSWER_WITHIN:g} s"
-            return Reloaded(problems=(Problem("the repository", "", text),)).pack()
         finally:
             del self._waiting[number]
+
+    async def _spread(self, state: Observability) -> None:
+        """To this process and to all others, at the same time."""
+        assert self._supervisor is not None
+        self._here.follow(state)
+        serving = self._supervisor.serving()
+        told = await asyncio.gather(*(self._let_follow(index, state) for index in serving))
+        if not all(told):
+            late = serving[told.index(False)]
+            raise NotReady(f"process {late} has not followed yet; the others have. Say it again")
+
+    async def _let_follow(self, index: int, state: Observability) -> bool:
+        """Whether it has in time; one that has ended has nothing to follow with."""
+        with suppress(TimeoutError):
+            await self._order(index, {"observe": asdict(state)}, FOLLOWED_WITHIN)
+            return True
+        return False
 
     # --- what the supervisor tells -----------------------------------------------------------
 
@@ -125,6 +162,8 @@ class Passing(Post):
         return replace(orders, generation=generation, out=self._reloading.out)
 
     def ready(self, index: int) -> None:
+        if self.observed.state != self._here.begun.state:
+            self._begin(self._let_follow(index, self.observed.state))
         if self._reloading is not None:
             self._begin(self._catch_up(index, self._reloading))
 
@@ -155,14 +194,18 @@ class Passing(Post):
         assert self._supervisor is not None
         answer: dict[str, Any] = {"asked": told["asked"]}
         try:
-            if self._reloading is None:
+            if "observe" in told:
+                what = self.observed.logs if told["observe"] == LOGS else self.observed.traces
+                answer["told"] = await what(told["changes"])
+            elif self._reloading is None:
                 raise NotReady("the server is starting; try again shortly")
-            act = self._reloading.load if told["load"] else self._reloading.unload
-            await act(told["model"], told["who"])
+            else:
+                act = self._reloading.load if told["load"] else self._reloading.unload
+                await act(told["model"], told["who"])
         except RequestError as error:
             answer["error"] = _packed(error)
         except Exception as error:
-            log.exception("a reload failed")
+            log.exception("what all processes were asked for failed")
             answer["error"] = _packed(LoadFailed(f"failed: {type(error).__name__}; see the log"))
         self._supervisor.write(index, json.dumps(answer).encode())
 
@@ -171,7 +214,7 @@ class Passing(Post):
             if whose == index and not answer.done():
                 answer.set_result(None)
 
-    def _begin(self, work: Awaitable[None]) -> None:
+    def _begin(self, work: Awaitable[object]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -183,12 +226,14 @@ class Passing(Post):
 
 
 class Passed:
-    """A process's side: fills `gearshift.ports.Repository` by asking the parent, and carries out
-    the parent's orders, one at a time."""
+    """A process's side: fills `gearshift.ports.Repository` and `Observing` by asking the parent,
+    and carries out the parent's orders: reloads one at a time, the others at once, in what is
+    `here`."""
 
-    def __init__(self, parent: Parent, exchanging: Exchanging) -> None:
+    def __init__(self, parent: Parent, exchanging: Exchanging, here: Here) -> None:
         self._parent = parent
         self._exchanging = exchanging
+        self._here = here
         self._numbers = count(1)
         self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,22 +241,32 @@ class Passed:
         parent.on_letter(self._came)
 
     async def load(self, model: str, who: str) -> None:
-        await self._ask(model, who, load=True)
+        await self._ask({"load": True, "model": model, "who": who}, ALL_WITHIN)
 
     async def unload(self, model: str, who: str) -> None:
-        await self._ask(model, who, load=False)
+        await self._ask({"load": False, "model": model, "who": who}, ALL_WITHIN)
 
     async def unserved(self) -> Mapping[str, str]:
         return await asyncio.to_thread(self._exchanging.unserved)
 
-    async def _ask(self, model: str, who: str, *, load: bool) -> None:
+    async def logs(self, changes: LogValues) -> Mapping[str, LogValue]:
+        told = await self._ask({"observe": LOGS, "changes": dict(changes)}, 3 * FOLLOWED_WITHIN)
+        found: Mapping[str, LogValue] = told["told"]
+        return found
+
+    async def traces(self, changes: TraceValues) -> Mapping[str, Sequence[str]]:
+        given = {name: list(values) for name, values in changes.items()}
+        told = await self._ask({"observe": TRACES, "changes": given}, 3 * FOLLOWED_WITHIN)
+        found: Mapping[str, Sequence[str]] = told["told"]
+        return found
+
+    async def _ask(self, question: Mapping[str, Any], within: float) -> Mapping[str, Any]:
         number = next(self._numbers)
         answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
-        body = {"asked": number, "load": load, "model": model, "who": who}
-        self._parent.write(json.dumps(body).encode())
+        self._parent.write(json.dumps({"asked": number, **question}).encode())
         try:
-            async with asyncio.timeout(ALL_WITHIN):
+            async with asyncio.timeout(within):
                 told = await answer
         except TimeoutError:
             raise NotReady("the other processes do not answer; see the log") from None
@@ -219,6 +274,7 @@ class Passed:
             del self._asked[number]
         if "error" in told:
             raise _unpacked(told["error"])
+        return told
 
     def _came(self, body: bytes) -> None:
         told = json.loads(body)
@@ -227,6 +283,10 @@ class Passed:
             if answer is not None and not answer.done():
                 answer.set_result(told)
             return
+        if "observe" in told:
+            self._here.follow(Observability(**told["observe"]))
+            self._answer(told["order"], "followed")
+            return
         task = asyncio.get_running_loop().create_task(self._carry_out(told))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -234,8 +294,10 @@ class Passed:
     async def _carry_out(self, told: Mapping[str, Any]) -> None:
         async with self._turn:
             done = await self._exchanging.carry_out(Reload.unpack(told["reload"].encode()))
-        answer = {"order": told["order"], "told": done.pack().decode()}
-        self._parent.write(json.dumps(answer).encode())
+        self._answer(told["order"], done.pack().decode())
+
+    def _answer(self, order: int, told: str) -> None:
+        self._parent.write(json.dumps({"order": order, "told": told}).encode())
 
     async def close(self) -> None:
         """Give up what is under way."""

@@ -17,6 +17,7 @@ from gearshift.app.entrance import make_entrance
 from gearshift.app.exchanging import Exchanging
 from gearshift.app.health import end_if_stuck
 from gearshift.app.learning import learning
+from gearshift.app.observing import Here, beginning
 from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
 from gearshift.app.passing import Passed
 from gearshift.app.quotas import keeping_quotas
@@ -99,7 +100,7 @@ async def serve_behind(
                 orders.first_worker,
             )
             telemetry.registry.register(GenerationsCollector(lambda: exchanging.generations))
-            passed = Passed(parent, exchanging)
+            passed = Passed(parent, exchanging, Here(beginning(settings), tracing))
             # A region is registered with one process, and the next request may reach another.
             rpc = await make_server(
                 engine,
@@ -108,6 +109,7 @@ async def serve_behind(
                 feedback=learned.feedback,
                 frontier=lambda: _frontier(parent),
                 repository=passed,
+                observing=passed,
                 connection_age=settings.connection_age,
                 access=way_in.guard,
                 audit=way_in.audit,

@@ -15,12 +15,13 @@ from gearshift.app.exchanging import Exchanging
 from gearshift.app.health import Health
 from gearshift.app.inside import Inside, dialling, giving
 from gearshift.app.learning import learning
+from gearshift.app.observing import Here, Observed, beginning
 from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
 from gearshift.app.quotas import check_quotas, keeping_quotas
 from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
 from gearshift.app.signals import on_hang_up, stop_on_signal
-from gearshift.app.tracing import check_tracing, sending_traces
+from gearshift.app.tracing import sending_traces
 from gearshift.app.watching import asked_again
 from gearshift.door import bound, release
 from gearshift.http import HttpServer, create_app
@@ -48,7 +49,7 @@ async def serve(
 
     `announce` gets the gRPC and the HTTP address once every variant has answered.
     """
-    check_tracing(settings)
+    begun = beginning(settings)
     check_quotas(settings)
     way_in = make_entrance(settings)
     # A taken port is told at once: the real one opens only after loading and warm-up.
@@ -125,6 +126,7 @@ async def serve(
                 feedback=learned.feedback,
                 frontier=lambda: asyncio.to_thread(watch.view),
                 repository=reloading,
+                observing=Observed.alone(Here(begun, tracing)),
                 connection_age=settings.connection_age,
                 max_regions=settings.max_shared_memory_regions,
                 tls=way_in.grpc,

@@ -19,12 +19,12 @@ from gearshift.access import names_of
 from gearshift.app.descriptors import raise_limit
 from gearshift.app.entrance import Entrance, make_entrance
 from gearshift.app.inside import Inside, dialling
+from gearshift.app.observing import Here, beginning
 from gearshift.app.passing import Passing
 from gearshift.app.quotas import check_quotas, shared_table
 from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
 from gearshift.app.signals import on_hang_up, stop_on_signal
-from gearshift.app.tracing import check_tracing
 from gearshift.app.watching import asked_again
 from gearshift.core.frontier import packed
 from gearshift.core.limits import Usage
@@ -56,11 +56,11 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     all processes serve.
     """
     raise_limit()
-    check_tracing(settings)
+    here = Here(beginning(settings))
     check_quotas(settings)
     way_in = make_entrance(settings)
     with shared_table(settings) as quota_table:
-        await _supervise(settings, announce, quota_table, way_in)
+        await _supervise(settings, announce, quota_table, way_in, here)
 
 
 async def _supervise(
@@ -68,6 +68,7 @@ async def _supervise(
     announce: Callable[[str, str], None],
     quota_table: str,
     way_in: Entrance,
+    here: Here,
 ) -> None:
     shares = divide(usable_cores(), settings.workers, settings.processes)
     orders = [
@@ -88,7 +89,7 @@ async def _supervise(
     ]
     hung_up = on_hang_up()
     before = stamps(settings.repository)
-    passing = Passing()
+    passing = Passing(here)
     reloads = telemetry.ReloadsCollector()
     # Which folders are not served, and why, each process says of itself.
     reloading = Reloading(settings.repository, passing.carry_out, reloads, dict, way_in.acted_alone)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 from gearshift import tracing
 from gearshift.app.settings import Settings
-from gearshift.ports import Tracing
 
 SENT_WITHIN = 3.0
 """Seconds at the end in which what is held must be sent, whether a collector takes it or not."""
@@ -26,7 +25,7 @@ def check_tracing(settings: Settings) -> str:
 @asynccontextmanager
 async def sending_traces(
     settings: Settings, process: int | None = None
-) -> AsyncIterator[Tracing | None]:
+) -> AsyncIterator[tracing.Traces | None]:
     """Traces until the block ends; None where they are not wanted. `process` is the number of this
     one of several."""
     endpoint = check_tracing(settings)

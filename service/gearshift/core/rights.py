@@ -74,6 +74,11 @@ class Rights:
             granted = ", ".join(self.models) or "none"
             self._deny(f"may not use model {model!r}; its models are: {granted}")
 
+    def need_every_model(self) -> None:
+        """Forbidden if not all are the client's: for what is about the whole server."""
+        if not self.every_model:
+            self._deny("may use some models only, and this is about all of them")
+
     def need_named(self, model: str) -> None:
         """As `need_model`, where what no model is named for may be about any."""
         if model:

@@ -6,7 +6,7 @@ never in the core.
 
 from gearshift.ports.bfloat16 import narrowed, widened
 from gearshift.ports.clock import Clock, Timer
-from gearshift.ports.control import Access, Audit, Repository
+from gearshift.ports.control import Access, Audit, Observing, Repository
 from gearshift.ports.events import Answered, Ran, Served, Settled, Stage
 from gearshift.ports.executing import (
     BYTES,
@@ -37,6 +37,7 @@ __all__ = [
     "Executor",
     "Feedback",
     "Journal",
+    "Observing",
     "Ran",
     "Repository",
     "Row",

@@ -1,10 +1,11 @@
-"""Who may do what, who did it, and which models are served."""
+"""Who may do what, who did it, which models are served, and what is told of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from gearshift.core.observability import LogValue, LogValues, TraceValues
 from gearshift.core.rights import Rights
 from gearshift.errors import RequestError
 
@@ -22,6 +23,16 @@ class Repository(Protocol):
 
     async def unserved(self) -> Mapping[str, str]:
         """The folders that are there and not served, and why not."""
+
+
+class Observing(Protocol):
+    """What is logged and traced, and changes to that, of all processes of this server. What is told
+    is what holds then; without changes it is only told. InvalidInput or NotServed for what cannot
+    be set, and nothing has changed then; NotReady if a process has not followed in time."""
+
+    async def logs(self, changes: LogValues) -> Mapping[str, LogValue]: ...
+
+    async def traces(self, changes: TraceValues) -> Mapping[str, Sequence[str]]: ...
 
 
 class Access(Protocol):

@@ -41,6 +41,8 @@ class AuditedCall(UnaryCall):
 
     async def _let(self, handler: Any, request: Any) -> None:
         named = [str(getattr(request, field, "")) for field in TARGETS]
+        # Of TraceSetting and LogSettings: which are set.
+        named.append(" ".join(sorted(getattr(request, "settings", ()))))
         self._target = next(filter(None, named), "")
         await super()._let(handler, request)
 

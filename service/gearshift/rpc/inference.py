@@ -19,8 +19,9 @@ from gearshift.errors import (
     RegionNotFound,
     RequestError,
 )
-from gearshift.ports import Repository
+from gearshift.ports import Observing, Repository
 from gearshift.rpc import describe, statistics
+from gearshift.rpc.observing import ObservingMethods
 from gearshift.rpc.permitted import model_for, models_for
 from gearshift.rpc.repository import RepositoryMethods
 from gearshift.rpc.shared_memory import SharedMemory
@@ -36,18 +37,13 @@ EXTENSIONS = (
 )
 """Only what really answers; perf_analyzer skips server-side figures without `statistics`."""
 
-UNSERVED = (
-    "TraceSetting",
-    "LogSettings",
-)
-
-
 Everyone = Callable[[], Awaitable[bytes]]
 """What all processes of this server have counted (`statistics.summed`); TimeoutError if one has
 not told in time."""
 
 
 class InferenceServicer(
+    ObservingMethods,
     RepositoryMethods,
     service_pb2_grpc.GRPCInferenceServiceServicer,  # type: ignore[misc]
 ):
@@ -59,11 +55,13 @@ class InferenceServicer(
         memory: SharedMemory,
         everyone: Everyone | None,
         repository: Repository | None,
+        observing: Observing | None,
     ) -> None:
         self._engine = engine
         self._memory = memory
         self._everyone = everyone
         self._repository = repository
+        self._observing = observing
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.ServerLiveResponse(live=self._engine.alive)
@@ -86,8 +84,9 @@ class InferenceServicer(
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         shared = ("system_shared_memory",) if self._memory.allowed else ()
+        observed = ("trace", "logging") if self._observing is not None else ()
         return pb.ServerMetadataResponse(
-            name="gearshift", version=__version__, extensions=(*EXTENSIONS, *shared)
+            name="gearshift", version=__version__, extensions=(*EXTENSIONS, *shared, *observed)
         )
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -188,16 +187,3 @@ class InferenceServicer(
                 context, RegionNotFound(f"no CUDA shared memory region {request.name!r} is here")
             )
         return pb.CudaSharedMemoryStatusResponse()
-
-
-def _unserved(name: str) -> Any:
-    async def refuse(self: Any, request: Any, context: Any) -> None:
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED, f"gearshift {__version__} does not serve {name}"
-        )
-
-    return refuse
-
-
-for _name in UNSERVED:
-    setattr(InferenceServicer, _name, _unserved(_name))

@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from gearshift.engine import Engine
-from gearshift.ports import Access, Audit, Feedback, Repository
+from gearshift.ports import Access, Audit, Feedback, Observing, Repository
 from gearshift.rpc.control import GearshiftServicer
 from gearshift.rpc.frontier import Frontier
 from gearshift.rpc.gate import Gate, Names, no_names
@@ -33,6 +33,7 @@ async def make_server(
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
     repository: Repository | None = None,
+    observing: Observing | None = None,
     connection_age: float = math.inf,
     access: Access | None = None,
     audit: Audit | None = None,
@@ -42,12 +43,12 @@ async def make_server(
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
     register it; `everyone` tells the statistics of all, where other processes serve as well;
     `feedback` rules on reports, `frontier` is what WatchFrontier shows, `repository` loads and
-    unloads models. `connection_age` and `names` as in RpcServer. With `access` it is asked who
-    calls; `audit` takes down what was done."""
+    unloads models, `observing` sets what is logged and traced. `connection_age` and `names` as in
+    RpcServer. With `access` it is asked who calls; `audit` takes down what was done."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory, most=max_regions)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        InferenceServicer(engine, memory, everyone, repository), methods
+        InferenceServicer(engine, memory, everyone, repository, observing), methods
     )
     gearshift_pb2_grpc.add_GearshiftServicer_to_server(
         GearshiftServicer(engine, feedback, frontier), methods
@@ -97,6 +98,7 @@ async def serve(
     feedback: Feedback | None = None,
     frontier: Frontier | None = None,
     repository: Repository | None = None,
+    observing: Observing | None = None,
     connection_age: float = math.inf,
     tls: ssl.SSLContext | None = None,
     access: Access | None = None,
@@ -111,6 +113,7 @@ async def serve(
         feedback=feedback,
         frontier=frontier,
         repository=repository,
+        observing=observing,
         connection_age=connection_age,
         access=access,
         audit=audit,

@@ -6,13 +6,16 @@ from gearshift.telemetry.exemplars import packed, unpacked, with_exemplars
 from gearshift.telemetry.frontier import FrontierWatch
 from gearshift.telemetry.life import Life
 from gearshift.telemetry.limits import LimitCollector
+from gearshift.telemetry.logs import LEVELS as LOG_LEVELS
 from gearshift.telemetry.logs import configure as configure_logs
+from gearshift.telemetry.logs import show as show_logs
 from gearshift.telemetry.merge import Fleet, Past, merged
 from gearshift.telemetry.page import exposed, is_openmetrics
 from gearshift.telemetry.prometheus import PrometheusTelemetry
 from gearshift.telemetry.reloads import GenerationsCollector, ReloadsCollector
 
 __all__ = [
+    "LOG_LEVELS",
     "EnergyCollector",
     "Fleet",
     "FrontierWatch",
@@ -30,6 +33,7 @@ __all__ = [
     "is_openmetrics",
     "merged",
     "packed",
+    "show_logs",
     "unpacked",
     "with_exemplars",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import TextIO
 
 import structlog
@@ -16,6 +17,36 @@ FORMATS = ("console", "json")
 
 _LIBRARIES = ("grpc", "uvicorn", "uvicorn.error", "asyncio", "py.warnings")
 """Loggers that bring handlers of their own, or may: their lines go through ours."""
+
+
+class _Kinds(logging.Filter):
+    """Lets lines of these kinds through: debug, info, warning, error with all above it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown = dict.fromkeys(LEVELS, True)
+
+    def show(self, shown: Mapping[str, bool]) -> None:
+        """From now on; of the others none is made."""
+        self._shown = dict(shown)
+        numbers = logging.getLevelNamesMapping()
+        least = [numbers[level.upper()] for level in LEVELS if shown[level]]
+        logging.getLogger().setLevel(min(least, default=logging.CRITICAL + 1))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            return self._shown["error"]
+        if record.levelno >= logging.WARNING:
+            return self._shown["warning"]
+        return self._shown["info" if record.levelno >= logging.INFO else "debug"]
+
+
+_KINDS = _Kinds()
+
+
+def show(*, debug: bool, info: bool, warning: bool, error: bool) -> None:
+    """Log lines of these kinds from now on, where `configure` has said."""
+    _KINDS.show({"debug": debug, "info": info, "warning": warning, "error": error})
 
 
 def configure(
@@ -62,9 +93,10 @@ def configure(
             ],
         )
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    handler.addFilter(_KINDS)
+    logging.getLogger().handlers[:] = [handler]
+    least = LEVELS.index(level.lower())
+    _KINDS.show({kind: place >= least for place, kind in enumerate(LEVELS)})
     logging.captureWarnings(True)
     for name in _LIBRARIES:
         library = logging.getLogger(name)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import (
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
 from opentelemetry.trace import SpanContext, SpanKind, get_current_span
 
 from gearshift.core.decisions import Dispatch
@@ -31,22 +36,36 @@ from gearshift.tracing.spans import Spans, Times, ids_of
 LAST_EIGHT = TraceIdRatioBased.TRACE_ID_LIMIT
 
 
+class Sampling(NamedTuple):
+    """Who decides which requests are traced. `bound`: what the last eight bytes of a new trace's id
+    are below if it is sampled, where callers with a trace decide themselves; None where only the
+    sampler knows."""
+
+    sampler: Sampler
+    bound: int | None
+
+
+def by_ratio(ratio: float) -> Sampling:
+    """This share of the requests, beside those whose callers say so."""
+    root = TraceIdRatioBased(ratio)
+    return Sampling(ParentBased(root), root.bound)
+
+
 class RequestTracing:
     """Fills `gearshift.ports.Tracing`."""
 
-    def __init__(
-        self,
-        spans: Spans,
-        sampler: Sampler,
-        bound: int | None,
-        exporter: Exporting,
-    ) -> None:
-        """`bound`: what the last eight bytes of a new trace's id are below if it is sampled, where
-        callers with a trace decide themselves; None where only the sampler knows."""
+    def __init__(self, spans: Spans, sampling: Sampling, exporter: Exporting) -> None:
         self._spans = spans
-        self._sampler = sampler
-        self._bound = bound
+        self._begun = sampling
+        self._sampler, self._bound = sampling
         self._exporter = exporter
+        self._on = True
+
+    def sample(self, *, on: bool, ratio: float | None) -> None:
+        """From now on: no request at all unless `on`; None for who was traced at the start. On the
+        loop."""
+        self._on = on
+        self._sampler, self._bound = self._begun if ratio is None else by_ratio(ratio)
 
     def begin(
         self,
@@ -57,6 +76,8 @@ class RequestTracing:
         client: str = ANONYMOUS,
     ) -> RequestTrace | None:
         """One more request; None if it is not sampled."""
+        if not self._on:
+            return None
         try:
             carrier = carried(metadata)
             trace, context, parent = self._spans.new_trace(), NOBODY, None

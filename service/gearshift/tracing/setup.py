@@ -16,7 +16,8 @@ from gearshift.tracing.destination import ENDPOINTS
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace.sampling import Sampler
+
+    from gearshift.tracing.requests import Sampling
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,10 @@ PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc")
 
 class Traces(Tracing, Protocol):
     """Tracing as the composition root holds it."""
+
+    def sample(self, *, on: bool, ratio: float | None) -> None:
+        """From now on: no request at all unless `on`, else this share beside those whose callers
+        say so; None for who was traced at the start. On the loop."""
 
     def close(self, within: float) -> None:
         """Send what is held, for at most so many seconds; what cannot be sent then is lost."""
@@ -58,7 +63,7 @@ def start(endpoint: str, ratio: float, process: int | None = None) -> Traces:
     try:
         exporter = Exporting(OTLPSpanExporter(endpoint=endpoint), health)
         processor = BatchSpanProcessor(exporter, **options)
-        sampler, bound = _sampler(ratio)
+        sampling = _sampling(ratio)
     except Exception as error:  # noqa: BLE001 - the SDK's errors share no base
         health.close()
         raise ConfigurationInvalid(
@@ -66,8 +71,8 @@ def start(endpoint: str, ratio: float, process: int | None = None) -> Traces:
             f" {error}"
         ) from None
     spans = Spans(_resource(process), processor)
-    log.info("traces are sent", endpoint=endpoint, sampler=sampler.get_description())
-    return RequestTracing(spans, sampler, bound, exporter)
+    log.info("traces are sent", endpoint=endpoint, sampler=sampling.sampler.get_description())
+    return RequestTracing(spans, sampling, exporter)
 
 
 def require(endpoint: str) -> None:
@@ -85,17 +90,20 @@ def require(endpoint: str) -> None:
             )
 
 
-def _sampler(ratio: float) -> tuple[Sampler, int | None]:
-    """Who decides; and below what the last eight bytes of a trace's id are where it begins here
-    and is sampled, if that is all."""
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+def environment_samples() -> bool:
+    """Whether the environment says which requests are traced, and not the setting."""
+    return bool(os.environ.get("OTEL_TRACES_SAMPLER", "").strip())
 
-    if os.environ.get("OTEL_TRACES_SAMPLER", "").strip():
+
+def _sampling(ratio: float) -> Sampling:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from gearshift.tracing.requests import Sampling, by_ratio
+
+    if environment_samples():
         # What a provider goes by that nobody has told anything.
-        return TracerProvider(shutdown_on_exit=False).sampler, None
-    root = TraceIdRatioBased(ratio)
-    return ParentBased(root), root.bound
+        return Sampling(TracerProvider(shutdown_on_exit=False).sampler, None)
+    return by_ratio(ratio)
 
 
 def _resource(process: int | None) -> Resource:

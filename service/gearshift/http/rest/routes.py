@@ -20,6 +20,12 @@ from gearshift.errors import http_status_of
 from gearshift.http.protocol import NAMES
 from gearshift.http.rest.asking import Ask, Asked, Mistake, Told, headers_of
 from gearshift.http.rest.infer import HEADER_LENGTH, read_request, write_answer
+from gearshift.http.rest.messages import (
+    json_of,
+    settings_of,
+    with_log_settings,
+    with_trace_settings,
+)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
@@ -68,6 +74,12 @@ class Rest:
             memory + "/unregister": self.memory_unregister,
             memory + "/region/{region}/unregister": self.memory_unregister,
         }
+        for path, endpoint in (
+            ("/v2/trace/setting", self.trace),
+            (model + "/trace/setting", self.trace),
+            ("/v2/logging", self.logging),
+        ):
+            get[path] = post[path] = endpoint
         for base in (model, version):
             get[base] = self.model
             get[f"{base}/ready"] = self.model_ready
@@ -122,6 +134,27 @@ class Rest:
         await self._set(request, asked)
         return await self._told(request, "RepositoryModelUnload", asked)
 
+    # --- what is logged and traced -------------------------------------------------------
+
+    async def trace(self, request: Request) -> Response:
+        """Asked with GET, set with POST."""
+        asked = pb.TraceSettingRequest(model_name=request.path_params.get("model", ""))
+        with_trace_settings(asked, await self._object(request))
+        return await self._settings(request, "TraceSetting", asked)
+
+    async def logging(self, request: Request) -> Response:
+        """The same."""
+        asked = pb.LogSettingsRequest()
+        with_log_settings(asked, await self._object(request))
+        return await self._settings(request, "LogSettings", asked)
+
+    async def _settings(self, request: Request, name: str, asked: Any) -> Response:
+        told = await self._call(request, name, asked)
+        if not isinstance(told, Told):
+            return told
+        answer = getattr(pb, f"{name}Response").FromString(told.message)
+        return JSONResponse(settings_of(answer))
+
     # --- shared memory -------------------------------------------------------------------
 
     async def memory_status(self, request: Request) -> Response:
@@ -132,7 +165,7 @@ class Rest:
         told = await self._call(request, f"{kind}SharedMemoryStatus", asked)
         if not isinstance(told, Told):
             return told
-        found = _json(getattr(pb, f"{kind}SharedMemoryStatusResponse"), told.message)
+        found = json_of(getattr(pb, f"{kind}SharedMemoryStatusResponse"), told.message)
         return JSONResponse(list(found.get("regions", {}).values()))
 
     async def memory_register(self, request: Request) -> Response:
@@ -185,7 +218,7 @@ class Rest:
         told = await self._call(request, name, asked)
         if not isinstance(told, Told):
             return told
-        found = _json(getattr(pb, f"{name}Response"), told.message)
+        found = json_of(getattr(pb, f"{name}Response"), told.message)
         return JSONResponse(found if of is None else found[of])
 
     async def _ready(self, request: Request, name: str, asked: Any, of: str) -> Response:
@@ -340,40 +373,6 @@ def _kind(request: Request) -> str:
     if kind is None:
         raise Mistake("shared memory is of the kinds system and cuda", 404)
     return kind
-
-
-def _json(kind: Any, message: bytes) -> dict[str, Any]:
-    """As the protocol names its fields; whole numbers of 64 bits as numbers."""
-    found = json_format.MessageToDict(
-        kind.FromString(message),
-        preserving_proto_field_name=True,
-        always_print_fields_with_no_presence=True,
-    )
-    widened: dict[str, Any] = _numbers(found, kind.DESCRIPTOR)
-    return widened
-
-
-def _numbers(value: Any, descriptor: Any) -> Any:
-    """Protobuf's JSON has whole numbers of 64 bits as texts, the protocol's as numbers."""
-    if not isinstance(value, dict):
-        return value
-    wide = {field.name: field for field in descriptor.fields}
-    return {name: _number(each, wide.get(name)) for name, each in value.items()}
-
-
-def _number(value: Any, field: Any) -> Any:
-    if field is None:
-        return value
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        within = field.message_type.fields_by_name["value"]
-        return {key: _number(each, within) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_number(each, field) for each in value]
-    if field.message_type is not None:
-        return _numbers(value, field.message_type)
-    if isinstance(value, str) and field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
-        return int(value)
-    return value
 
 
 def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
