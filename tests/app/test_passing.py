@@ -35,6 +35,7 @@ class Processes:
         self.passing, self.answers = passing, answers
         self.asked = []
         self.followed = []
+        self.heard_of_all = asyncio.Event()
         self.letters = []
 
     def serving(self):
@@ -49,6 +50,8 @@ class Processes:
         loop = asyncio.get_running_loop()
         if "observe" in told:
             self.followed.append((index, Observability(**told["observe"])))
+            if {each for each, _ in self.followed} == set(self.answers):
+                self.heard_of_all.set()
             answer = answer and GOOD
         else:
             self.asked.append((index, Reload.unpack(told["reload"].encode())))
@@ -198,10 +201,10 @@ async def test_who_starts_later_follows_what_was_set_before(shown):
     async with asyncio.timeout(WITHIN):
         await passing.observed.traces({"trace_level": ["OFF"]})
     processes.answers[1] = GOOD
+    processes.heard_of_all.clear()
     passing.ready(1)
     async with asyncio.timeout(WITHIN):
-        while len(processes.followed) < 2:
-            await asyncio.sleep(0)
+        await processes.heard_of_all.wait()
     assert [(index, state.traced) for index, state in processes.followed] == [
         (0, False),
         (1, False),

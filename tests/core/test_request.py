@@ -93,6 +93,47 @@ def test_tritons_numbers_must_be_whole(name, value):
         ticket(**{name: value})
 
 
+LEVELS = make_model(
+    classes=(
+        ServiceClass("patient", budget=5.0, priority=5),
+        ServiceClass("urgent", budget=0.010, priority=1),
+        ServiceClass("open"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ({}, "patient"),
+        ({"priority": 1}, "urgent"),
+        ({"priority": 5}, "patient"),
+        # As in Triton: 0 is the default, and so is what is not there.
+        ({"priority": 0}, "patient"),
+        ({"priority": 3}, "patient"),
+        ({"priority": 2**63}, "patient"),
+        ({"priority": 1, "service_class": "urgent"}, "urgent"),
+        ({"priority": 0, "service_class": "open"}, "open"),
+        ({"priority": 3, "service_class": "open"}, "open"),
+    ],
+)
+def test_a_priority_stands_for_a_class(parameters, name):
+    request = Request(model="m", rows=1, parameters=parameters)
+    found = ticket_for(request, LEVELS, 7, arrival=0.0)
+    assert found.service_class == name
+    assert found.budget == pytest.approx(LEVELS.classes[name].budget)
+
+
+def test_a_priority_and_the_name_of_another_class_are_a_mistake():
+    request = Request(model="m", rows=1, parameters={"priority": 1, "service_class": "open"})
+    with pytest.raises(InvalidInput, match="says 'open', but priority is that of class 'urgent'"):
+        ticket_for(request, LEVELS, 7, arrival=0.0)
+
+
+def test_where_no_class_has_a_priority_it_means_nothing():
+    assert ticket(priority=1, service_class="archive").service_class == "archive"
+
+
 def test_unknown_class_names_the_known_ones():
     with pytest.raises(InvalidInput, match=r"'vip'.*archive, open, realtime"):
         ticket(service_class="vip")

@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -18,7 +17,6 @@ from tritonclient.utils import serialize_byte_tensor
 from builders import ONE_VECTOR, make_model
 from gearshift.artifacts import read_again
 from gearshift.client.tensors import outputs, request
-from gearshift.core.artifact import Artifact
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.remote import RemoteExecutor, endpoint
 from gearshift.ports import REMOTE, Worker
@@ -93,8 +91,7 @@ async def test_bf16_travels_as_such(executor, servers, far):
     for server in servers:
         server.datatype, server.infer = "BF16", doubles
     model, variant = far(servers[0])
-    path = Path(variant.artifact)
-    signature = executor.inspect(Artifact(str(path), path.read_bytes()))
+    signature = executor.inspect(read_again(variant))
     assert [spec.datatype for spec in (*signature.inputs, *signature.outputs)] == ["BF16"] * 2
     model = replace(model, signature=signature)
     executor.load(model, variant)

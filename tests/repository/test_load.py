@@ -45,6 +45,12 @@ def test_classes_are_in_seconds_and_absent_means_none(folder: Any) -> None:
     assert (patient.late, patient.weight) == (Late.DROP, 1.0)
 
 
+def test_priorities_are_numbers_of_classes(folder: Any) -> None:
+    folder.replace("weight = 2.0", "weight = 2.0\npriority = 3")
+    classes = folder.load().model("fraud").classes
+    assert (classes["realtime"].priority, classes["patient"].priority) == (3, None)
+
+
 def test_a_floor_of_zero_is_a_floor(folder: Any) -> None:
     folder.replace("min_accuracy = 0.5", "min_accuracy = 0.0")
     assert folder.load().model("fraud").classes["realtime"].floor == 0.0

@@ -98,13 +98,32 @@ def test_the_queues_timeout_is_the_budget(repo):
     assert repo.load(CONFIG + batching % "DELAY").classes["default"].late is Late.SERVE
 
 
+def test_priority_levels_are_classes(repo):
+    model = repo.load(
+        CONFIG
+        + """dynamic_batching {
+  priority_levels: 3 default_priority_level: 2
+  default_queue_policy { default_timeout_microseconds: 50000 }
+  priority_queue_policy {
+    key: 1 value { default_timeout_microseconds: 20000 timeout_action: DELAY } } }"""
+    )
+    assert model.default_class == "priority-2"
+    told = {each.name: (each.priority, each.budget, each.late) for each in model.classes.values()}
+    assert told == {
+        "priority-1": (1, 0.02, Late.SERVE),
+        "priority-2": (2, 0.05, Late.DROP),
+        "priority-3": (3, 0.05, Late.DROP),
+    }
+    assert {note.key for note in repo.notes} == {"parameters"}
+
+
 def test_what_only_tunes_triton_is_noted(repo):
     repo.load(
         CONFIG
         + """
 instance_group [ { kind: KIND_GPU count: 2 } ]
 dynamic_batching { preferred_batch_size: [ 4 ] max_queue_delay_microseconds: 100
-  priority_levels: 2 default_priority_level: 1 }
+  priority_levels: 65 default_priority_level: 1 }
 response_cache { enable: true }
 model_warmup [ { name: "w" batch_size: 1 } ]
 """
@@ -132,6 +151,10 @@ model_warmup [ { name: "w" batch_size: 1 } ]
         (CONFIG + "ensemble_scheduling { }", "ensembles are not served"),
         (CONFIG + "sequence_batching { }", "sequences with state are not served"),
         (CONFIG + "model_transaction_policy { decoupled: true }", "answer once, or never"),
+        (
+            CONFIG + "dynamic_batching { priority_levels: 2 }",
+            "default_class: 'priority-0' is not declared",
+        ),
         (CONFIG + "version_policy { specific { versions: [ 9 ] } }", "no folder for version 9"),
         (CONFIG + "version_policy { all { } }", "tell no gearshift_accuracy_1, and there is no 1/"),
         (CONFIG + BOTH.replace("0.9", "high"), "'high' is no number"),

@@ -40,13 +40,15 @@ class Late(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceClass:
-    """Named defaults of a model's requests. `budget` in seconds, `math.inf` for none."""
+    """Named defaults of a model's requests. `budget` in seconds, `math.inf` for none; `priority`
+    is what Triton's clients may say instead of the name, None for nothing."""
 
     name: str
     budget: float = math.inf
     floor: float = -math.inf
     late: Late = Late.DROP
     weight: float = 1.0
+    priority: int | None = None
 
 
 class Standing(StrEnum):

@@ -1,8 +1,9 @@
 """What a caller asks for, and the ticket it becomes: parameters read, defaults applied.
 
 The rules are those of the wire: the budget is the smallest of the gRPC deadline, the
-`latency_budget_ms` and `timeout` parameters and the class's default; a parameter nobody
-knows is an error, because a misspelt budget must not be ignored.
+`latency_budget_ms` and `timeout` parameters and the class's default, which `service_class` names
+or `priority` stands for; a parameter nobody knows is an error, because a misspelt budget must not
+be ignored.
 """
 
 from __future__ import annotations
@@ -84,14 +85,15 @@ def ticket_for(request: Request, model: Model, ticket_id: int, arrival: float) -
     parameters = dict(request.parameters)
     for name in parameters:
         _check_known(name)
-    service_class = _service_class(parameters.get("service_class"), model)
+    service_class = _service_class(
+        parameters.get("service_class"), _by_priority(parameters.get("priority"), model), model
+    )
     budget = min(
         request.remaining if request.remaining < LONGEST_BUDGET else math.inf,
         service_class.budget,
         _latency_budget(parameters.get("latency_budget_ms")),
         _timeout(parameters.get("timeout")),
     )
-    _priority(parameters.get("priority"))
     return Ticket(
         id=ticket_id,
         model=model.name,
@@ -116,14 +118,21 @@ def _check_known(name: str) -> None:
     )
 
 
-def _service_class(value: Parameter | None, model: Model) -> ServiceClass:
+def _service_class(
+    value: Parameter | None, by_priority: ServiceClass | None, model: Model
+) -> ServiceClass:
     if value is None or value == "":
-        return model.classes[model.default_class]
+        return by_priority or model.classes[model.default_class]
     service_class = model.classes.get(value) if isinstance(value, str) else None
     if service_class is None:
         raise InvalidInput(
             f"parameter service_class: model {model.name!r} has no class {value!r};"
             f" it has {', '.join(sorted(model.classes))}"
+        )
+    if by_priority is not None and by_priority is not service_class:
+        raise InvalidInput(
+            f"parameter service_class says {value!r}, but priority is that of class"
+            f" {by_priority.name!r}; give one of the two"
         )
     return service_class
 
@@ -192,10 +201,14 @@ def _timeout(value: Parameter | None) -> float:
     return value / 1e6 if 0 < value / 1e6 < LONGEST_BUDGET else math.inf
 
 
-def _priority(value: Parameter | None) -> None:
-    """Triton's `priority` is checked like Triton does; deadlines order gearshift's queue."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+def _by_priority(value: Parameter | None, model: Model) -> ServiceClass | None:
+    """The class that Triton's `priority` means; None for 0 and for those that nobody has declared,
+    which Triton takes as the default."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InvalidInput(f"parameter priority: {value!r} must be a whole number, 0 or more")
+    return next((each for each in model.classes.values() if each.priority == value), None)
 
 
 def _floor(value: Parameter | None, service_class: ServiceClass) -> float:

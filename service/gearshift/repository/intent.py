@@ -65,6 +65,7 @@ def intent_of(document: dict[str, Any], file: str, findings: Findings) -> Intent
         return None
     intent = _validated(document, file, findings)
     _check_default_class(document, file, findings)
+    _check_priorities(intent.classes, document.get("default_class"), file, findings)
     for attribute in ("name", "version"):
         _check_unique(intent.variants, attribute, file, findings)
     if intent.variants and all(entry.canary is not None for entry in intent.variants.values()):
@@ -142,6 +143,30 @@ def _check_default_class(document: dict[str, Any], file: str, findings: Findings
     hint = f"did you mean {near[0]!r}? " if near else ""
     declared = ", ".join(repr(name) for name in classes) or "none"
     findings.add(file, "default_class", f"{default!r} is not declared; {hint}there are: {declared}")
+
+
+def _check_priorities(
+    classes: Mapping[str, ClassEntry], default: object, file: str, findings: Findings
+) -> None:
+    """Each leads to one class, and all others to the default class: clients must be able to name
+    that as well, as in Triton (`default_priority_level`)."""
+    first: dict[int, str] = {}
+    for name, each in classes.items():
+        if each.priority in first:
+            findings.add(
+                file,
+                f"classes.{name}.priority",
+                f"{each.priority} is that of {first[each.priority]!r}; every class needs its own",
+            )
+        elif each.priority is not None:
+            first[each.priority] = name
+    entry = classes.get(default) if isinstance(default, str) else None
+    if first and entry is not None and entry.priority is None:
+        findings.add(
+            file,
+            f"classes.{default}.priority",
+            "is missing; where others have one, the default class needs one, too",
+        )
 
 
 def _check_unique(

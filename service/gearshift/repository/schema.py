@@ -28,6 +28,7 @@ LARGEST_BATCH = 1024
 MOST_CLASSES = 64
 MOST_VARIANTS = 256
 MOST_CANARY = 0.5
+LARGEST_PRIORITY = 2**31 - 1
 LARGEST_VERSION = 2**31 - 1
 LONGEST_BUDGET_MS = LONGEST_BUDGET * 1e3
 
@@ -63,6 +64,14 @@ class ClassEntry(_Strict):
         description="what an answer of this class is worth beside the others, above 0",
     )
 
+    priority: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_PRIORITY,
+        description="the number by which Triton's parameter `priority` chooses this class, a whole"
+        " number from 1 (the most urgent), another for each class; leave it out for none",
+    )
+
     def service_class(self, name: str) -> ServiceClass:
         """The same in the catalog's units (seconds)."""
         return ServiceClass(
@@ -71,6 +80,7 @@ class ClassEntry(_Strict):
             floor=-math.inf if self.min_accuracy is None else self.min_accuracy,
             late=self.late,
             weight=self.weight,
+            priority=self.priority,
         )
 
 

@@ -18,7 +18,7 @@ from tritonclient.grpc import model_config_pb2
 
 from gearshift.repository.files import ABSENT, Root, read_text
 from gearshift.repository.findings import Findings
-from gearshift.repository.schema import MOST_VARIANTS
+from gearshift.repository.schema import MOST_CLASSES, MOST_VARIANTS
 
 CONFIG = "config.pbtxt"
 
@@ -93,8 +93,7 @@ def document_of(root: Root, folder: Path, findings: Findings) -> dict[str, Any] 
     return {
         "metric": _parameter(config, METRIC) or "undeclared",
         "max_batch_size": config.max_batch_size or 1,
-        "default_class": "default",
-        "classes": {"default": _class(config, file, findings)},
+        **_classes(config, file, findings),
         "variants": [
             {
                 "name": str(version),
@@ -170,15 +169,10 @@ def _versions(config: Any, there: Sequence[int], file: str, findings: Findings) 
     return chosen
 
 
-def _class(config: Any, file: str, findings: Findings) -> dict[str, Any]:
-    """The only class, with the budget that Triton's queue has, if it has one."""
+def _classes(config: Any, file: str, findings: Findings) -> dict[str, Any]:
+    """One for each of Triton's priority levels, or only one, with the budgets that the queues have
+    there."""
     batching = config.dynamic_batching
-    told: dict[str, Any] = {}
-    policy = batching.default_queue_policy
-    if policy.default_timeout_microseconds:
-        told["budget_ms"] = policy.default_timeout_microseconds / 1e3
-        if policy.timeout_action == policy.DELAY:
-            told["late"] = "serve"
     if batching.max_queue_delay_microseconds or batching.preferred_batch_size:
         findings.note(
             file,
@@ -186,12 +180,36 @@ def _class(config: Any, file: str, findings: Findings) -> dict[str, Any]:
             "is passed over: how long a batch waits and how large it is follow from the deadlines"
             " of those in it",
         )
-    if batching.priority_levels:
-        findings.note(
-            file,
-            "dynamic_batching.priority_levels",
-            "are passed over; declare service classes with weights in a model.toml instead",
-        )
+    levels, policies = batching.priority_levels, batching.priority_queue_policy
+    if levels > MOST_CLASSES:
+        key = "dynamic_batching.priority_levels"
+        findings.note(file, key, f"are passed over: there are more than {MOST_CLASSES}")
+    if not 0 < levels <= MOST_CLASSES:
+        return {
+            "default_class": "default",
+            "classes": {"default": _class(batching.default_queue_policy)},
+        }
+    named = {level: f"priority-{level}" for level in range(1, levels + 1)}
+    return {
+        # Triton demands one of them; what is none is told as a missing class.
+        "default_class": f"priority-{batching.default_priority_level}",
+        "classes": {
+            name: {
+                **_class(policies.get(level, batching.default_queue_policy)),
+                "priority": level,
+            }
+            for level, name in named.items()
+        },
+    }
+
+
+def _class(policy: Any) -> dict[str, Any]:
+    """With the budget that the queue has, if it has one."""
+    told: dict[str, Any] = {}
+    if policy.default_timeout_microseconds:
+        told["budget_ms"] = policy.default_timeout_microseconds / 1e3
+        if policy.timeout_action == policy.DELAY:
+            told["late"] = "serve"
     return told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -54,11 +55,26 @@ def config(model: Model) -> Any:
         dynamic_batching=model_config_pb2.ModelDynamicBatching(),
     )
     made.version_policy.all.SetInParent()
+    _set_priorities(made.dynamic_batching, model)
     for variant in model.variants:
         made.parameters[f"variant.{variant.version}"].string_value = variant.name
     made.parameters["metric"].string_value = model.metric
     made.parameters["default_class"].string_value = model.default_class
     return pb.ModelConfigResponse(config=made)
+
+
+def _set_priorities(batching: Any, model: Model) -> None:
+    """The levels that Triton has, where classes have priorities."""
+    levels = [each.priority for each in model.classes.values() if each.priority is not None]
+    default = model.classes[model.default_class].priority
+    if levels and default is not None:
+        batching.priority_levels = max(levels)
+        batching.default_priority_level = default
+        for each in model.classes.values():
+            if each.priority is not None and each.budget < math.inf:
+                policy = batching.priority_queue_policy[each.priority]
+                policy.default_timeout_microseconds = round(each.budget * 1e6)
+                policy.allow_timeout_override = True
 
 
 def statistics(model: Model, variant: Variant, counted: VariantStatistics) -> Any:
