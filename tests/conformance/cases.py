@@ -1,7 +1,8 @@
 """Every call of the inference protocol, right and wrong, as data.
 
 The models: `sum` adds the three FP32 of each row up, versions 1 and 2, batches to 8; `slow` does
-the same in half a second; `NAME` of each datatype gives back what it gets.
+the same in half a second, `levels` with two levels of priority; `NAME` of each datatype gives back
+what it gets.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CONTENTS = {
     "FP64": ("fp64_contents", [-1.5, 0.0, 2.5], np.float64),
     "BYTES": ("bytes_contents", [b"", b"a", b"\xff\x00"], np.object_),
 }
-DATATYPES = (*CONTENTS, "FP16")
+DATATYPES = (*CONTENTS, "FP16", "BF16")
 
 
 def infer(model: str = "sum", rows: int = 1, **about: Any) -> pb.ModelInferRequest:
@@ -63,7 +64,7 @@ def infer(model: str = "sum", rows: int = 1, **about: Any) -> pb.ModelInferReque
 
 def typed(datatype: str, *, raw: bool) -> pb.ModelInferRequest:
     """One row of three values for the model of that datatype."""
-    field, values, kind = CONTENTS.get(datatype, ("", [-1.5, 0.0, 2.5], np.float16))
+    field, values, kind = CONTENTS.get(datatype, ("fp32_contents", [-1.5, 0.0, 2.5], np.float16))
     request = pb.ModelInferRequest(model_name=datatype)
     tensor = request.inputs.add(name="x", datatype=datatype, shape=[1, 3])
     if not raw:
@@ -71,6 +72,10 @@ def typed(datatype: str, *, raw: bool) -> pb.ModelInferRequest:
     elif datatype == "BYTES":
         parts = [struct.pack("<I", len(value)) + value for value in values]
         request.raw_input_contents.append(b"".join(parts))
+    elif datatype == "BF16":
+        # The upper halves of float32.
+        halves = [struct.pack("<f", value)[2:] for value in values]
+        request.raw_input_contents.append(b"".join(halves))
     else:
         request.raw_input_contents.append(np.array(values, kind).tobytes())
     return request
@@ -143,8 +148,7 @@ def _right() -> Iterator[Case]:
 def _datatypes() -> Iterator[Case]:
     for datatype in DATATYPES:
         yield _infer(f"{datatype} raw", typed(datatype, raw=True))
-        if datatype in CONTENTS:
-            yield _infer(f"{datatype} typed", typed(datatype, raw=False))
+        yield _infer(f"{datatype} typed", typed(datatype, raw=False))
     wrong = typed("INT32", raw=False)
     wrong.inputs[0].contents.fp32_contents.append(1.0)
     yield _infer("contents of two types", wrong)
@@ -200,6 +204,7 @@ def _parameters() -> Iterator[Case]:
     for name, kind, value in (
         ("priority", "int64_param", 1),
         ("priority", "uint64_param", 1),
+        ("priority", "uint64_param", 9),
         ("priority", "string_param", "high"),
         ("timeout", "int64_param", 5_000_000),
         ("timeout", "string_param", "soon"),
@@ -217,6 +222,10 @@ def _parameters() -> Iterator[Case]:
         text = value if isinstance(value, str) else f"{value}"
         request = infer(parameters={name: (kind, value)})
         yield _infer(f"parameter {name} = {text} ({kind.removesuffix('_param')})", request)
+    # Two levels, the second is the default.
+    for level in (0, 1, 2, 3):
+        request = infer("levels", parameters={"priority": ("uint64_param", level)})
+        yield _infer(f"priority {level} of 2", request)
     tensor = infer()
     tensor.inputs[0].parameters["nobody_knows"].int64_param = 1
     yield _infer("an unknown parameter of an input", tensor)
@@ -322,8 +331,65 @@ def _control() -> Iterator[Case]:
         "RepositoryModelUnload",
         pb.RepositoryModelUnloadRequest(model_name="nobody"),
     )
-    yield _call("ask", "TraceSetting", pb.TraceSettingRequest())
-    yield _call("ask", "LogSettings", pb.LogSettingsRequest())
+    yield from _settings()
+
+
+def _settings() -> Iterator[Case]:
+    def traced(answer: Any) -> Any:
+        known = {"trace_level", "trace_rate", "trace_count", "trace_mode"}
+        return sorted(known & set(answer.settings))
+
+    def rated(answer: Any) -> Any:
+        return list(answer.settings["trace_rate"].value)
+
+    def logged(answer: Any) -> Any:
+        return {
+            name: getattr(told, told.WhichOneof("parameter_choice"))
+            for name, told in answer.settings.items()
+            if name != "log_format"
+        }
+
+    def trace(name: str, look: Any = traced, model: str = "", **settings: list[str]) -> Case:
+        request = pb.TraceSettingRequest(model_name=model)
+        for setting, values in settings.items():
+            request.settings[setting].value.extend(values)
+        return _call(name, "TraceSetting", request, look)
+
+    def log(name: str, **settings: Any) -> Case:
+        request = pb.LogSettingsRequest()
+        for setting, value in settings.items():
+            kind = {bool: "bool_param", int: "uint32_param", str: "string_param"}[type(value)]
+            setattr(request.settings[setting], kind, value)
+        return _call(name, "LogSettings", request, logged)
+
+    yield trace("ask")
+    yield trace("ask for a model", model="sum")
+    yield trace("ask for an unknown model", model="nobody")
+    yield trace("rate = 7", rated, trace_rate=["7"])
+    yield trace("rate of a model", rated, "sum", trace_rate=["5"])
+    yield trace("rate = x", rated, trace_rate=["x"])
+    yield trace("two rates", rated, trace_rate=["1", "2"])
+    yield trace("level OFF", trace_level=["OFF"])
+    yield trace("level TIMESTAMPS, nowhere to go", trace_level=["TIMESTAMPS"])
+    yield trace("levels OFF and TIMESTAMPS", trace_level=["OFF", "TIMESTAMPS"])
+    yield trace("level TENSORS", trace_level=["TENSORS"])
+    yield trace("count = -1", trace_count=["-1"])
+    yield trace("count = 5", trace_count=["5"])
+    yield trace("a file", trace_file=["/tmp/traces"])
+    yield trace("unknown setting", bogus=["1"])
+    yield log("ask")
+    yield log("info off", log_info=False)
+    yield log("info on", log_info=True)
+    yield log("verbose 1", log_verbose_level=1)
+    yield log("verbose 0", log_verbose_level=0)
+    yield log("warnings off", log_warning=False)
+    yield log("warnings on", log_warning=True)
+    yield log("format ISO8601", log_format="ISO8601")
+    yield log("format bogus", log_format="bogus")
+    yield log("a file", log_file="/tmp/log")
+    yield log("info = 3", log_info=3)
+    yield log("verbose = true", log_verbose_level=True)
+    yield log("unknown setting", bogus=True)
 
 
 def _memory() -> Iterator[Case]:
@@ -333,6 +399,10 @@ def _memory() -> Iterator[Case]:
         yield _call("unknown", status, getattr(pb, f"{status}Request")(name="nobody"))
         yield _call("all", unregister, getattr(pb, f"{unregister}Request")())
         yield _call("unknown", unregister, getattr(pb, f"{unregister}Request")(name="nobody"))
+    handle = pb.CudaSharedMemoryRegisterRequest(
+        name="r", raw_handle=b"x" * 64, device_id=0, byte_size=8
+    )
+    yield _call("no GPU", "CudaSharedMemoryRegister", handle)
     register = "SystemSharedMemoryRegister"
     no_key = pb.SystemSharedMemoryRegisterRequest(name="r", key="/nothing-here", byte_size=8)
     yield _call("no such object", register, no_key)

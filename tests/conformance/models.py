@@ -16,6 +16,10 @@ SLOW = 0.5
 """Seconds of a run of `slow`."""
 
 
+CLASSES = (ServiceClass("default"),)
+LEVELS = (ServiceClass("default", priority=2), ServiceClass("urgent", priority=1))
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """One input `x`, these outputs, so many versions."""
@@ -30,6 +34,7 @@ SHAPES = {
     "sum": Shape("FP32", 3, {"y": 1}, versions=2),
     "two": Shape("FP32", 3, {"y": 1, "z": 1}),
     "slow": Shape("FP32", 3, {"y": 1}),
+    "levels": Shape("FP32", 3, {"y": 1}),
     "wide": Shape("FP32", 524_288, {"y": 1}),
     **{datatype: Shape(datatype, 3, {"y": 3}) for datatype in DATATYPES},
 }
@@ -61,7 +66,7 @@ def _model(name: str, shape: Shape) -> Model:
         metric="top1",
         max_batch_size=8,
         signature=signature,
-        classes={"default": ServiceClass("default")},
+        classes={each.name: each for each in (LEVELS if name == "levels" else CLASSES)},
         default_class="default",
         variants=tuple(sorted(variants, key=lambda variant: -variant.accuracy)),
     )
@@ -97,6 +102,7 @@ input [ {{ name: "x" data_type: {datatype} dims: [ {shape.width} ] }} ]
 output [ {outputs} ]
 instance_group [ {{ kind: KIND_CPU count: 1 }} ]
 version_policy: {{ all {{ }} }}
+{"dynamic_batching { priority_levels: 2 default_priority_level: 2 }" * (name == "levels")}
 """
 
 
@@ -120,10 +126,16 @@ class TritonPythonModel:
     def execute(self, requests):
         answers = []
         for each in requests:
-            rows = pb_utils.get_input_tensor_by_name(each, "x").as_numpy()
+            given = pb_utils.get_input_tensor_by_name(each, "x")
+            if self.name == "BF16":
+                # numpy has none.
+                same = pb_utils.Tensor.from_dlpack("y", given.to_dlpack())
+                answers.append(pb_utils.InferenceResponse([same]))
+                continue
+            rows = given.as_numpy()
             if self.name == "slow":
                 time.sleep({slow})
-            if self.name in ("sum", "two", "slow", "wide"):
+            if self.name in ("sum", "two", "slow", "wide", "levels"):
                 rows = rows.sum(axis=1, keepdims=True, dtype=np.float32)
             wanted = each.requested_output_names()
             answers.append(

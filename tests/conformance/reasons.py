@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _BUSINESS = "a parameter that nobody knows may be a misspelt budget, which must not be ignored"
+_MISSPELT = "a misspelt setting must not look as if it held"
 _LOST = "what was sent would be lost without a word"
 
 REASONS: dict[str, str] = {
@@ -28,8 +29,14 @@ REASONS: dict[str, str] = {
     "stream: an error, strictly": (
         "as Triton documents it; 2.51 does it only for errors of a run, not before one"
     ),
-    "TraceSetting": "traces are set where the server is started",
-    "LogSettings": "logs are set where the server is started",
+    "TraceSetting: rate of a model": "what is traced is set for all models together",
+    "TraceSetting: level TENSORS": "what is in tensors is not traced",
+    "TraceSetting: count = 5": "spans are not counted down",
+    "TraceSetting: unknown setting": _MISSPELT,
+    "LogSettings: unknown setting": _MISSPELT,
+    "CudaSharedMemoryRegister": (
+        "Triton has CUDA, though no GPU here, and finds the handle wrong; gearshift does not serve it"
+    ),
     "health: nobody": (
         "NOT_FOUND is what the health protocol says of a service that the server does not know"
     ),

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conformance.models import SHAPES, SLOW, TRITON_MODEL, Computing, models, triton_config
+from gearshift.app.observing import Observed
 from gearshift.core.catalog import Catalog
+from gearshift.core.observability import Beginning, Observability
 from gearshift.core.profile import LatencyPoint, Profile, Profiles
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
@@ -18,6 +20,10 @@ from gearshift.rpc import make_server
 from gearshift.telemetry import PrometheusTelemetry
 
 END_WITHIN = 30.0
+
+
+async def _nobody(state: Observability) -> None:
+    """Follows."""
 
 
 @contextmanager
@@ -49,7 +55,9 @@ def gearshift() -> Iterator[str]:
             PrometheusTelemetry(catalog),
         )
         engine.start()
-        server = await make_server(engine, shared_memory=True)
+        # What is logged here is the business of whoever runs this.
+        observed = Observed(Beginning(Observability()), _nobody)
+        server = await make_server(engine, shared_memory=True, observing=observed)
         await server.listen("127.0.0.1", 0)
         end = asyncio.Event()
         told.update(port=server.port, end=lambda: loop.call_soon_threadsafe(end.set))

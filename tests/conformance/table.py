@@ -39,7 +39,7 @@ def page(ours: Outcomes, theirs: Outcomes) -> str:
     lines = [
         "# The inference protocol, asked of gearshift and of Triton",
         "",
-        f"`make conformance`, 2026-11-26: {len(ours)} calls to Triton 2.51 (Python backend) and to"
+        f"`make conformance`, 2026-11-27: {len(ours)} calls to Triton 2.51 (Python backend) and to"
         f" gearshift, 2 cores AMD EPYC (AVX2), 24 GiB, Debian 12, Python 3.11, grpcio's client."
         f" Compared are the status, whether a text comes with it, and what each answer says (names,"
         f" datatypes, shapes, bytes, ids, final flags); not the texts themselves, and not who"
