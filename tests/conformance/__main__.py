@@ -7,9 +7,21 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from conformance.reasons import reason
 from conformance.servers import gearshift, triton
 from conformance.table import RECORDED, differing, outcomes, page
+from gearshift.client import Client
+
+
+def client_answers(address: str) -> None:
+    """gearshift's own client against a server that is none; AssertionError if it does not work."""
+    with Client(address) as client:
+        assert client.ready("sum")
+        answer = client.infer("sum", {"x": np.array([[1, 2, 3]], np.float32)}, budget=10.0)
+        assert answer["y"].tolist() == [[6.0]]
+        assert (answer.variant, answer.accuracy) == (None, None)
 
 
 def main() -> int:
@@ -21,6 +33,7 @@ def main() -> int:
         ours = outcomes(address)
     with triton(arguments.build.resolve()) as address:
         theirs = outcomes(address)
+        client_answers(address)
     RECORDED.write_text(json.dumps(theirs, indent=1) + "\n")
     (arguments.out / "conformance.md").write_text(page(ours, theirs))
     other = differing(ours, theirs)

@@ -35,7 +35,7 @@ REASONS: dict[str, str] = {
     "TraceSetting: unknown setting": _MISSPELT,
     "LogSettings: unknown setting": _MISSPELT,
     "CudaSharedMemoryRegister": (
-        "Triton has CUDA, though no GPU here, and finds the handle wrong; gearshift does not serve it"
+        "Triton has CUDA, though no GPU here, and finds the handle wrong; it is not served here"
     ),
     "health: nobody": (
         "NOT_FOUND is what the health protocol says of a service that the server does not know"

@@ -104,6 +104,13 @@ def test_budgets_floors_and_pins_are_parameters(site):
     assert "0.999" in answer["error"]
 
 
+def test_a_body_may_say_again_what_the_path_says(site):
+    for more in ({"model_name": "m"}, {"model_name": "m", "model_version": ""}):
+        assert site.told(INFER, asked(**more))[0] == 200
+    same = asked(model_name="m", model_version="2")
+    assert site.told("/v2/models/m/versions/2/infer", same)[0] == 200
+
+
 @pytest.mark.parametrize(
     ("request_", "status", "text"),
     [
@@ -113,6 +120,8 @@ def test_budgets_floors_and_pins_are_parameters(site):
         ({"input": []}, 400, "unknown key 'input'; there are"),
         ({}, 400, "inputs must be a list"),
         (asked(id=7), 400, "id must be a text"),
+        (asked(model_name="other"), 400, "model_name is 'other', and the path says 'm'"),
+        (asked(model_version=2), 400, "model_version is 2, and the path says ''"),
         (asked(inputs=[3]), 400, "inputs[0] must be an object"),
         (asked(parameters={"a": [1]}), 400, "parameters.a must be a truth value, a number or"),
         (asked(parameters={"budget": 1}), 400, "budget"),
@@ -215,10 +224,10 @@ def test_what_the_server_and_its_models_are(site):
 
 
 def test_health(site):
-    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/m/ready"):
-        answer, content = site.ask(path)
-        assert (answer.status, content) == (200, b"")
-    assert site.ask("/v2/models/none/ready")[0].status in (400, 404)
+    assert site.told("/v2/health/live") == (200, {"live": True})
+    for path in ("/v2/health/ready", "/v2/models/m/ready"):
+        assert site.told(path) == (200, {"ready": True})
+    assert site.told("/v2/models/none/ready") == (400, {"ready": False})
 
 
 def test_statistics_are_numbers(site):

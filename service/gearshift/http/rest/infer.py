@@ -48,9 +48,14 @@ def read_request(
     head = _object(body[:length], "the request")
     binary = memoryview(body)[length:] if length is not None else memoryview(b"")
     known = {"id", "inputs", "outputs", "parameters"}
-    unknown = head.keys() - known
+    # KServe's client says again what the path says.
+    repeated = {"model_name": model, "model_version": version}
+    unknown = head.keys() - known - repeated.keys()
     if unknown:
         raise Mistake(f"unknown key {min(unknown)!r}; there are {', '.join(sorted(known))}")
+    for key, said in repeated.items():
+        if head.get(key) not in (None, "", said):
+            raise Mistake(f"{key} is {head[key]!r:.100}, and the path says {said!r}")
     request = pb.ModelInferRequest(
         model_name=model, model_version=version, id=_string(head.get("id", ""), "id")
     )

@@ -222,12 +222,14 @@ class Rest:
         return JSONResponse(found if of is None else found[of])
 
     async def _ready(self, request: Request, name: str, asked: Any, of: str) -> Response:
-        """An empty answer, 200 for yes and 400 for no, as Triton has it."""
+        """200 for yes and 400 for no, as Triton has it, whose answers are empty; the protocol's own
+        specification has what KServe's client reads in them."""
         told = await self._call(request, name, asked)
         if not isinstance(told, Told):
             return told
         found = getattr(pb, f"{name}Response").FromString(told.message)
-        return Response(status_code=200 if getattr(found, of) else 400)
+        yes = bool(getattr(found, of))
+        return JSONResponse({of: yes}, 200 if yes else 400)
 
     async def _call(self, request: Request, name: str, asked: Any) -> Told | Response:
         """What is told, or how that failed."""
