@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf import json_format
+from tritonclient.grpc import model_config_pb2
 
 from access_file import AccessPlace
 from gearshift.access import Guard
@@ -228,6 +230,16 @@ def test_health(site):
     for path in ("/v2/health/ready", "/v2/models/m/ready"):
         assert site.told(path) == (200, {"ready": True})
     assert site.told("/v2/models/none/ready") == (400, {"ready": False})
+
+
+def test_the_configuration_is_the_message_that_tools_make_of_it(site):
+    """As model-analyzer does: every key is one of Triton's ModelConfig, with a value of its kind."""
+    status, told = site.told("/v2/models/m/config")
+    assert status == 200
+    config = json_format.ParseDict(told, model_config_pb2.ModelConfig())
+    assert (config.name, config.max_batch_size) == ("m", 8)
+    assert [(each.name, list(each.dims)) for each in config.input] == [("x", [3])]
+    assert config.HasField("dynamic_batching")
 
 
 def test_statistics_are_numbers(site):
