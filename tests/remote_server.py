@@ -11,18 +11,30 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from gearshift.ports import REMOTE, Worker
 from waiting import WITHIN
+
+WORKERS = [Worker(number, REMOTE) for number in range(8)]
+ROWS = {"x": np.array([[1, 2, 3], [4, 5, 6]], np.float32)}
+SUMS = [[6.0], [15.0]]
 
 
 class RemoteServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Has the model `m`, which sums each row of x[3] into y[1]. `infer` may be exchanged; `gate`
-    holds up what is being run while it is cleared."""
+    holds up what is being run while it is cleared, and `speaks` every answer."""
 
-    def __init__(self, name: str = "triton", credentials: grpc.ServerCredentials | None = None):
+    def __init__(
+        self,
+        name: str = "triton",
+        credentials: grpc.ServerCredentials | None = None,
+        port: int = 0,
+    ) -> None:
         self.name = name
         self.most_rows: int | None = 8
         self.shape = [-1, 3]
         self.datatype = "FP32"
+        self.given = [-1, 1]
+        self.has_model = True
         self.asked: list[pb.ModelInferRequest] = []
         self.left: list[float] = []
         """Seconds that callers still had."""
@@ -31,10 +43,12 @@ class RemoteServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.under_way = self.most_under_way = 0
         self.gate = threading.Event()
         self.gate.set()
+        self.speaks = threading.Event()
+        self.speaks.set()
         self.infer: Callable[[pb.ModelInferRequest], pb.ModelInferResponse] = summed
         self._credentials = credentials
         self._lock = threading.Lock()
-        self.port = 0
+        self.port = port
         self.start()
 
     @property
@@ -43,7 +57,7 @@ class RemoteServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def start(self) -> None:
         """On the same port as before, if there was one."""
-        options = (("grpc.so_reuseport", 0),)
+        options = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
         self._server = grpc.server(ThreadPoolExecutor(32), options=options)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         place = f"localhost:{self.port}"
@@ -55,22 +69,29 @@ class RemoteServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def stop(self) -> None:
         self.gate.set()
+        self.speaks.set()
         self._server.stop(None).wait(WITHIN)
+
+    close = stop
 
     # --- the protocol -------------------------------------------------------------------
 
     def ServerReady(self, request, context):  # noqa: N802
+        self.speaks.wait(WITHIN)
         return pb.ServerReadyResponse(ready=True)
 
     def ServerMetadata(self, request, context):  # noqa: N802
         return pb.ServerMetadataResponse(name=self.name)
+
+    def ModelReady(self, request, context):  # noqa: N802
+        return pb.ModelReadyResponse(ready=self.has_model)
 
     def ModelMetadata(self, request, context):  # noqa: N802
         if request.name != "m":
             context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.name}")
         told = pb.ModelMetadataResponse(name="m")
         told.inputs.add(name="x", datatype=self.datatype, shape=self.shape)
-        told.outputs.add(name="y", datatype=self.datatype, shape=[-1, 1])
+        told.outputs.add(name="y", datatype=self.datatype, shape=self.given)
         return told
 
     def ModelConfig(self, request, context):  # noqa: N802
@@ -118,3 +139,10 @@ def summed(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
     told.outputs.add(name="y", datatype="FP32", shape=[len(rows), 1])
     told.raw_output_contents.append(rows.sum(axis=1, dtype=np.float32).tobytes())
     return told
+
+
+def refusing(code: grpc.StatusCode):
+    def infer(request):
+        raise Refuses(code)
+
+    return infer

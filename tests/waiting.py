@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 WITHIN = 20.0
 """Seconds."""
@@ -15,3 +16,10 @@ def until(so: Callable[[], bool]) -> None:
     while not so():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+async def until_so(so: Callable[[], Awaitable[bool]]) -> None:
+    """The same of what must be asked for."""
+    async with asyncio.timeout(WITHIN):
+        while not await so():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)

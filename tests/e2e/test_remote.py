@@ -141,6 +141,6 @@ def test_check_says_which_server_cannot_be_reached(repositories):
         check=False,
     )
     assert ended.returncode != 0
-    assert "sums/large/remote.toml: cannot be served: no remote server can be reached" in (
+    assert "sums/large/remote.toml: cannot be served: no remote server says what its model" in (
         ended.stderr
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from pathlib import Path
+from typing import Protocol
 
 import grpc
 import structlog
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from gearshift.executors.remote.credentials import files, token
 from gearshift.executors.remote.intent import Remote
+from gearshift.executors.remote.observed import Observed
+from gearshift.ports import Tensors
 
 log = structlog.get_logger(__name__)
 
@@ -24,58 +26,88 @@ LOOK_EVERY = 0.5
 LOOK_WITHIN = 1.0
 """Seconds that it may take to say so."""
 
+SILENT_AFTER = 10.0
+"""Seconds without any answer, until what is under way there is given up and it is connected to
+anew: the connection may lead nowhere any more, and nobody would hear of that."""
+
+GRACE = 60.0
+"""Seconds for runs on a connection that was made with credentials that are others now."""
+
+LARGEST_MESSAGE = 2**30 + 2**20
+"""Bytes of an answer: what the catalog allows to a batch, and its names and shapes."""
+
 OURS = "gearshift"
 """What a server of this kind calls itself: it is told budgets and floors."""
 
-REMEMBERED = 64
-"""The latest durations of one kind of run."""
-
-STALE = 30.0
-"""Seconds after which one says nothing any more: a server that was slow must not be so for ever."""
-
-ENOUGH = 16
-"""So many of them tell what is usual."""
-
 _OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # In truth how long a try to connect may take: several ways across an ocean, with TLS.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
 )
 """It is looked every LOOK_EVERY: a connection must not wait longer for its next try."""
 
 
-class Endpoint:
-    """Used on one event loop. `turned` is told when it gets ready, or is ready no longer."""
+class GivenUp(Exception):
+    """A run was ended from this side, with its connection."""
 
-    def __init__(self, address: str, remote: Remote, turned: Callable[[Endpoint], None]) -> None:
-        """Whatever `remote` says beside its servers."""
+
+class Guest(Protocol):
+    """What is kept of a server's models by whoever uses them."""
+
+    async def look(self) -> None:
+        """The server is ready, and may be another one than it was."""
+
+    def left(self) -> None:
+        """It is not ready any more."""
+
+
+class Endpoint:
+    """Used on one event loop. `freed` is called when it may have room that it had not before."""
+
+    def __init__(self, address: str, remote: Remote, freed: Callable[[], None]) -> None:
+        """Whatever `remote` says beside its servers. ValueError names a file of it that cannot be
+        read."""
         self.address = address
         self.slots = remote.slots
         self.ready = False
         self.ours = False
         self.under_way = 0
         self.why = "it has not answered yet"
-        self._turned = turned
-        self._durations: dict[Hashable, deque[tuple[float, float]]] = {}
-        self._channel = _channel(address, remote)
-        self._token_file = remote.token_file
-        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self.guests: set[Guest] = set()
+        self.observed = Observed()
+        self._remote = remote
+        self._freed = freed
+        self._doubted = False
+        self._hurry = asyncio.Event()
+        self._heard = asyncio.get_running_loop().time()
         self._looking: asyncio.Task[None] | None = None
+        self._retired: set[asyncio.Task[None]] = set()
+        self._files = files(remote)
+        self._connect()
+
+    def _connect(self) -> None:
+        if self._remote.tls:
+            credentials = self._files.credentials()
+            channel = grpc.aio.secure_channel(self.address, credentials, options=_OPTIONS)
+        else:
+            channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        self._channel = channel
+        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
     @property
     def room(self) -> bool:
         """Whether it may be given another batch."""
-        return self.ready and self.under_way < self.slots
+        return self.ready and not self._doubted and self.under_way < self.slots
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with each call; the file is read each time, because tokens change."""
-        if self._token_file is None:
-            return ()
-        token = Path(self._token_file).read_text().strip()
-        return (("authorization", f"Bearer {token}"),)
+        """What goes with each call; the file is read each time, because tokens change. ValueError
+        if it holds none."""
+        shown = token(self._remote)
+        return () if shown is None else (("authorization", f"Bearer {shown}"),)
 
     # --- is it ready? -------------------------------------------------------------------
 
@@ -84,84 +116,139 @@ class Endpoint:
         await self.look()
         self._looking = asyncio.get_running_loop().create_task(self._look_on())
 
+    def doubt(self) -> None:
+        """Look at once, and give it nothing until then."""
+        self._doubted = True
+        self._hurry.set()
+
+    def hurry(self) -> None:
+        """Look at once."""
+        self._hurry.set()
+
     async def _look_on(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
-            await self.look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._hurry.wait()
+            self._hurry.clear()
+            try:
+                await self.look()
+            except Exception:
+                # Nothing that a server says may end this.
+                log.exception("a remote server cannot be looked at", server=self.address)
 
     async def look(self) -> None:
         try:
+            await self._renew()
+            shown = self.metadata()
             ready = await self.stub.ServerReady(
-                pb.ServerReadyRequest(), timeout=LOOK_WITHIN, metadata=self.metadata()
+                pb.ServerReadyRequest(), timeout=LOOK_WITHIN, metadata=shown
             )
             if ready.ready and not self.ready:
                 told = await self.stub.ServerMetadata(
-                    pb.ServerMetadataRequest(), timeout=LOOK_WITHIN, metadata=self.metadata()
+                    pb.ServerMetadataRequest(), timeout=LOOK_WITHIN, metadata=shown
                 )
                 self.ours = told.name == OURS
-        except (grpc.aio.AioRpcError, OSError) as error:
-            self.failed(reason(error))
+        except grpc.aio.AioRpcError as error:
+            self._failed(reason(error))
+            self._quiet(error)
             return
-        if ready.ready:
-            self._turn(True, "")
-        else:
-            self.failed("it says that it is not ready")
+        except ValueError as error:
+            self._failed(str(error))
+            return
+        finally:
+            self._doubted = False
+        self._heard = asyncio.get_running_loop().time()
+        if not ready.ready:
+            self._failed("it says that it is not ready")
+            return
+        self.why = ""
+        if not self.ready:
+            self.ready = True
+            log.info("a remote server is ready", server=self.address)
+        await asyncio.gather(*(guest.look() for guest in self.guests))
+        self._freed()
 
-    def failed(self, why: str) -> None:
+    def _failed(self, why: str) -> None:
         """Give it nothing until it says that it is ready."""
-        self._turn(False, why)
-
-    def _turn(self, ready: bool, why: str) -> None:
         self.why = why
-        if ready is not self.ready:
-            self.ready = ready
-            if ready:
-                log.info("a remote server is ready", server=self.address)
-            else:
-                log.warning("a remote server is not ready", server=self.address, reason=why)
-            self._turned(self)
+        if self.ready:
+            self.ready = False
+            log.warning("a remote server is not ready", server=self.address, reason=why)
+            for guest in self.guests:
+                guest.left()
+        # Who waits for a place there waits for nothing.
+        self._freed()
+
+    def _quiet(self, error: grpc.aio.AioRpcError) -> None:
+        """Nothing came back. That may be so for a while; not for ever."""
+        now = asyncio.get_running_loop().time()
+        if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            self._heard = now
+        elif now - self._heard >= SILENT_AFTER:
+            log.warning(
+                "a remote server is silent: what it was running is given up",
+                server=self.address,
+                runs=self.under_way,
+            )
+            self._heard = now
+            self._retire(None)
+            self._connect()
+
+    async def _renew(self) -> None:
+        """Connect anew if the files by which that is done are others. What cannot be read now was
+        read before."""
+        if not self._remote.tls:
+            return
+        with suppress(ValueError):
+            found = files(self._remote)
+            if found != self._files:
+                log.info("credentials for a remote server are others", server=self.address)
+                self._files = found
+                self._retire(GRACE)
+                self._connect()
+
+    def _retire(self, grace: float | None) -> None:
+        """Close the connection when its runs are over, within so many seconds or at once."""
+        task = asyncio.get_running_loop().create_task(self._channel.close(grace))
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
 
     # --- runs ---------------------------------------------------------------------------
 
     async def infer(
-        self, request: pb.ModelInferRequest, within: float, kind: Hashable
-    ) -> pb.ModelInferResponse:
-        """grpc.aio.AioRpcError as it comes. `kind` says which runs take about as long."""
-        loop = asyncio.get_running_loop()
+        self,
+        request: pb.ModelInferRequest,
+        within: float,
+        kind: Hashable,
+        read: Callable[[pb.ModelInferResponse], Tensors],
+    ) -> Tensors:
+        """What `read` makes of the answer. grpc.aio.AioRpcError as it comes, and what `read`
+        raises; GivenUp. `kind` says which runs take about as long."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         begun = loop.time()
         try:
-            answer = await self.stub.ModelInfer(
-                request, timeout=None if within == math.inf else within, metadata=self.metadata()
+            answer = read(
+                await self.stub.ModelInfer(
+                    request,
+                    timeout=None if within == math.inf else within,
+                    metadata=self.metadata(),
+                )
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
-                self.failed(reason(error))
+                # It is gone, or says so of one model or a full queue.
+                self.doubt()
+            elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self.observed.took_more(kind, loop.time() - begun, loop.time())
             raise
-        known = self._durations.setdefault(kind, deque(maxlen=REMEMBERED))
-        now = loop.time()
-        known.append((now, now - begun))
+        except asyncio.CancelledError:
+            self.observed.took_more(kind, loop.time() - begun, loop.time())
+            if task is not None and task.cancelling() == 0:
+                raise GivenUp(f"{self.address}: its connection was given up") from None
+            raise
+        self.observed.took(kind, loop.time() - begun, loop.time())
         return answer
-
-    def usual(self, kind: Hashable) -> float:
-        """Seconds, the median; 0 for what is not known, so that it gets known."""
-        known = self._known(kind)
-        return known[len(known) // 2] if known else 0.0
-
-    def slow(self, kind: Hashable) -> float:
-        """Seconds, twice what nineteen of twenty runs take; infinite while little is known. Not
-        just what they take: then what may be asked twice would be spent on one run of twenty that
-        is a little slower."""
-        known = self._known(kind)
-        return 2.0 * known[(19 * len(known)) // 20] if len(known) >= ENOUGH else math.inf
-
-    def _known(self, kind: Hashable) -> list[float]:
-        """In rising order."""
-        since = asyncio.get_running_loop().time() - STALE
-        return sorted(took for at, took in self._durations.get(kind, ()) if at >= since)
-
-    def forget(self, kinds: Callable[[Hashable], bool]) -> None:
-        for kind in [kind for kind in self._durations if kinds(kind)]:
-            del self._durations[kind]
 
     async def close(self) -> None:
         if self._looking is not None:
@@ -169,17 +256,11 @@ class Endpoint:
             with suppress(asyncio.CancelledError):
                 await self._looking
         await self._channel.close()
+        for task in self._retired:
+            task.cancel()
+        await asyncio.gather(*self._retired, return_exceptions=True)
 
 
-def reason(error: Exception) -> str:
+def reason(error: grpc.aio.AioRpcError) -> str:
     """In a few words."""
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {(error.details() or '')[:200]}"
-    return str(error)
-
-
-def _channel(address: str, remote: Remote) -> grpc.aio.Channel:
-    if not remote.tls:
-        return grpc.aio.insecure_channel(address, options=_OPTIONS)
-    roots = None if remote.ca_file is None else Path(remote.ca_file).read_bytes()
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
+    return f"{error.code().name}: {(error.details() or '')[:300]}"

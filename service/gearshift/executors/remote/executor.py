@@ -24,19 +24,17 @@ from gearshift.artifacts import read_again
 from gearshift.client.tensors import outputs, request
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
+from gearshift.engine.outputs import check_outputs
 from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.key import Key, key, not_loaded
 from gearshift.executors.remote.endpoint import Endpoint, reason
-from gearshift.executors.remote.intent import Remote, model_of, read_remote
-from gearshift.executors.remote.pool import Pool
+from gearshift.executors.remote.hosted import ASKED_WITHIN, Hosted, ask
+from gearshift.executors.remote.intent import FILES, Remote, model_of, read_remote
+from gearshift.executors.remote.pool import Asked, Pool
 from gearshift.executors.remote.remembered import Remembered, Told
-from gearshift.executors.remote.signatures import signature
 from gearshift.ports import REMOTE, Tensors, Worker
 
 log = structlog.get_logger(__name__)
-
-ASKED_WITHIN = 5.0
-"""Seconds for a server to say what a model takes and gives."""
 
 ENDED_WITHIN = 5.0
 
@@ -82,7 +80,8 @@ class RemoteExecutor:
         return sum(each.slots for each in self._endpoints.values())
 
     def on_return(self, returned: Callable[[], None]) -> None:
-        """Whom to tell, on a thread of this executor's, that a server is ready again."""
+        """Whom to tell, on a thread of this executor's, that a model can be run again on a server
+        that did not have it."""
         self._returned = returned
 
     # --- loading: these block -----------------------------------------------------------
@@ -102,7 +101,8 @@ class RemoteExecutor:
                 f" up to {model.max_batch_size}; lower max_batch_size here, or raise it there"
             )
         name = remote.name(model.name)
-        pool = self._do(self._made_pool(remote), 2 * ASKED_WITHIN)
+        wanted = Told(model.signature, model.max_batch_size)
+        pool = self._do(self._made_pool(remote, name, wanted), 2 * ASKED_WITHIN)
         with self._mutex:
             self._loaded[key(model, variant)] = _Loaded(remote, name, pool)
 
@@ -119,8 +119,11 @@ class RemoteExecutor:
             return
 
         async def drop() -> None:
-            for endpoint in loaded.pool.endpoints:
-                endpoint.forget(lambda kind: isinstance(kind, tuple) and kind[0] == name)
+            for hosted in loaded.pool.hosted:
+                hosted.endpoint.guests.discard(hosted)
+                hosted.endpoint.observed.forget(
+                    lambda kind: isinstance(kind, tuple) and kind[0] == name
+                )
             for each in [each for each in self._endpoints if each not in used]:
                 await self._endpoints.pop(each).close()
 
@@ -142,39 +145,41 @@ class RemoteExecutor:
         return told
 
     async def _ask(self, remote: Remote, name: str) -> Told:
-        """ExecutorUnavailable if no server can be reached, ValueError if it cannot be served."""
-        unreachable = []
-        for address in remote.servers:
-            endpoint = Endpoint(address, remote, _ignored)
-            stub, metadata = endpoint.stub, endpoint.metadata()
+        """What the first of them says that can. ExecutorUnavailable if none does, ValueError if it
+        cannot be served."""
+
+        async def one(address: str) -> Told | str:
+            endpoint = Endpoint(address, remote, _nobody)
             try:
-                asked = pb.ModelMetadataRequest(name=name, version=remote.version)
-                found = await stub.ModelMetadata(asked, timeout=ASKED_WITHIN, metadata=metadata)
-                most, batches = await _batches(endpoint, name, remote.version)
-                return Told(signature(found, batches), most)
+                return await ask(endpoint, name, remote.version)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in _UNREACHABLE:
-                    raise ValueError(f"{address} says {reason(error)}") from None
-                unreachable.append(f"{address}: {reason(error)}")
+                return f"{address} says {reason(error)}"
             finally:
                 await endpoint.close()
-        raise ExecutorUnavailable(f"no remote server can be reached ({'; '.join(unreachable)})")
 
-    async def _made_pool(self, remote: Remote) -> Pool:
-        names = [_named(address, remote) for address in remote.servers]
-        new = {
-            name: Endpoint(address, remote, self._turned)
-            for name, address in zip(names, remote.servers, strict=True)
-            if name not in self._endpoints
-        }
-        self._endpoints |= new
-        await asyncio.gather(*(endpoint.begin() for endpoint in new.values()))
-        return Pool([self._endpoints[name] for name in names], self._free)
+        said = await asyncio.gather(*(one(address) for address in remote.servers))
+        for each in said:
+            if isinstance(each, Told):
+                return each
+        raise ExecutorUnavailable(
+            f"no remote server says what its model {name!r} is ({'; '.join(map(str, said))})"
+        )
 
-    def _turned(self, endpoint: Endpoint) -> None:
-        self._free.set()
-        if endpoint.ready:
-            self._returned()
+    async def _made_pool(self, remote: Remote, name: str, wanted: Told) -> Pool:
+        """Looked at: what is there can be run."""
+        hosts = []
+        new = []
+        for address in remote.servers:
+            shared = _named(address, remote)
+            endpoint = self._endpoints.get(shared)
+            if endpoint is None:
+                endpoint = self._endpoints[shared] = Endpoint(address, remote, self._free.set)
+                new.append(endpoint)
+            hosts.append(Hosted(endpoint, name, remote.version, wanted, lambda: self._returned()))
+            endpoint.guests.add(hosts[-1])
+        await asyncio.gather(*(endpoint.begin() for endpoint in new))
+        await asyncio.gather(*(each.look() for each in hosts if each.endpoint.ready))
+        return Pool(hosts, self._free)
 
     # --- runs -----------------------------------------------------------------------------
 
@@ -189,24 +194,50 @@ class RemoteExecutor:
         loaded = self._loaded.get(key(model, variant))
         if loaded is None:
             raise not_loaded(model, variant)
-        return await asyncio.wrap_future(
-            self._begin(self._run(loaded, model, variant, inputs, within))
-        )
+        running = self._run(loaded, key(model, variant), model, variant, inputs, within)
+        try:
+            return await asyncio.wrap_future(self._begin(running))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling() == 0:
+                raise ExecutorUnavailable("remote servers are given up: this one ends") from None
+            raise
 
     async def _run(
-        self, loaded: _Loaded, model: Model, variant: Variant, inputs: Tensors, within: float
+        self,
+        loaded: _Loaded,
+        name: Key,
+        model: Model,
+        variant: Variant,
+        inputs: Tensors,
+        within: float,
     ) -> Tensors:
+        version = loaded.remote.version
         halves = {spec.name for spec in model.signature.inputs if spec.datatype == "BF16"}
-        asked = request(loaded.name, loaded.remote.version, inputs, halves)
-        if any(endpoint.ours for endpoint in loaded.pool.endpoints):
-            # It may choose among variants of its own, none of which may be worse than this one.
-            if not loaded.remote.version:
-                asked.parameters["min_accuracy"].double_param = variant.accuracy
-            if within < math.inf:
-                asked.parameters["latency_budget_ms"].double_param = 1e3 * max(0.001, within)
+        plain = request(loaded.name, version, inputs, halves)
         rows = len(next(iter(inputs.values())))
-        kind = key(model, variant), rows
-        return outputs(await loaded.pool.infer(asked, within, kind))
+
+        def asked(endpoint: Endpoint, within: float) -> pb.ModelInferRequest:
+            if not endpoint.ours:
+                return plain
+            message = pb.ModelInferRequest()
+            message.CopyFrom(plain)
+            if not version:
+                # It may choose among variants of its own, none of which may be worse than this.
+                message.parameters["min_accuracy"].double_param = variant.accuracy
+            if within < math.inf:
+                message.parameters["latency_budget_ms"].double_param = 1e3 * within
+            return message
+
+        def read(answer: pb.ModelInferResponse) -> Tensors:
+            found = outputs(answer)
+            check_outputs(model, found, rows)
+            return {spec.name: found[spec.name] for spec in model.signature.outputs}
+
+        until = asyncio.get_running_loop().time() + within
+        # Batches that are about as large take about as long.
+        kind = (name, (rows - 1).bit_length())
+        return await loaded.pool.infer(Asked(asked, until, kind, read))
 
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
         raise ExecutorUnavailable("remote servers run nothing on the caller's thread")
@@ -228,12 +259,20 @@ class RemoteExecutor:
             for endpoint in self._endpoints.values():
                 await endpoint.close()
             self._endpoints.clear()
+            # Whoever still waits for a run must hear that it is over.
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
-        self._do(end(), ENDED_WITHIN)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(ENDED_WITHIN)
-        self._loop.close()
-        self._loop = self._thread = None
+        try:
+            self._do(end(), ENDED_WITHIN)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(ENDED_WITHIN)
+            if not self._thread.is_alive():
+                self._loop.close()
+            self._loop = self._thread = None
 
     # --- the loop -------------------------------------------------------------------------
 
@@ -258,35 +297,13 @@ class RemoteExecutor:
         return asyncio.run_coroutine_threadsafe(work, loop)
 
 
-ALIKE = ("slots", "tls", "ca_file", "token_file")
+ALIKE = ("slots", "tls", *FILES)
 """What of `remote.toml` decides how a server is spoken to."""
-
-_UNREACHABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
-
-
-async def _batches(endpoint: Endpoint, name: str, version: str) -> tuple[float, bool]:
-    """The most rows of a batch there, and whether the first dimension is theirs even where the
-    metadata do not show it. Servers without ModelConfig (MLServer, KServe) do not say."""
-    asked = pb.ModelConfigRequest(name=name, version=version)
-    try:
-        found = await endpoint.stub.ModelConfig(
-            asked, timeout=ASKED_WITHIN, metadata=endpoint.metadata()
-        )
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return math.inf, False
-        raise
-    most = found.config.max_batch_size
-    return (float(most), True) if most else (math.inf, False)
 
 
 def _named(address: str, remote: Remote) -> str:
     """Servers that are spoken to alike are one, whichever variant names them."""
     return f"{address} {remote.model_dump_json(include=set(ALIKE))}"
-
-
-def _ignored(endpoint: Endpoint) -> None:
-    """Who only asks does not care."""
 
 
 def _nobody() -> None:

@@ -12,6 +12,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from gearshift.core.artifact import Artifact
 
+FILES = ("ca_file", "certificate_file", "key_file", "token_file")
+"""What is secret, or changes by itself, stands in files of its own, which are read again and again
+while the server runs."""
+
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.\-]+):([0-9]{1,5})")
 
 
@@ -34,6 +38,8 @@ class Remote(BaseModel):
     slots: int = Field(2, ge=1, le=64)
     tls: bool = False
     ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
     token_file: str | None = None
 
     def name(self, model: str) -> str:
@@ -59,11 +65,16 @@ def read_remote(artifact: Artifact) -> Remote:
         raise ValueError("servers: one of them is there twice")
     if remote.ca_file is not None and not remote.tls:
         raise ValueError("ca_file: there is nothing to check without tls = true")
+    if (remote.certificate_file is None) is not (remote.key_file is None):
+        raise ValueError("certificate_file and key_file: one is of no use without the other")
+    if remote.certificate_file is not None and not remote.tls:
+        raise ValueError("certificate_file: nobody asks for it without tls = true")
     if remote.token_file is not None and not remote.tls:
         raise ValueError("token_file: a token is not sent without tls = true")
-    for file in (remote.ca_file, remote.token_file):
+    for name in FILES:
+        file = getattr(remote, name)
         if file is not None and not Path(file).is_absolute():
-            raise ValueError(f"{file!r} is no absolute path")
+            raise ValueError(f"{name}: {file!r} is no absolute path")
     return remote
 
 

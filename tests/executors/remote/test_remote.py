@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from dataclasses import replace
 
 import grpc
 import numpy as np
 import pytest
-import trustme
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import serialize_byte_tensor
 
@@ -18,51 +16,9 @@ from builders import ONE_VECTOR, make_model
 from gearshift.artifacts import read_again
 from gearshift.client.tensors import outputs, request
 from gearshift.errors import ExecutorUnavailable
-from gearshift.executors.remote import RemoteExecutor, endpoint
-from gearshift.ports import REMOTE, Worker
-from remote_server import Refuses, RemoteServer
+from gearshift.executors.remote import RemoteExecutor, observed
+from remote_server import ROWS, SUMS, WORKERS, RemoteServer, refusing
 from waiting import until
-
-WORKERS = [Worker(number, REMOTE) for number in range(8)]
-ROWS = {"x": np.array([[1, 2, 3], [4, 5, 6]], np.float32)}
-SUMS = [[6.0], [15.0]]
-
-
-@pytest.fixture
-def servers():
-    made = [RemoteServer(), RemoteServer()]
-    yield made
-    for server in made:
-        server.stop()
-
-
-@pytest.fixture
-def executor(tmp_path):
-    made = RemoteExecutor(tmp_path / "state")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def far(tmp_path):
-    """A model whose only variant is on these servers."""
-
-    def far(*servers: RemoteServer, more: str = "", most: int = 8):
-        path = tmp_path / "m" / "large" / "remote.toml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"servers = {json.dumps([s.address for s in servers])}\n{more}")
-        model = make_model()
-        variant = replace(model.variants[0], executor="triton", artifact=str(path))
-        return replace(model, variants=(variant,), max_batch_size=most), variant
-
-    return far
-
-
-def refusing(code: grpc.StatusCode):
-    def infer(request):
-        raise Refuses(code)
-
-    return infer
 
 
 async def test_the_rest_of_a_budget_goes_along(executor, servers, far):
@@ -215,7 +171,7 @@ async def test_a_server_that_is_gone_is_not_asked_and_missed_no_longer_once_it_i
 async def test_one_that_takes_unusually_long_is_not_waited_for(executor, servers, far):
     model, variant = far(*servers)
     executor.load(model, variant)
-    for _ in range(4 * endpoint.ENOUGH):
+    for _ in range(4 * observed.ENOUGH):
         await executor.run(WORKERS[0], model, variant, ROWS, 10.0)
     # The one that was asked more often, and is asked first.
     slow = max(servers, key=lambda server: len(server.asked))
@@ -261,7 +217,7 @@ def test_what_a_server_said_serves_while_none_is_there(tmp_path, servers, far):
     executor = RemoteExecutor(state)
     try:
         with pytest.raises(
-            ValueError, match=r"can be reached .*and none has said yet what it takes"
+            ValueError, match=r"says UNAVAILABLE.*and none has said yet what it takes"
         ):
             executor.inspect(read_again(variant))
     finally:
@@ -309,7 +265,14 @@ def test_servers_that_tell_no_configuration_have_no_bound(executor, servers, far
         ('servers = ["a:1"]\nslots = 0', "slots: Input should be greater"),
         ('servers = ["a:1"]\nca_file = "/x"', "without tls = true"),
         ('servers = ["a:1"]\ntoken_file = "/x"', "not sent without tls = true"),
-        ('servers = ["a:1"]\ntls = true\ntoken_file = "x"', "'x' is no absolute path"),
+        ('servers = ["a:1"]\ntls = true\ntoken_file = "x"', "token_file: 'x' is no absolute path"),
+        ('servers = ["a:1"]\ntls = true\ntoken_file = "/no"', "token_file: /no cannot be read: No"),
+        ('servers = ["a:1"]\ntls = true\nca_file = "/no"', "ca_file: /no cannot be read: No"),
+        ('servers = ["a:1"]\ntls = true\nkey_file = "/x"', "no use without the other"),
+        (
+            'servers = ["a:1"]\ncertificate_file = "/x"\nkey_file = "/x"',
+            "certificate_file: nobody asks for it without tls",
+        ),
     ],
 )
 def test_mistakes_in_the_file(executor, tmp_path, text, reason):
@@ -319,27 +282,6 @@ def test_mistakes_in_the_file(executor, tmp_path, text, reason):
     variant = replace(make_model().variants[0], artifact=str(path))
     with pytest.raises(ValueError, match=reason):
         executor.inspect(read_again(variant))
-
-
-async def test_tls_and_a_token_that_may_change(executor, tmp_path, far):
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    key = certificate.private_key_pem.bytes()
-    server = RemoteServer(credentials=grpc.ssl_server_credentials([(key, chain)]))
-    token = tmp_path / "token"
-    token.write_text("first\n")
-    try:
-        more = f'tls = true\nca_file = "{tmp_path}/ca.pem"\ntoken_file = "{token}"\n'
-        model, variant = far(server, more=more)
-        executor.load(model, variant)
-        await executor.run(WORKERS[0], model, variant, ROWS)
-        token.write_text("second\n")
-        await executor.run(WORKERS[0], model, variant, ROWS)
-    finally:
-        server.stop()
-    assert [each["authorization"] for each in server.metadata] == ["Bearer first", "Bearer second"]
 
 
 # --- tensors ----------------------------------------------------------------------------------
