@@ -14,11 +14,11 @@ SEED := 0
 .DEFAULT_GOAL := help
 include deploy/tools.mk
 include deploy/container/container.mk
-.PHONY: help setup demo serve test tools lint models studies dashboards dashboards-preview protos lock clean
+.PHONY: help setup demo fleet serve test tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
 .PHONY: bench-credentials bench-drains bench-faults bench-hostile bench-isolation bench-overload bench-reloads
-.PHONY: audit conformance publish-proto stock-clients fuzz reliability-page soak simulate-faults test-life-cycle
-.PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-runtimes bench-tracing
+.PHONY: audit conformance publish-proto stock-clients fuzz reliability-page soak simulate-faults test-life-cycle test-triton
+.PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-remote bench-runtimes bench-tracing
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -31,11 +31,17 @@ demo: setup ## serve the real models, send real traffic, show what was routed wh
 serve: setup ## serve model_repo on the default ports until Ctrl-C
 	$(BIN)/gearshift serve --repository model_repo --state-dir build/state
 
+fleet: setup ## one gearshift in front of two: what is answered where and why, and what each level has of the budget (2 minutes)
+	$(BIN)/python examples/fleet.py --out build/fleet.md
+
 test: lint tools $(VENV)/.torch ## everything that must hold: lint, types, layers, all tests
 	$(BIN)/pytest -n 2 --dist loadscope
 
 test-life-cycle: setup ## real servers stopped, killed, frozen, on a full disk (2 minutes)
 	GEARSHIFT_TEST_LIFE_CYCLE=1 $(BIN)/pytest tests/life_cycle
+
+test-triton: setup ## remote variants on a real Triton, which is installed under build/peers (2 minutes)
+	GEARSHIFT_TEST_TRITON=1 $(BIN)/pytest tests/tritonserver tests/contract
 
 tools: setup $(TOOLS)/promtool $(TOOLS)/browser $(TOOLS)/buf $(DEPLOY_TOOLS) ## what the tests need beside Python, under build/
 
@@ -121,6 +127,11 @@ reliability-page: setup ## docs/results/reliability.md from what the benches hav
 	$(BIN)/python -m loadtests.reliability.page
 bench-isolation: setup ## what workers in processes of their own cost a run, beside threads (2 minutes)
 	$(BIN)/python -m loadtests.reliability.isolation --out docs/results
+bench-remote: setup ## servers behind are killed, frozen, slow at random, two speeds: what is lost, tails (12 minutes; a real Triton too, which is installed under build/peers)
+	$(BIN)/python -m loadtests.remote.killing --far gearshift
+	$(BIN)/python -m loadtests.remote.killing --far triton
+	$(BIN)/python -m loadtests.remote.tails
+	$(BIN)/python -m loadtests.remote.page --out docs/results
 bench-runtimes: setup $(VENV)/.torch ## the same networks by ONNX Runtime and by PyTorch, cold and warm (3 minutes)
 	$(BIN)/python -m loadtests.runtimes --out docs/results
 bench-plan: setup ## does the two-core pod that `gearshift plan` asks for hold its goals on the real server? (10 minutes)

@@ -76,9 +76,9 @@ class RemoteServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     # --- the protocol -------------------------------------------------------------------
 
-    def ServerReady(self, request, context):  # noqa: N802
+    def ServerLive(self, request, context):  # noqa: N802
         self.speaks.wait(WITHIN)
-        return pb.ServerReadyResponse(ready=True)
+        return pb.ServerLiveResponse(live=True)
 
     def ServerMetadata(self, request, context):  # noqa: N802
         return pb.ServerMetadataResponse(name=self.name)

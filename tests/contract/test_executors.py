@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import onnx_models
+import real_triton
 import torch_models
 from builders import ONE_VECTOR, make_model
 from gearshift.artifacts import read_again
@@ -33,17 +34,17 @@ MADE = {
     "torch": lambda: TorchExecutor("cpu"),
     "torch isolated": lambda: IsolatedExecutor(len(WORKERS), ["CPUExecutionProvider"]),
     "gearshift remote": lambda: RemoteExecutor(Path(tempfile.mkdtemp())),
+    "triton remote": lambda: RemoteExecutor(Path(tempfile.mkdtemp())),
 }
 
-KINDS = [
-    pytest.param(
-        kind,
-        marks=pytest.mark.skipif(
-            "torch" in kind and not installed(), reason="PyTorch is not installed"
-        ),
-    )
-    for kind in MADE
-]
+
+def marks(kind: str):
+    if "torch" in kind:
+        return pytest.mark.skipif(not installed(), reason="PyTorch is not installed")
+    return real_triton.marked if "triton" in kind else ()
+
+
+KINDS = [pytest.param(kind, marks=marks(kind)) for kind in MADE]
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -75,7 +76,12 @@ def executor(made, model):
 def artifact(kind, tmp_path_factory):
     """That of both variants, which sum each row; and its executor."""
     folder = tmp_path_factory.mktemp("artifact") / "m" / "large"
-    if "remote" in kind:
+    if "triton" in kind:
+        folder.mkdir(parents=True)
+        with real_triton.served() as address:
+            (folder / "remote.toml").write_text(f'servers = ["{address}"]\nmodel = "sum"\n')
+            yield "triton", folder / "remote.toml"
+    elif "remote" in kind:
         bench = GrpcBench()
         folder.mkdir(parents=True)
         (folder / "remote.toml").write_text(f'servers = ["{bench.address}"]\n')

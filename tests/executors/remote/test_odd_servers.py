@@ -186,9 +186,6 @@ async def test_one_whose_model_is_exchanged_while_it_is_used_is_found_out(
 
 
 async def test_a_run_of_which_nothing_is_heard_is_given_up(executor, servers, far, monkeypatch):
-    monkeypatch.setattr(endpoint, "LOOK_EVERY", 0.02)
-    monkeypatch.setattr(endpoint, "LOOK_WITHIN", 0.1)
-    monkeypatch.setattr(endpoint, "SILENT_AFTER", 0.3)
     model, variant = far(servers[0])
     executor.load(model, variant)
     servers[0].gate.clear()
@@ -198,20 +195,23 @@ async def test_a_run_of_which_nothing_is_heard_is_given_up(executor, servers, fa
     done, _ = await asyncio.wait([run], timeout=0.6)
     assert not done
     servers[0].speaks.clear()
-    async with asyncio.timeout(10):
+    monkeypatch.setattr(endpoint, "LOOK_WITHIN", 0.1)
+    monkeypatch.setattr(endpoint, "SILENT_AFTER", 0.3)
+    async with asyncio.timeout(20):
         with pytest.raises(ExecutorUnavailable, match="its connection was given up"):
             await run
+    monkeypatch.undo()
     servers[0].speaks.set()
     servers[0].gate.set()
 
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                answer = await executor.run(WORKERS[0], model, variant, ROWS)
-                break
-            except ExecutorUnavailable:
-                await asyncio.sleep(0.01)
-    assert answer["y"].tolist() == SUMS
+    async def runs() -> bool:
+        try:
+            answer = await executor.run(WORKERS[0], model, variant, ROWS)
+        except ExecutorUnavailable:
+            return False
+        return answer["y"].tolist() == SUMS
+
+    await until_so(runs)
 
 
 async def test_who_waits_when_the_executor_is_closed_hears_of_it(executor, servers, far):

@@ -62,7 +62,7 @@ async def test_another_gearshift_hears_of_floor_and_budget(executor, far):
         model, variant = far(ours)
         executor.load(model, variant)
         await executor.run(WORKERS[0], model, variant, ROWS, 2.0)
-        pinned = far(ours, more='version = "4"\n')
+        pinned = far(ours, more='version = "4"\nservice_class = "fleet"\n')
         executor.load(*pinned)
         await executor.run(WORKERS[0], *pinned, ROWS)
     finally:
@@ -70,7 +70,8 @@ async def test_another_gearshift_hears_of_floor_and_budget(executor, far):
     free, fixed = (request.parameters for request in ours.asked)
     assert free["min_accuracy"].double_param == variant.accuracy
     assert 0.0 < free["latency_budget_ms"].double_param <= 2_000.0
-    assert not fixed
+    assert "service_class" not in free
+    assert {name: each.string_param for name, each in fixed.items()} == {"service_class": "fleet"}
     assert [each.model_version for each in ours.asked] == ["", "4"]
 
 

@@ -1,4 +1,4 @@
-"""One remote server: is it ready, how much is under way there, how long does it take?"""
+"""One remote server: is it there, how much is under way there, how long does it take?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gearshift.ports import Tensors
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks whether a server is ready."""
+"""Seconds between two looks whether a server is there."""
 
 LOOK_WITHIN = 1.0
 """Seconds that it may take to say so."""
@@ -59,10 +59,10 @@ class Guest(Protocol):
     """What is kept of a server's models by whoever uses them."""
 
     async def look(self) -> None:
-        """The server is ready, and may be another one than it was."""
+        """The server is there. It may be another one than it was, after it had `left`."""
 
     def left(self) -> None:
-        """It is not ready any more."""
+        """It is not there any more."""
 
 
 class Endpoint:
@@ -73,7 +73,7 @@ class Endpoint:
         read."""
         self.address = address
         self.slots = remote.slots
-        self.ready = False
+        self.live = False
         self.ours = False
         self.under_way = 0
         self.why = "it has not answered yet"
@@ -85,6 +85,7 @@ class Endpoint:
         self._hurry = asyncio.Event()
         self._heard = asyncio.get_running_loop().time()
         self._looking: asyncio.Task[None] | None = None
+        self._asked: dict[Guest, asyncio.Task[None]] = {}
         self._retired: set[asyncio.Task[None]] = set()
         self._files = files(remote)
         self._connect()
@@ -101,7 +102,7 @@ class Endpoint:
     @property
     def room(self) -> bool:
         """Whether it may be given another batch."""
-        return self.ready and not self._doubted and self.under_way < self.slots
+        return self.live and not self._doubted and self.under_way < self.slots
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with each call; the file is read each time, because tokens change. ValueError
@@ -109,11 +110,13 @@ class Endpoint:
         shown = token(self._remote)
         return () if shown is None else (("authorization", f"Bearer {shown}"),)
 
-    # --- is it ready? -------------------------------------------------------------------
+    # --- is it there? -------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Look once, and then again and again."""
+        """Look once, at its guests as well, and then again and again."""
         await self.look()
+        if self._asked:
+            await asyncio.wait(self._asked.values())
         self._looking = asyncio.get_running_loop().create_task(self._look_on())
 
     def doubt(self) -> None:
@@ -138,13 +141,15 @@ class Endpoint:
                 log.exception("a remote server cannot be looked at", server=self.address)
 
     async def look(self) -> None:
+        """Not whether it is ready: Triton is not while any of its models is not. Whether it has
+        theirs is for the guests to ask."""
         try:
             await self._renew()
             shown = self.metadata()
-            ready = await self.stub.ServerReady(
-                pb.ServerReadyRequest(), timeout=LOOK_WITHIN, metadata=shown
+            said = await self.stub.ServerLive(
+                pb.ServerLiveRequest(), timeout=LOOK_WITHIN, metadata=shown
             )
-            if ready.ready and not self.ready:
+            if said.live and not self.live:
                 told = await self.stub.ServerMetadata(
                     pb.ServerMetadataRequest(), timeout=LOOK_WITHIN, metadata=shown
                 )
@@ -159,22 +164,34 @@ class Endpoint:
         finally:
             self._doubted = False
         self._heard = asyncio.get_running_loop().time()
-        if not ready.ready:
-            self._failed("it says that it is not ready")
+        if not said.live:
+            self._failed("it says that it is not live")
             return
         self.why = ""
-        if not self.ready:
-            self.ready = True
-            log.info("a remote server is ready", server=self.address)
-        await asyncio.gather(*(guest.look() for guest in self.guests))
+        if not self.live:
+            self.live = True
+            log.info("a remote server is there", server=self.address)
+        for guest in self.guests:
+            self._ask(guest)
+        self._freed()
+
+    def _ask(self, guest: Guest) -> None:
+        """Apart, and not twice at a time: one that takes long must not hold up the next look."""
+        if guest not in self._asked:
+            task = asyncio.get_running_loop().create_task(guest.look())
+            self._asked[guest] = task
+            task.add_done_callback(lambda _: self._told(guest))
+
+    def _told(self, guest: Guest) -> None:
+        del self._asked[guest]
         self._freed()
 
     def _failed(self, why: str) -> None:
-        """Give it nothing until it says that it is ready."""
+        """Give it nothing until it says that it is there."""
         self.why = why
-        if self.ready:
-            self.ready = False
-            log.warning("a remote server is not ready", server=self.address, reason=why)
+        if self.live:
+            self.live = False
+            log.warning("a remote server is gone", server=self.address, reason=why)
             for guest in self.guests:
                 guest.left()
         # Who waits for a place there waits for nothing.
@@ -256,9 +273,10 @@ class Endpoint:
             with suppress(asyncio.CancelledError):
                 await self._looking
         await self._channel.close()
-        for task in self._retired:
+        left = [*self._asked.values(), *self._retired]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._retired, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:

@@ -178,7 +178,7 @@ class RemoteExecutor:
             hosts.append(Hosted(endpoint, name, remote.version, wanted, lambda: self._returned()))
             endpoint.guests.add(hosts[-1])
         await asyncio.gather(*(endpoint.begin() for endpoint in new))
-        await asyncio.gather(*(each.look() for each in hosts if each.endpoint.ready))
+        await asyncio.gather(*(each.look() for each in hosts if each.endpoint.live))
         return Pool(hosts, self._free)
 
     # --- runs -----------------------------------------------------------------------------
@@ -225,6 +225,8 @@ class RemoteExecutor:
             if not version:
                 # It may choose among variants of its own, none of which may be worse than this.
                 message.parameters["min_accuracy"].double_param = variant.accuracy
+            if loaded.remote.service_class is not None:
+                message.parameters["service_class"].string_param = loaded.remote.service_class
             if within < math.inf:
                 message.parameters["latency_budget_ms"].double_param = 1e3 * within
             return message

@@ -1,7 +1,7 @@
 """The model of one variant on one server: is it there, is it still what it was, does it fail?
 
 A server that comes back may be another one: with another model of that name, or none yet. So
-each is asked again what it has whenever it gets ready, and whenever what it answers is odd.
+each is asked again what it has whenever its model gets ready, and whenever what it answers is odd.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.breaker import Breaker, State
 from gearshift.core.catalog import Signature, TensorSpec
-from gearshift.executors.remote.endpoint import LOOK_WITHIN, Endpoint, reason
+from gearshift.executors.remote.endpoint import Endpoint, reason
 from gearshift.executors.remote.remembered import Told
 from gearshift.executors.remote.signatures import signature
 
@@ -55,7 +55,7 @@ class Hosted:
 
     @property
     def usable(self) -> bool:
-        return self.endpoint.ready and self.fit
+        return self.endpoint.live and self.fit
 
     @property
     def room(self) -> bool:
@@ -73,24 +73,23 @@ class Hosted:
     # --- what it has --------------------------------------------------------------------
 
     async def look(self) -> None:
-        if not self._doubted:
-            return
         try:
-            async with asyncio.timeout(LOOK_WITHIN):
+            async with asyncio.timeout(ASKED_WITHIN):
                 why = await self._looked()
         except TimeoutError:
-            why = f"it has not said in {LOOK_WITHIN:g} s what its model {self._name!r} is"
+            why = f"it has not said in {ASKED_WITHIN:g} s what its model {self._name!r} is"
         except grpc.aio.AioRpcError as error:
             why = reason(error)
         except ValueError as error:
             why = str(error)
-        self._doubted = why != ""
         if why:
             if why != self.unfit:
                 names = {"server": self.endpoint.address, "model": self._name}
                 log.warning("a remote model cannot be used", **names, reason=why)
             self.fit, self.unfit = False, why
-        elif not self.fit:
+            return
+        self._doubted = False
+        if not self.fit:
             self.fit, self.unfit = True, ""
             self._breaker.hope()
             self._returned()
@@ -101,7 +100,10 @@ class Hosted:
         asked = pb.ModelReadyRequest(name=self._name, version=self.version)
         found = await self.endpoint.stub.ModelReady(asked, timeout=ASKED_WITHIN, metadata=shown)
         if not found.ready:
+            self._doubted = True
             return f"it says that its model {self._name!r} is not ready"
+        if not self._doubted:
+            return ""
         told = await ask(self.endpoint, self._name, self.version)
         if not _same(told.signature, self._wanted.signature):
             return (

@@ -35,6 +35,8 @@ class Remote(BaseModel):
     servers: list[Annotated[str, AfterValidator(_address)]] = Field(min_length=1, max_length=64)
     model: str | None = Field(None, min_length=1, max_length=256)
     version: str = Field("", max_length=64)
+    service_class: str | None = Field(None, min_length=1, max_length=256)
+    """That of a gearshift there, whose own budget and floor hold for it as well."""
     slots: int = Field(2, ge=1, le=64)
     tls: bool = False
     ca_file: str | None = None
