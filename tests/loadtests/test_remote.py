@@ -56,8 +56,8 @@ def test_what_only_the_server_behind_could_answer_is_not_lost_and_is_told():
 
 def test_what_had_no_time_left_when_it_was_struck_is_not_lost():
     sent = BLOW.struck - 0.4 + NEEDS
-    assert len(judged(ended(sent=sent + 0.001, status="DEADLINE_EXCEEDED")).lost) == 1
-    late = judged(ended(sent=sent - 0.001, status="DEADLINE_EXCEEDED"))
+    assert len(judged(ended(sent=sent + 0.001, took=0.4, status="DEADLINE_EXCEEDED")).lost) == 1
+    late = judged(ended(sent=sent - 0.001, took=0.4, status="DEADLINE_EXCEEDED"))
     assert (late.lost, late.beyond) == ([], {"DEADLINE_EXCEEDED": 1})
 
 
