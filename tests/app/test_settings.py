@@ -27,12 +27,12 @@ def test_defaults_are_safe():
 
 def test_an_option_wins_over_the_environment_over_the_file(tmp_path, monkeypatch):
     config = tmp_path / "gearshift.toml"
-    config.write_text('grpc_port = 1\nhttp_port = 1\nworkers = 1\nproviders = ["X"]\n')
+    config.write_text('grpc_port = 1\nhttp_port = 1\nworkers = 1\nproviders = ["cpu"]\n')
     monkeypatch.setenv("GEARSHIFT_GRPC_PORT", "2")
     monkeypatch.setenv("GEARSHIFT_HTTP_PORT", "2")
     settings = load_settings(config, grpc_port=3, http_port=None)
     assert (settings.grpc_port, settings.http_port, settings.workers) == (3, 2, 1)
-    assert settings.providers == ["X"]
+    assert [each.name for each in settings.providers] == ["cpu"]
 
 
 def test_every_setting_can_come_from_the_environment(monkeypatch):
@@ -86,6 +86,8 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "hung_after_seconds": "20",
         "worker_isolation": "process",
         "worker_memory_mib": "500",
+        "worker_threads": "2",
+        "gpu_workers": "2",
         "log_level": "debug",
         "log_format": "json",
         "tls_certificate": "/tls/tls.crt",

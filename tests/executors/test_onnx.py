@@ -128,7 +128,8 @@ def test_a_provider_that_is_not_installed_is_left_out_with_one_line(capsys):
     assert executor.devices == ("cpu",)
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 1
-    assert "CUDAExecutionProvider" in lines[0]
+    assert "'cuda on gpu'" in lines[0]
+    assert "it has cpu" in lines[0]
 
 
 async def test_a_failing_run_raises_its_cause(executor, tmp_path):

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from builders import make_model
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.executors.thread import WorkerThread
 from gearshift.ports import Worker
+from onnx_models import row_sum
 
 SOON = 20.0
 
@@ -39,7 +41,7 @@ async def test_a_call_that_was_cancelled_before_it_began_is_not_made():
     assert made == []
 
 
-async def test_another_thread_takes_the_place_of_one_that_hangs():
+async def test_another_thread_takes_the_place_of_one_that_hangs(tmp_path, monkeypatch):
     release, model, worker = threading.Event(), make_model(), Worker(0, "cpu")
 
     class Session:
@@ -48,8 +50,10 @@ async def test_another_thread_takes_the_place_of_one_that_hangs():
             return [inputs["x"]]
 
     executor = OnnxExecutor(["CPUExecutionProvider"])
-    variant = model.variants[0]
-    executor._sessions[(model.name, variant.name, model.generation)] = (Session(), ["y"])
+    variant = replace(model.variants[0], artifact=str(row_sum(tmp_path / "model.onnx")))
+    executor.load(model, variant)
+    (loaded,) = executor._loaded.values()
+    monkeypatch.setattr(loaded.on["cpu"], "_session", Session())
 
     def run(value: int):
         return executor.run(worker, model, variant, {"x": np.array([value])})

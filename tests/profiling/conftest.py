@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from builders import ONE_VECTOR
 from gearshift.core.catalog import Model, Signature, Variant
-from gearshift.ports import EXPRESS, Tensors, Worker
+from gearshift.ports import EXPRESS, Placed, Tensors, Worker
 
 HERE = Worker(0, EXPRESS)
 """Where the runs are that the caller makes."""
@@ -40,6 +40,9 @@ class TimedExecutor:
 
     def unload(self, model: Model, variant: Variant) -> None:
         pass
+
+    def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
+        return [Placed(device, "timed") for device in self.devices]
 
     async def run(
         self,

@@ -65,6 +65,7 @@ class Watched:
         self.devices = inner.devices
         self.identity = inner.identity
         self.inspect, self.load, self.unload = inner.inspect, inner.load, inner.unload
+        self.placed = inner.placed
         self.replace, self.close = inner.replace, inner.close
         self.busy: dict[int, Ran] = {}
 

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,18 +18,21 @@ from gearshift.app.memory import give_back
 from gearshift.app.settings import Settings
 from gearshift.artifacts import Allowance
 from gearshift.core.artifact import Artifact
-from gearshift.core.catalog import Catalog, Signature
+from gearshift.core.catalog import Catalog, Model, Signature, Variant
 from gearshift.core.limits import Usage
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.scheduler import Scheduler
+from gearshift.core.topology import homes
 from gearshift.engine import Engine, LoopClock
-from gearshift.errors import Problem, RepositoryInvalid
+from gearshift.errors import ConfigurationInvalid, Problem, RepositoryInvalid
 from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
+from gearshift.executors.providers import CPU
 from gearshift.executors.pytorch import TorchExecutor, installed
 from gearshift.executors.remote import RemoteExecutor
 from gearshift.executors.trial import inspect_apart
-from gearshift.ports import EXPRESS, REMOTE, SHORT, Executor, Tracing, Worker
+from gearshift.ports import EXPRESS, REMOTE, SHORT, Executor, Placed, Tracing, Worker
+from gearshift.processes import topology, usable_cores
 from gearshift.profiling import ProfileStore, profile_catalog, warm_up
 from gearshift.repository import Inspect, Stamp, contents, load, names, stamps
 from gearshift.rpc import RpcServer
@@ -43,6 +46,9 @@ Progress = Callable[[str, int, int], None]
 EXPRESS_NUMBERS = 10_000
 """Where the express workers' numbers begin, one a process."""
 
+ACCELERATED = 30_000
+"""Where the numbers of workers on GPUs and other accelerators begin."""
+
 REMOTE_NUMBERS, MOST_REMOTE = 100_000, 1_000
 """Where the numbers of workers on other servers begin, and how many a process may have."""
 
@@ -53,6 +59,7 @@ their callers read on."""
 
 def make_executors(settings: Settings) -> Mapping[str, Executor]:
     """Every executor that can run here, by the name that model.toml uses."""
+    engines = settings.state_dir / "engines"
     if settings.worker_isolation == "process":
         # One more than there are workers: it measures what is loaded anew while those serve.
         isolated = IsolatedExecutor(
@@ -60,29 +67,63 @@ def make_executors(settings: Settings) -> Mapping[str, Executor]:
             settings.providers,
             settings.worker_memory,
             settings.max_run_bytes,
+            accelerated=settings.gpu_workers + 1,
+            threads=settings.worker_threads,
+            homes=_homes(settings.workers + 1, settings.worker_threads),
+            engines=engines,
         )
         here: dict[str, Executor] = {"onnx": isolated}
         if installed():
             here["torch"] = isolated
     else:
-        here = {"onnx": OnnxExecutor(settings.providers, settings.max_run_bytes)}
+        near = _homes(settings.workers, 1)
+        here = {
+            "onnx": OnnxExecutor(
+                settings.providers, settings.max_run_bytes, homes=near, engines=engines
+            )
+        }
         if installed():
-            here["torch"] = TorchExecutor()
+            here["torch"] = TorchExecutor(homes=near)
     return {**here, "triton": RemoteExecutor(settings.state_dir)}
+
+
+def _homes(workers: int, threads: int) -> Sequence[Sequence[int]]:
+    """The processors that each worker of the processor keeps to; empty where it need not."""
+    try:
+        return homes(topology(usable_cores()), workers, threads)
+    except ValueError as error:
+        raise ConfigurationInvalid(f"setting worker_threads: {error}") from None
 
 
 def make_workers(
     settings: Settings, executors: Mapping[str, Executor], first: int = 0
 ) -> Sequence[Worker]:
-    """`settings.workers` workers on each device that an executor offers; `first` is how many
-    workers a device has in other processes, whose numbers must differ from these."""
+    """`settings.workers` workers on the processor and `settings.gpu_workers` on each other device
+    that an executor offers; `first` is how many workers the processor has in the processes before
+    this one, from whose numbers these must differ."""
     devices = sorted({device for executor in executors.values() for device in executor.devices})
-    local = [device for device in devices if device != REMOTE]
-    places = [device for device in local for _ in range(settings.workers)]
+    other = [device for device in devices if device not in (CPU, REMOTE)]
+    places = [device for device in other for _ in range(settings.gpu_workers)]
+    own = settings.workers if CPU in devices else 0
     return [
-        *[Worker(index, device) for index, device in enumerate(places, first * len(local))],
+        *[Worker(first + index, CPU) for index in range(own)],
+        # Each process before this one has a worker on the processor at least, and as many of these.
+        *[
+            Worker(ACCELERATED + first * len(places) + index, device)
+            for index, device in enumerate(places)
+        ],
         *remote_workers(executors, first),
     ]
+
+
+def placed(
+    catalog: Catalog, executors: Mapping[str, Executor]
+) -> Iterator[tuple[Model, Variant, Placed]]:
+    """How each variant of the catalog is placed, device by device."""
+    for model in catalog.models.values():
+        for variant in model.variants:
+            for each in executors[variant.executor].placed(model, variant):
+                yield model, variant, each
 
 
 def remote_workers(executors: Mapping[str, Executor], first: int) -> Sequence[Worker]:

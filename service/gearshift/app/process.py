@@ -18,7 +18,7 @@ from gearshift.app.exchanging import Exchanging
 from gearshift.app.health import end_if_stuck
 from gearshift.app.learning import learning
 from gearshift.app.observing import Here, beginning
-from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
+from gearshift.app.parts import Progress, drain, first_load, make_executors, placed, start_engine
 from gearshift.app.passing import Passed
 from gearshift.app.quotas import keeping_quotas
 from gearshift.app.settings import Settings
@@ -31,6 +31,7 @@ from gearshift.telemetry import (
     GenerationsCollector,
     Life,
     LimitCollector,
+    PlacedCollector,
     PrometheusTelemetry,
     packed,
 )
@@ -100,6 +101,9 @@ async def serve_behind(
                 orders.first_worker,
             )
             telemetry.registry.register(GenerationsCollector(lambda: exchanging.generations))
+            telemetry.registry.register(
+                PlacedCollector(lambda: placed(exchanging.catalog, executors))
+            )
             passed = Passed(parent, exchanging, Here(beginning(settings), tracing))
             # A region is registered with one process, and the next request may reach another.
             rpc = await make_server(

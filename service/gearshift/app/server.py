@@ -16,7 +16,7 @@ from gearshift.app.health import Health
 from gearshift.app.inside import Inside, dialling, giving
 from gearshift.app.learning import learning
 from gearshift.app.observing import Here, Observed, beginning
-from gearshift.app.parts import Progress, drain, first_load, make_executors, start_engine
+from gearshift.app.parts import Progress, drain, first_load, make_executors, placed, start_engine
 from gearshift.app.quotas import check_quotas, keeping_quotas
 from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
@@ -34,6 +34,7 @@ from gearshift.telemetry import (
     GenerationsCollector,
     Life,
     LimitCollector,
+    PlacedCollector,
     PrometheusTelemetry,
     ReloadsCollector,
     board,
@@ -109,6 +110,9 @@ async def serve(
                 settings, engine, loaded, executors, workers, telemetry, learned.prepare
             )
             telemetry.registry.register(GenerationsCollector(lambda: exchanging.generations))
+            telemetry.registry.register(
+                PlacedCollector(lambda: placed(exchanging.catalog, executors))
+            )
             reloads = ReloadsCollector()
             telemetry.registry.register(reloads)
             reloading = Reloading(

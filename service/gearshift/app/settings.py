@@ -65,11 +65,11 @@ class Settings(
         " calls included.",
     )
     workers: int = Field(
-        default_factory=usable_workers,
+        default_factory=lambda known: usable_workers(threads=known.get("worker_threads", 1)),
         ge=1,
         le=1024,
-        description="Batches that run at the same time, one thread each; by default one per"
-        " core, within the CPU limit of a container.",
+        description="Batches that run at the same time on the processor; by default one per"
+        " core, or per worker_threads cores, within the CPU limit of a container.",
     )
     processes: int = Field(
         1,
@@ -80,11 +80,6 @@ class Settings(
     )
     state_dir: Path = Field(
         default_factory=_state_dir, description="Where latency profiles and feedback are kept."
-    )
-    providers: list[str] = Field(
-        default_factory=list,
-        description="ONNX Runtime providers in order of preference, such as"
-        " CUDAExecutionProvider; empty takes the best installed.",
     )
     on_time_bonus: float = Field(
         0.0,

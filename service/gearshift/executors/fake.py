@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.executors.key import Key, key
-from gearshift.ports import Tensors, Worker
+from gearshift.ports import Placed, Tensors, Worker
 
 
 class FakeExecutor:
@@ -60,6 +60,10 @@ class FakeExecutor:
 
     def unload(self, model: Model, variant: Variant) -> None:
         self._loaded.discard(key(model, variant))
+
+    def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
+        there = key(model, variant) in self._loaded
+        return [Placed(device, "fake") for device in self.devices] if there else []
 
     async def run(
         self,

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.errors import WorkerLost
 from gearshift.executors.fault_plan import Draws, Fault, Kind, Moment, Plan, plan_from
-from gearshift.ports import Executor, Tensors, Worker
+from gearshift.ports import Executor, Placed, Tensors, Worker
 
 LOOK_EVERY = 0.05
 """Seconds between two looks of a run that hangs: is its fault over?"""
@@ -102,6 +102,9 @@ class FaultyExecutor:
 
     def unload(self, model: Model, variant: Variant) -> None:
         self.inner.unload(model, variant)
+
+    def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
+        return self.inner.placed(model, variant)
 
     async def run(
         self,

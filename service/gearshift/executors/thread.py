@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -86,9 +87,12 @@ class WorkerThread:
 
 
 class WorkerThreads:
-    """A thread for each worker, made when it runs for the first time."""
+    """A thread for each worker, made when it runs for the first time. `homes` are the processors
+    that workers of the processor's device keep to, by their numbers, over and over; empty where
+    they need not."""
 
-    def __init__(self) -> None:
+    def __init__(self, homes: Sequence[Sequence[int]] = ()) -> None:
+        self._homes = homes
         self._threads: dict[int, WorkerThread] = {}
         self._left: list[WorkerThread] = []
         """Threads left to themselves, because what they ran hung."""
@@ -99,9 +103,14 @@ class WorkerThreads:
         """As `WorkerThread.submit`, on the worker's thread."""
         thread = self._threads.get(worker.id)
         if thread is None:
-            thread = WorkerThread(f"worker-{worker.id}", behind_the_loop)
+            thread = WorkerThread(f"worker-{worker.id}", partial(self._begin, worker))
             self._threads[worker.id] = thread
         return thread.submit(call, *arguments)
+
+    def _begin(self, worker: Worker) -> None:
+        behind_the_loop()
+        if self._homes and worker.device == "cpu":
+            keep_to(self._homes[worker.id % len(self._homes)])
 
     def replace(self, worker: Worker) -> None:
         """Another thread takes the place; nothing can end the one that hangs."""
@@ -132,6 +141,13 @@ def behind_the_loop() -> None:
     if hasattr(os, "setpriority"):
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
+
+
+def keep_to(cpus: Sequence[int]) -> None:
+    """Let this thread, and those that it begins, run on these processors only; none for any."""
+    if cpus and hasattr(os, "sched_setaffinity"):
+        with suppress(OSError):  # They have been taken away meanwhile.
+            os.sched_setaffinity(0, cpus)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

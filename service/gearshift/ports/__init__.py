@@ -15,6 +15,7 @@ from gearshift.ports.executing import (
     SHORT,
     Array,
     Executor,
+    Placed,
     Tensors,
     Worker,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Feedback",
     "Journal",
     "Observing",
+    "Placed",
     "Ran",
     "Repository",
     "Row",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,6 +41,18 @@ class Worker:
     device: str
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """How a loaded variant is placed on one device: what runs it there (a provider or a runtime,
+    empty where it does not run there), how many bytes of its own lie there as far as is known, and
+    what was asked for on that device and does not run it."""
+
+    device: str
+    runs: str = ""
+    size: int = 0
+    lacking: Sequence[str] = ()
+
+
 class Executor(Protocol):
     """Runs variants' artifacts. One call to `run` per worker at a time.
 
@@ -69,6 +81,10 @@ class Executor(Protocol):
 
     def unload(self, model: Model, variant: Variant) -> None:
         """Give back what this variant of this generation holds; it is not run again."""
+
+    def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
+        """Where a loaded variant lies, device by device; empty where it is not loaded. Any thread
+        may ask."""
 
     async def run(
         self,

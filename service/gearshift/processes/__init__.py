@@ -10,6 +10,7 @@ from gearshift.processes.pages import Pages
 from gearshift.processes.parent import Parent
 from gearshift.processes.shares import Share, bind, divide, usable_cores, usable_workers
 from gearshift.processes.supervisor import Post, Supervisor
+from gearshift.processes.topology import topology
 from gearshift.processes.total import Total
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Total",
     "bind",
     "divide",
+    "topology",
     "usable_cores",
     "usable_workers",
 ]

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gearshift.core.topology import ordered
 from gearshift.errors import ConfigurationInvalid
+from gearshift.processes.topology import topology
 
 _THREADS = Path("/proc/self/task")
 
@@ -27,10 +29,11 @@ class Share:
 
 
 def usable_cores() -> tuple[int, ...]:
-    """The cores that this process may use: a container often gets fewer than there are. Empty
-    where the system does not say, and cannot bind a process to some."""
+    """The cores that this process may use, those beside each other that lie close together: a
+    container often gets fewer than there are. Empty where the system does not say, and cannot bind
+    a process to some."""
     if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
+        return tuple(ordered(topology(os.sched_getaffinity(0))))
     return ()
 
 
@@ -50,10 +53,11 @@ def cpu_limit(cgroups: Path = CGROUPS) -> float:
     return math.inf
 
 
-def usable_workers(cgroups: Path = CGROUPS) -> int:
-    """As many batches as can really run at the same time: one per core, within the CPU limit."""
+def usable_workers(cgroups: Path = CGROUPS, threads: int = 1) -> int:
+    """As many batches as can really run at the same time with so many threads each: one per core,
+    within the CPU limit."""
     cores = len(usable_cores()) or os.cpu_count() or 1
-    return max(1, math.ceil(min(cores, cpu_limit(cgroups))))
+    return max(1, math.ceil(min(cores, cpu_limit(cgroups))) // threads)
 
 
 def bind(cores: Sequence[int]) -> None:

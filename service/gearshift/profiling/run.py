@@ -115,8 +115,9 @@ def _jobs(
     for model in catalog.models.values():
         for variant in model.variants:
             executor = executors[variant.executor]
+            there = {each.device for each in executor.placed(model, variant) if each.runs}
             for worker in workers:
-                if worker.device in executor.devices:
+                if worker.device in there:
                     yield _Job(model, variant, executor, worker)
 
 

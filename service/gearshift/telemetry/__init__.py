@@ -11,6 +11,7 @@ from gearshift.telemetry.logs import configure as configure_logs
 from gearshift.telemetry.logs import show as show_logs
 from gearshift.telemetry.merge import Fleet, Past, merged
 from gearshift.telemetry.page import exposed, is_openmetrics
+from gearshift.telemetry.placing import PlacedCollector
 from gearshift.telemetry.prometheus import PrometheusTelemetry
 from gearshift.telemetry.reloads import GenerationsCollector, ReloadsCollector
 
@@ -23,6 +24,7 @@ __all__ = [
     "Life",
     "LimitCollector",
     "Past",
+    "PlacedCollector",
     "PrometheusTelemetry",
     "ReloadsCollector",
     "beside",

@@ -28,6 +28,7 @@ SUMMED = frozenset(
         "gearshift_bytes_held",
         "gearshift_connections",
         "gearshift_queue_depth",
+        "gearshift_variant_resident_bytes",
         "gearshift_workers",
         "gearshift_input_drift_rows",
         "nv_inference_pending_request_count",
@@ -56,6 +57,7 @@ GREATEST = frozenset(
         "gearshift_ready",
         # Each finds out for itself what fails; where one has taken a variant out, that is news.
         "gearshift_breaker_state",
+        "gearshift_provider_fallback",
         "gearshift_drain_seconds",
         # Made by each from the same labels in one database.
         "gearshift_feedback_failing",

@@ -18,7 +18,7 @@ import structlog
 from gearshift.errors import WorkerLost
 from gearshift.executors.isolated.messages import HEAD, Message, checked, packed, received, unpacked
 from gearshift.executors.isolated.segment import Segment
-from gearshift.ports import Array, Tensors
+from gearshift.ports import Array, Placed, Tensors
 
 log = structlog.get_logger(__name__)
 
@@ -73,8 +73,8 @@ class Child:
         self._ordered = 0
         self.how = "is ending"
         """How it has ended, or that it does."""
-        self.loaded: set[int] = set()
-        """The handles of what it was told to hold."""
+        self.loaded: dict[int, Sequence[Placed]] = {}
+        """How that is placed which it was told to hold, by handle."""
         self.devices: tuple[str, ...] = ()
         self.identity = ""
         self.memory = 0
@@ -82,8 +82,9 @@ class Child:
         runs.setblocking(False)
 
     @classmethod
-    def launch(cls, providers: Sequence[str], run_bytes: int = 0) -> Child:
-        """Start a process; `greeted` waits for it. OSError if it cannot be started."""
+    def launch(cls, start: Message) -> Child:
+        """Start a process that is made by `start`; `greeted` waits for it. OSError if it cannot be
+        started."""
         runs, its_runs = socket.socketpair()
         orders, its_orders = socket.socketpair()
         inputs, outputs = Segment.make(), Segment.make()
@@ -108,8 +109,7 @@ class Child:
             child._tell(
                 {
                     "do": "hello",
-                    "providers": providers,
-                    "run_bytes": run_bytes,
+                    **start,
                     "dies_with": os.getpid() if lasting else 0,
                 }
             )
@@ -137,13 +137,14 @@ class Child:
 
     def load(self, handle: int, order: Message) -> None:
         """Let it hold what `order` names. ValueError with a sentence if that fails."""
-        self.memory = self.order("load", handle=handle, **order)["memory"]
-        self.loaded.add(handle)
+        told = self.order("load", handle=handle, **order)
+        self.memory = told["memory"]
+        self.loaded[handle] = [Placed(**each) for each in told["placed"]]
 
     def unload(self, handle: int) -> None:
         """Let it give that back, when it has the time."""
         if handle in self.loaded:
-            self.loaded.discard(handle)
+            del self.loaded[handle]
             with suppress(OSError):  # It has ended, and with it what it held.
                 self._tell({"do": "unload", "handle": handle})
 

@@ -12,8 +12,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import count
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -25,38 +27,57 @@ from gearshift.executors.isolated.messages import Message
 from gearshift.executors.isolated.slot import Slot
 from gearshift.executors.key import Key, key, not_loaded
 from gearshift.executors.memory import check_room
+from gearshift.executors.providers import CPU, providers_of
 from gearshift.executors.trial import inspect_apart
-from gearshift.ports import Tensors, Worker
+from gearshift.ports import Placed, Tensors, Worker
 
 log = structlog.get_logger(__name__)
 
 
 class _Held(NamedTuple):
-    """What every process should hold: the number that it goes by, and how it is loaded."""
+    """What every process of these devices should hold: the number that it goes by, and how it is
+    loaded."""
 
     handle: int
     order: Message
+    devices: Sequence[str]
+    failed: Sequence[Placed]
+    """The devices on which it is not, because it does not load there."""
 
 
 class IsolatedExecutor:
-    """For variants of ONNX Runtime and PyTorch. `workers` processes with `providers` each;
-    `memory_limit`: bytes that one may hold for itself before it is replaced; `run_bytes` as in
-    OnnxExecutor. They are started when it is asked for its devices, or to load."""
+    """For variants of ONNX Runtime and PyTorch. `workers` processes for the processor and
+    `accelerated` for each other device that ONNX Runtime has with these `providers`, each with
+    sessions for that device only. `memory_limit`: bytes that one may hold for itself before it is
+    replaced; the others as in OnnxExecutor, `homes` by process. They are started when it is asked
+    for its devices, or to load."""
 
     def __init__(
         self,
         workers: int,
-        providers: Sequence[str] = (),
+        providers: Sequence[Any] = (),
         memory_limit: float = math.inf,
         run_bytes: int = 0,
-        launch: Callable[[Sequence[str], int], Child] = Child.launch,
+        *,
+        accelerated: int = 1,
+        threads: int = 1,
+        homes: Sequence[Sequence[int]] = (),
+        engines: Path | None = None,
+        launch: Callable[[Message], Child] = Child.launch,
     ) -> None:
-        self._slots = [
-            Slot(index, lambda: launch(providers, run_bytes), self._fill, memory_limit)
-            for index in range(workers)
-        ]
-        self._running = 0
-        """How many slots, from the first on, were started."""
+        self._start_with = {
+            "providers": [each.model_dump() for each in providers_of(providers)],
+            "run_bytes": run_bytes,
+            "threads": threads,
+            "engines": str(engines) if engines is not None else "",
+        }
+        self._homes = homes
+        self._memory_limit = memory_limit
+        self._launch = launch
+        self._counts = (workers, accelerated)
+        self._slots: list[Slot] = []
+        """Those that were started."""
+        self._device: dict[Slot, str] = {}
         self._watched = False
         """Whether the running loop hears of those that end; what is loaded has started all."""
         self._bound: dict[int, Slot] = {}
@@ -91,24 +112,68 @@ class IsolatedExecutor:
             "variant": asdict(replace(variant, card=None)),
         }
         with self._loading:
-            self._start(len(self._slots))
+            self._start()
             check_room(variant.artifact_bytes, len(self._slots))
-            held = _Held(next(self._handles), order)
-            try:
-                while missing := self._missing(key(model, variant), held):
-                    missing[0].load(*held)
-                    with ThreadPoolExecutor(len(self._slots)) as threads:
-                        list(threads.map(lambda child: child.load(*held), missing[1:]))
-            except ValueError:
-                with self._mutex:
-                    self._drop(held.handle)
-                raise
+            held = _Held(next(self._handles), order, self.devices, ())
+            while missing := self._missing(key(model, variant), held):
+                device, children = missing
+                try:
+                    self._load(children, device, held)
+                except ValueError as error:
+                    with self._mutex:
+                        self._drop(held.handle, device)
+                    if held.devices == (device,):
+                        raise
+                    log.warning(
+                        "variant does not run on a device",
+                        model=model.name,
+                        variant=variant.name,
+                        device=device,
+                        reason=str(error),
+                    )
+                    held = held._replace(
+                        devices=tuple(each for each in held.devices if each != device),
+                        failed=(*held.failed, Placed(device, lacking=(variant.executor,))),
+                    )
+
+    def _load(self, children: Sequence[Child], device: str, held: _Held) -> None:
+        """In all of them; the first tries it alone."""
+
+        def load(child: Child) -> None:
+            child.load(held.handle, {**held.order, "device": device})
+
+        load(children[0])
+        with ThreadPoolExecutor(len(children)) as threads:
+            list(threads.map(load, children[1:]))
 
     def unload(self, model: Model, variant: Variant) -> None:
         with self._mutex:
             held = self._held.pop(key(model, variant), None)
             if held is not None:
                 self._drop(held.handle)
+
+    def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
+        """Of all processes of a device together: each holds its own."""
+        with self._mutex:
+            held = self._held.get(key(model, variant))
+            if held is None:
+                return ()
+            found = [
+                each
+                for slot in self._slots
+                for child in slot.holding
+                for each in child.loaded.get(held.handle, ())
+            ]
+        by_device: dict[str, Placed] = {}
+        for each in (*found, *held.failed):
+            before = by_device.get(each.device, Placed(each.device))
+            by_device[each.device] = Placed(
+                each.device,
+                before.runs or each.runs,
+                before.size + each.size,
+                tuple(dict.fromkeys((*before.lacking, *each.lacking))),
+            )
+        return list(by_device.values())
 
     async def run(
         self,
@@ -142,11 +207,11 @@ class IsolatedExecutor:
     def close(self) -> None:
         with self._mutex:
             self._held.clear()
-        for slot in self._slots[: self._running]:
+        for slot in self._slots:
             slot.leave()
-        for slot in self._slots[: self._running]:
+        for slot in self._slots:
             slot.close()
-        self._running = 0
+        self._slots, self._device = [], {}
 
     # --- which process --------------------------------------------------------------------
 
@@ -155,18 +220,20 @@ class IsolatedExecutor:
         slot = self._bound.get(worker.id)
         if slot is None:
             taken = set(map(id, self._bound.values()))
-            free = [slot for slot in self._slots if id(slot) not in taken]
+            mine = [each for each in self._slots if self._device[each] == worker.device]
+            free = [slot for slot in mine if id(slot) not in taken]
             if not free:
                 raise ExecutorUnavailable(
-                    f"worker {worker.id} has no process: the {len(self._slots)} that there are"
-                    f" belong to {sorted(self._bound)}"
+                    f"worker {worker.id} has no process: the {len(mine)} that there are for"
+                    f" {worker.device!r} belong to others of {sorted(self._bound)}"
                 )
             slot = self._bound[worker.id] = free[0]
         return slot
 
-    def _children(self) -> list[Child]:
-        """Those that hold what is loaded. ValueError if there is none."""
-        children = [child for slot in self._slots for child in slot.holding]
+    def _children(self, device: str) -> list[Child]:
+        """Those that hold what is loaded on it. ValueError if there is none."""
+        slots = [slot for slot in self._slots if self._device[slot] == device]
+        children = [child for slot in slots for child in slot.holding]
         if not children:
             raise ValueError("no worker process runs now; try again shortly")
         return children
@@ -175,45 +242,79 @@ class IsolatedExecutor:
         """One that has said what it is; it may have ended since."""
         if self._told is None:
             with self._loading:
-                self._start(1)
+                self._ask()
         assert self._told is not None
         return self._told
 
-    def _start(self, wanted: int) -> None:
-        """Start the first so many, all at once. ValueError if one does not get ready."""
-        new = self._slots[self._running : wanted]
-        for slot in new:
-            slot.start()
-        self._running = max(self._running, wanted)
-        for slot in new:
+    def _ask(self) -> None:
+        """Start the first, which says which devices there are. ValueError if it does not get ready;
+        so does the next."""
+        if not self._slots:
+            (first,) = self._begin([CPU])
+            self._told = first.started()
+            self._device[first] = self._told.devices[0]
+
+    def _start(self) -> None:
+        """Start all, all at once."""
+        self._ask()
+        assert self._told is not None
+        missing = []
+        for device in self._told.devices:
+            there = sum(each == device for each in self._device.values())
+            missing += [device] * (self._counts[device != CPU] - there)
+        for slot in self._begin(missing):
             self._told = slot.started()
+
+    def _begin(self, devices: Sequence[str]) -> Sequence[Slot]:
+        """Start a process for each of these."""
+        new = []
+        for device in devices:
+            index = len(self._slots)
+            home = list(self._homes[index % len(self._homes)]) if self._homes else []
+            start = {**self._start_with, "home": home if device == CPU else []}
+            slot = Slot(index, partial(self._launch, start), self._fill, self._memory_limit)
+            self._slots.append(slot)
+            self._device[slot] = device
+            slot.start()
+            new.append(slot)
+        return new
 
     # --- what they hold -------------------------------------------------------------------
 
-    def _missing(self, name: Key, held: _Held) -> list[Child]:
-        """Which of the processes that run do not hold it yet. Once none is left, it is loaded."""
+    def _missing(self, name: Key, held: _Held) -> tuple[str, list[Child]] | None:
+        """A device of which processes do not hold it yet, with these. Once there is none, it is
+        loaded."""
         with self._mutex:
-            missing = [child for child in self._children() if held.handle not in child.loaded]
-            if not missing:
-                before = self._held.get(name)
-                self._held[name] = held
-                if before is not None:
-                    self._drop(before.handle)
-            return missing
+            for device in held.devices:
+                children = self._children(device)
+                missing = [child for child in children if held.handle not in child.loaded]
+                if missing:
+                    return device, missing
+            before = self._held.get(name)
+            self._held[name] = held
+            if before is not None:
+                self._drop(before.handle)
+            return None
 
-    def _drop(self, handle: int) -> None:
-        """In all processes; with the mutex held."""
+    def _drop(self, handle: int, device: str | None = None) -> None:
+        """In all processes, or those of one device; with the mutex held."""
         for slot in self._slots:
-            for child in slot.holding:
-                child.unload(handle)
+            if device in (None, self._device[slot]):
+                for child in slot.holding:
+                    child.unload(handle)
 
-    def _fill(self, child: Child, begin: Callable[[], None]) -> None:
+    def _fill(self, slot: Slot, child: Child, begin: Callable[[], None]) -> None:
         """Load all that is held; `begin` is called when nothing is missing, and before anything
         more can be."""
         child.greeted()
         while True:
             with self._mutex:
-                wanted = {held.handle: held.order for held in self._held.values()}
+                device = self._device[slot]
+                wanted = {
+                    held.handle: {**held.order, "device": device}
+                    for held in self._held.values()
+                    if device in held.devices
+                }
                 for handle in child.loaded - wanted.keys():
                     child.unload(handle)
                 missing = wanted.keys() - child.loaded

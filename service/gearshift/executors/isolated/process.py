@@ -17,6 +17,8 @@ import threading
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -27,7 +29,7 @@ from gearshift.executors.isolated.segment import Segment
 from gearshift.executors.memory import give_back, own_memory
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.executors.pytorch import TorchExecutor, installed
-from gearshift.executors.thread import BEHIND
+from gearshift.executors.thread import BEHIND, keep_to
 from gearshift.ports import Executor
 
 PR_SET_PDEATHSIG = 1
@@ -57,13 +59,20 @@ class WorkerProcess:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != first["dies_with"]:
                 os._exit(1)
-        onnx = OnnxExecutor(first["providers"], first["run_bytes"])
-        self._executors: dict[str, Executor] = {"onnx": onnx}
-        identity = onnx.identity
+        # Before anything begins threads of its own.
+        keep_to(first["home"])
+        self._threads = first["threads"]
+        self._onnx = OnnxExecutor(
+            first["providers"],
+            first["run_bytes"],
+            threads=self._threads,
+            engines=Path(first["engines"]) if first["engines"] else None,
+        )
+        self._executors: dict[str, Executor] = {}
+        identity = self._onnx.identity
         if installed():
-            self._executors["torch"] = TorchExecutor(onnx.devices[0])
-            identity += f" {self._executors['torch'].identity}"
-        self._answer(first, {"devices": onnx.devices, "identity": identity})
+            identity += f" {TorchExecutor(threads=self._threads).identity}"
+        self._answer(first, {"devices": self._onnx.devices, "identity": identity})
 
     def serve(self) -> None:
         """Until the server closes the sockets, or ends."""
@@ -107,16 +116,26 @@ class WorkerProcess:
     def _carry_out(self, order: Message) -> dict[str, Any]:
         handle = order["handle"]
         if order["do"] == "load":
+            if not self._executors:
+                self._take(order["device"])
             model, variant = _stand_in(order)
             self._executors[variant.executor].load(model, variant)
             give_back()
             self._loaded[handle] = (model, variant)
-            return {"memory": own_memory()}
+            placed = self._executors[variant.executor].placed(model, variant)
+            return {"memory": own_memory(), "placed": [asdict(each) for each in placed]}
         loaded = self._loaded.pop(handle, None)
         if loaded is not None:
             self._executors[loaded[1].executor].unload(*loaded)
             give_back()
         return {}
+
+    def _take(self, device: str) -> None:
+        """This process runs on that device from now on, and on no other."""
+        self._onnx.only(device)
+        self._executors["onnx"] = self._onnx
+        if installed():
+            self._executors["torch"] = TorchExecutor(device, threads=self._threads)
 
     def _answer(self, order: Message, told: Message) -> None:
         said, self._said = self._said, []

@@ -19,14 +19,15 @@ log = structlog.get_logger(__name__)
 
 
 class Slot:
-    """`launch` starts a process. `fill(child, begin)` blocks until it holds what it should, and
-    then calls `begin`, before anything else is loaded. `limit`: bytes that a process may hold."""
+    """`launch` starts a process. `fill(slot, child, begin)` blocks until it holds what it should,
+    and then calls `begin`, before anything else is loaded. `limit`: bytes that a process may
+    hold."""
 
     def __init__(
         self,
         index: int,
         launch: Callable[[], Child],
-        fill: Callable[[Child, Callable[[], None]], None],
+        fill: Callable[[Slot, Child, Callable[[], None]], None],
         limit: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -158,7 +159,7 @@ class Slot:
             self._failed()
             return
         try:
-            await asyncio.to_thread(self._fill, child, lambda: self._made(child))
+            await asyncio.to_thread(self._fill, self, child, lambda: self._made(child))
         except ValueError as error:
             log.error("a worker process does not get ready", pid=child.pid, reason=str(error))
             self._making = None

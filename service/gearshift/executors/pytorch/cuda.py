@@ -36,15 +36,21 @@ class _Plan:
     outputs: Mapping[str, Any]
     received: Mapping[str, Any]
     graph: Any
+    size: int
+    """Bytes on the GPU: its tensors, and what the graph keeps for its kernels."""
 
 
 class Stream:
     """Used from one thread, for one batch at a time."""
 
     def __init__(self, device: str) -> None:
-        self._device = device
+        self.device = device
         self._stream = torch.cuda.Stream(device)
         self._plans: dict[tuple[Key, int], _Plan] = {}
+
+    def size(self, name: Key) -> int:
+        """Bytes that its plans for a variant keep on the GPU."""
+        return sum(plan.size for (held, _), plan in list(self._plans.items()) if held == name)
 
     def forget(self, name: Key) -> None:
         """Give back what belongs to a variant."""
@@ -82,7 +88,7 @@ class Stream:
             ).pin_memory()
             for each, array in inputs.items()
         }
-        there = {each: tensor.to(self._device) for each, tensor in sent.items()}
+        there = {each: tensor.to(self.device) for each, tensor in sent.items()}
         for _ in range(WARM_UPS):
             outputs = program.call(module, there)
         self._stream.synchronize()
@@ -98,4 +104,19 @@ class Stream:
             each: torch.empty_like(output, device="cpu").pin_memory()
             for each, output in outputs.items()
         }
-        return _Plan(sent, there, outputs, received, graph)
+        # The graph's outputs lie in its pool.
+        size = sum(each.nbytes for each in there.values())
+        return _Plan(sent, there, outputs, received, graph, size + _pool(graph))
+
+
+def _pool(graph: Any) -> int:
+    """Bytes of the pool that a graph takes what its kernels need from (torch.cuda.memory_snapshot,
+    in which each segment names its pool)."""
+    if graph is None:
+        return 0
+    own = tuple(graph.pool())
+    return sum(
+        each["total_size"]
+        for each in torch.cuda.memory_snapshot()
+        if tuple(each["segment_pool_id"]) == own
+    )

@@ -2,13 +2,16 @@
 
 PyTorch is imported when the first variant needs it: a server without one does not pay for it. A
 program runs from several threads at a time, so workers share it. On the processor each run uses one
-thread, as in the ONNX Runtime executor; on a GPU each worker has a stream of its own
-(`gearshift.executors.pytorch.cuda`).
+thread, as in the ONNX Runtime executor; on GPUs, each of which has its own copy, each worker has a
+stream of its own (`gearshift.executors.pytorch.cuda`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -19,10 +22,11 @@ import structlog
 from gearshift.artifacts import read_again
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
+from gearshift.executors.gpus import gpus
 from gearshift.executors.key import Key, key, not_loaded
-from gearshift.executors.memory import check_room
+from gearshift.executors.memory import check_room, told
 from gearshift.executors.thread import WorkerThreads
-from gearshift.ports import Array, Tensors, Worker
+from gearshift.ports import Array, Placed, Tensors, Worker
 
 if TYPE_CHECKING:
     from gearshift.executors.pytorch.program import Program
@@ -31,6 +35,25 @@ log = structlog.get_logger(__name__)
 
 CPU, GPU = "cpu", "gpu"
 
+HERE = -1
+"""The number of the worker that runs what its caller's thread runs."""
+
+
+class NoRoom(ValueError):
+    """A device has not enough memory for a program."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OnDevice:
+    program: Program
+    module: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    on: Mapping[str, _OnDevice]
+    placed: Sequence[Placed]
+
 
 def installed() -> bool:
     """Whether there is a PyTorch; it is not imported for that."""
@@ -38,26 +61,33 @@ def installed() -> bool:
 
 
 class TorchExecutor:
-    """Runs `model.pt2` artifacts on the first GPU if PyTorch has one, else on the processor."""
+    """Runs `model.pt2` artifacts on each GPU that PyTorch has, or else on the processor."""
 
-    def __init__(self, device: str | None = None) -> None:
-        """`device`: `cpu` or `gpu`, None for the best there is."""
-        self._wanted = device
-        self._loaded: dict[Key, tuple[Program, Any]] = {}
-        self._threads = WorkerThreads()
+    def __init__(
+        self,
+        device: str | None = None,
+        *,
+        threads: int = 1,
+        homes: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """`device`: `cpu`, `gpu0`, `gpu1` and so on, None for all GPUs or else the processor.
+        `threads`: how many of the processor one run uses. `homes`: the processors that workers keep
+        to."""
+        self._wanted: tuple[str, ...] = () if device is None else (device,)
+        self._threads_each = threads
+        self._loaded: dict[Key, _Loaded] = {}
+        self._threads = WorkerThreads(homes)
         self._streams: dict[int, Any] = {}
 
     @property
     def devices(self) -> tuple[str, ...]:
-        return (self._device,)
-
-    @property
-    def _device(self) -> str:
-        return self._wanted or CPU
+        return self._wanted or (CPU,)
 
     @property
     def identity(self) -> str:
-        return f"torch {metadata.version('torch')}"
+        names = [f" {gpu.device} ({gpu.name}, {told(gpu.memory)})" for gpu in gpus()]
+        threads = f" {self._threads_each} threads" if self._threads_each > 1 else ""
+        return f"torch {metadata.version('torch')}{''.join(names)}{threads}"
 
     @property
     def runs_here(self) -> bool:
@@ -68,19 +98,64 @@ class TorchExecutor:
         return _read(artifact).signature
 
     def load(self, model: Model, variant: Variant) -> None:
+        """On each device that has room for it; ValueError if none has."""
         check_room(variant.artifact_bytes)
-        program = _read(read_again(variant))
-        program.check(model)
-        if self._wanted is None:
+        artifact = read_again(variant)
+        if not self._wanted:
             # Asked only now, because PyTorch has to be imported for that.
-            self._wanted = GPU if _torch().cuda.is_available() else CPU
-        self._loaded[key(model, variant)] = program, program.module(_place(self._device))
+            self._wanted = tuple(f"{GPU}{number}" for number in range(_gpus())) or (CPU,)
+        for device in self._wanted:
+            if device != CPU and device not in [f"{GPU}{number}" for number in range(_gpus())]:
+                raise ValueError(
+                    f"PyTorch has no {device} here; install it with CUDA, or let variants"
+                    " of PyTorch run on the processor (providers)"
+                )
+        on: dict[str, _OnDevice] = {}
+        failed: dict[str, str] = {}
+        for device in self._wanted:
+            # Read anew for each: to move a program changes it.
+            program = _read(artifact)
+            program.check(model)
+            try:
+                on[device] = _OnDevice(program, _moved(program, device))
+            except NoRoom as error:
+                failed[device] = str(error)
+        if not on:
+            raise ValueError("; ".join(failed.values()))
+        for device, reason in failed.items():
+            log.warning(
+                "variant does not run on a device",
+                model=model.name,
+                variant=variant.name,
+                device=device,
+                reason=reason,
+            )
+        placed = [
+            *(Placed(device, "torch", each.program.size) for device, each in on.items()),
+            *(Placed(device, lacking=("torch",)) for device in failed),
+        ]
+        self._loaded[key(model, variant)] = _Loaded(on, placed)
 
     def unload(self, model: Model, variant: Variant) -> None:
         name = key(model, variant)
         self._loaded.pop(name, None)
-        for stream in self._streams.values():
+        for stream in list(self._streams.values()):
             stream.forget(name)
+
+    def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
+        name = key(model, variant)
+        loaded = self._loaded.get(name)
+        if loaded is None:
+            return ()
+        streams = list(self._streams.values())
+        return [
+            replace(
+                each,
+                size=each.size
+                + sum(s.size(name) for s in streams if s.device == place(each.device)),
+            )
+            for each in loaded.placed
+        ]
 
     async def run(
         self,
@@ -90,32 +165,36 @@ class TorchExecutor:
         inputs: Tensors,
         within: float = math.inf,
     ) -> Tensors:
-        name = key(model, variant)
-        program, module = self._found(model, variant)
-        if self._device == GPU:
-            run = self._stream(worker).run
-            running = self._threads.submit(worker, run, name, program, module, inputs)
-        else:
-            running = self._threads.submit(worker, _run, program, module, inputs)
-        outputs: Tensors = await running
+        run = self._way(worker, model, variant)
+        outputs: Tensors = await self._threads.submit(worker, run, inputs)
         return outputs
+
+    def _way(
+        self, worker: Worker, model: Model, variant: Variant
+    ) -> Callable[[Tensors], dict[str, Array]]:
+        on = self._on(model, variant, worker.device)
+        if worker.device == CPU:
+            return partial(_run, on.program, on.module, self._threads_each)
+        stream = self._stream(worker)
+        return partial(stream.run, key(model, variant), on.program, on.module)
 
     def _stream(self, worker: Worker) -> Any:
         stream = self._streams.get(worker.id)
         if stream is None:
             from gearshift.executors.pytorch.cuda import Stream
 
-            stream = self._streams[worker.id] = Stream(_place(GPU))
+            stream = self._streams[worker.id] = Stream(place(worker.device))
         return stream
 
     def run_here(self, model: Model, variant: Variant, inputs: Tensors) -> Tensors:
-        return _run(*self._found(model, variant), inputs)
+        return self._way(Worker(HERE, self.devices[0]), model, variant)(inputs)
 
-    def _found(self, model: Model, variant: Variant) -> tuple[Program, Any]:
+    def _on(self, model: Model, variant: Variant, device: str) -> _OnDevice:
         loaded = self._loaded.get(key(model, variant))
-        if loaded is None:
+        on = loaded.on.get(device) if loaded is not None else None
+        if on is None:
             raise not_loaded(model, variant)
-        return loaded
+        return on
 
     async def replace(self, worker: Worker) -> None:
         self._streams.pop(worker.id, None)
@@ -139,13 +218,18 @@ def rehearse(artifact: Artifact) -> Signature:
     return program.signature
 
 
-def _torch() -> Any:
+def _torch(threads: int = 1) -> Any:
     import torch
 
-    if torch.get_num_threads() != 1:
+    if torch.get_num_threads() != threads:
         # As many workers as cores run side by side, and do not fight over them.
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
     return torch
+
+
+def _gpus() -> int:
+    cuda = _torch().cuda
+    return int(cuda.device_count()) if cuda.is_available() else 0
 
 
 def _read(artifact: Artifact) -> Program:
@@ -155,13 +239,27 @@ def _read(artifact: Artifact) -> Program:
     return read_program(artifact)
 
 
-def _place(device: str) -> str:
-    return "cuda:0" if device == GPU else device
+def place(device: str) -> str:
+    """What PyTorch calls a device."""
+    return f"cuda:{device.removeprefix(GPU)}" if device.startswith(GPU) else device
 
 
-def _run(program: Program, module: Any, inputs: Tensors) -> dict[str, Array]:
-    """On the processor."""
+def _moved(program: Program, device: str) -> Any:
+    """What is called on that device. NoRoom where that has too little memory."""
     torch = _torch()
+    try:
+        return program.module(place(device))
+    except torch.OutOfMemoryError as error:
+        # What has got there already is kept for later, unless it is given back.
+        torch.cuda.empty_cache()
+        raise NoRoom(
+            f"not enough memory on {device}; the program has {told(program.size)}"
+        ) from error
+
+
+def _run(program: Program, module: Any, threads: int, inputs: Tensors) -> dict[str, Array]:
+    """On the processor."""
+    torch = _torch(threads)
     with torch.inference_mode():
         tensors = {name: torch.from_numpy(own(array)) for name, array in inputs.items()}
         outputs = program.call(module, tensors)

@@ -56,6 +56,13 @@ class Program:
                 f" torch.export.Dim('batch', min=1, max={model.max_batch_size})"
             )
 
+    @property
+    def size(self) -> int:
+        """Bytes of its parameters, buffers and constants."""
+        held = [*self.exported.state_dict.values(), *self.exported.constants.values()]
+        tensors = {id(each): each for each in held if isinstance(each, torch.Tensor)}
+        return sum(each.numel() * each.element_size() for each in tensors.values())
+
     def module(self, device: str) -> Any:
         """What is called, with all that belongs to it on `device`."""
         exported = self.exported

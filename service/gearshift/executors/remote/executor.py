@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from gearshift.executors.remote.hosted import ASKED_WITHIN, Hosted, ask
 from gearshift.executors.remote.intent import FILES, Remote, model_of, read_remote
 from gearshift.executors.remote.pool import Asked, Pool
 from gearshift.executors.remote.remembered import Remembered, Told
-from gearshift.ports import REMOTE, Tensors, Worker
+from gearshift.ports import REMOTE, Placed, Tensors, Worker
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +128,10 @@ class RemoteExecutor:
                 await self._endpoints.pop(each).close()
 
         self._do(drop(), ENDED_WITHIN)
+
+    def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
+        there = key(model, variant) in self._loaded
+        return [Placed(REMOTE, "remote")] if there else []
 
     def _told(self, remote: Remote, model: str, artifact: Artifact) -> Told:
         """What a server says of the model. ValueError if none ever has."""
