@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import onnx_models
@@ -30,6 +31,9 @@ WORKERS = [Worker(0, "cpu"), Worker(1, "cpu")]
 MADE = {
     "fake": lambda: FakeExecutor(ONE_VECTOR, lambda variant, rows: 0.0),
     "onnx": lambda: OnnxExecutor(["CPUExecutionProvider"]),
+    # As on a GPU, but for whose memory it is.
+    "onnx bound": lambda: OnnxExecutor(["cpu"], memory={"CPUExecutionProvider": "cpu"}),
+    "onnx openvino": lambda: OnnxExecutor(["openvino"]),
     "isolated": lambda: IsolatedExecutor(len(WORKERS), ["CPUExecutionProvider"]),
     "torch": lambda: TorchExecutor("cpu"),
     "torch isolated": lambda: IsolatedExecutor(len(WORKERS), ["CPUExecutionProvider"]),
@@ -37,10 +41,15 @@ MADE = {
     "triton remote": lambda: RemoteExecutor(Path(tempfile.mkdtemp())),
 }
 
+OPENVINO = "OpenVINOExecutionProvider" in onnxruntime.get_available_providers()
+
 
 def marks(kind: str):
+    """Where what it needs is not installed here."""
     if "torch" in kind:
         return pytest.mark.skipif(not installed(), reason="PyTorch is not installed")
+    if "openvino" in kind:
+        return pytest.mark.skipif(not OPENVINO, reason="ONNX Runtime has no OpenVINO here")
     return real_triton.marked if "triton" in kind else ()
 
 
@@ -112,6 +121,23 @@ async def test_it_names_its_device_and_itself(kind, executor):
 
 async def test_inspect_tells_the_signature(executor, model):
     assert executor.inspect(read_again(model.variants[0])) == ONE_VECTOR
+
+
+RUNS = {"fake": "fake", "gearshift remote": "remote", "onnx openvino": "openvino"}
+
+
+async def test_it_tells_where_a_variant_lies(kind, executor, model):
+    variant = model.variants[0]
+    assert not executor.placed(model, variant)
+    executor.load(model, variant)
+    (placed,) = executor.placed(model, variant)
+    assert placed.device in executor.devices
+    assert placed.runs == RUNS.get(kind, "torch" if "torch" in kind else "cpu")
+    assert not placed.lacking
+    # Others know of no bytes; the program sums, and has no parameters.
+    assert (placed.size > 0) == (kind.startswith("onnx") or kind == "isolated")
+    executor.unload(model, variant)
+    assert not executor.placed(model, variant)
 
 
 async def test_each_row_gets_its_own_answer_at_any_batch_size(executor, model):

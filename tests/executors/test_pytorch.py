@@ -10,20 +10,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from builders import ONE_VECTOR, make_model
 from gearshift.artifacts import read_again
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Signature, TensorSpec
+from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.pytorch import TorchExecutor, installed
 from gearshift.executors.trial import inspect_apart
-from gearshift.ports import Worker
+from gearshift.ports import Placed, Worker
 from torch_models import row_sum, saved
 
 if not installed():
     pytest.skip("PyTorch is not installed", allow_module_level=True)
 
 import torch
+
+from gearshift.executors.pytorch import cuda
+from gearshift.executors.pytorch import executor as pytorch_executor
+from gearshift.executors.pytorch.program import Program
 
 ROWS = torch.export.Dim("rows", min=1, max=64)
 WORKER = Worker(0, "cpu")
@@ -244,14 +250,134 @@ def test_pytorch_is_imported_for_the_first_program_only():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+class OnTwo:
+    """Streams of two GPUs that are the processor."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.ran = 0
+
+    def size(self, name: Any) -> int:
+        return 100 * self.ran
+
+    def forget(self, name: Any) -> None:
+        self.ran = 0
+
+    def run(self, name: Any, program: Any, module: Any, inputs: Any) -> Any:
+        self.ran += 1
+        tensors = {each: torch.from_numpy(array) for each, array in inputs.items()}
+        return {each: out.numpy() for each, out in program.call(module, tensors).items()}
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Returns the devices that programs were moved to, and on which there is no room."""
+    moved: list[str] = []
+    full: set[str] = set()
+
+    def module(self: Any, device: str) -> Any:
+        if device in full:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        moved.append(device)
+        return self.exported.module(check_guards=False)
+
+    monkeypatch.setattr(Program, "module", module)
+    monkeypatch.setattr(pytorch_executor, "_gpus", lambda: 2)
+    monkeypatch.setattr(cuda, "Stream", OnTwo)
+    return moved, full
+
+
+def weighted(tmp_path):
+    class Weighted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 5)
+            self.register_buffer("more", torch.zeros(7, dtype=torch.int64))
+
+        def forward(self, x: Any) -> Mapping[str, Any]:
+            return {"y": self.layer(x) + self.more.sum()}
+
+    path = saved(Weighted(), tmp_path / "model.pt2", {"x": torch.zeros(2, 3)}, {"x": {0: ROWS}})
+    return Artifact(str(path), path.read_bytes())
+
+
+BYTES = (3 * 5 + 5) * 4 + 7 * 8
+
+
+async def test_each_gpu_has_its_own_copy(two_gpus, tmp_path):
+    executor = TorchExecutor()
+    assert executor.devices == ("cpu",)
+    model, variant = loaded(executor, weighted(tmp_path))
+    assert executor.devices == ("gpu0", "gpu1")
+    assert two_gpus[0] == ["cuda:0", "cuda:1"]
+    for number, device in enumerate((*executor.devices, "gpu1")):
+        inputs = {"x": np.ones((2, 3), np.float32)}
+        outputs = await executor.run(Worker(number, device), model, variant, inputs)
+        assert outputs["y"].shape == (2, 5)
+    assert executor.placed(model, variant) == [
+        Placed("gpu0", "torch", BYTES + 100),
+        Placed("gpu1", "torch", BYTES + 200),
+    ]
+    executor.close()
+
+
+async def test_out_of_memory_on_one_gpu_costs_that_one_only(two_gpus, tmp_path):
+    two_gpus[1].add("cuda:0")
+    executor = TorchExecutor()
+    with capture_logs() as logs:
+        model, variant = loaded(executor, weighted(tmp_path))
+    assert [(each["device"], each["event"]) for each in logs] == [
+        ("gpu0", "variant does not run on a device")
+    ]
+    assert executor.placed(model, variant) == [
+        Placed("gpu1", "torch", BYTES),
+        Placed("gpu0", lacking=("torch",)),
+    ]
+    with pytest.raises(ExecutorUnavailable, match="not loaded"):
+        await executor.run(Worker(0, "gpu0"), model, variant, {"x": np.ones((2, 3), np.float32)})
+    executor.close()
+
+
+def test_without_memory_on_any_gpu_it_is_not_loaded(two_gpus, tmp_path):
+    two_gpus[1].update(("cuda:0", "cuda:1"))
+    with pytest.raises(ValueError, match=r"memory on gpu0; the program .*memory on gpu1"):
+        loaded(TorchExecutor(), weighted(tmp_path))
+
+
+def test_a_gpu_that_pytorch_does_not_have_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"PyTorch has no gpu99 here"):
+        loaded(TorchExecutor("gpu99"), weighted(tmp_path))
+
+
+def test_on_the_processor_its_tensors_are_counted(executor, tmp_path):
+    model, variant = loaded(executor, weighted(tmp_path))
+    assert executor.placed(model, variant) == [Placed("cpu", "torch", BYTES)]
+
+
+def test_what_a_graph_keeps_is_counted_by_its_pool(monkeypatch):
+    class Graph:
+        def pool(self) -> tuple[int, int]:
+            return (0, 7)
+
+    segments = [
+        {"segment_pool_id": (0, 7), "total_size": 1000},
+        {"segment_pool_id": (0, 0), "total_size": 4},
+        {"segment_pool_id": (0, 7), "total_size": 24},
+    ]
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
+    assert cuda._pool(Graph()) == 1024
+    assert cuda._pool(None) == 0
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 async def test_a_gpu_gives_the_same_at_any_number_of_rows(write):
     artifact = write(lambda x: {"y": x.sum(dim=1, keepdim=True)})
     executor = TorchExecutor()
     model, variant = loaded(executor, artifact, most=64)
-    assert executor.devices == ("gpu",)
+    device = executor.devices[-1]
+    assert device == f"gpu{torch.cuda.device_count() - 1}"
     for rows in (1, 3, 8, 33, 64, 3):
         values = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
-        outputs = await executor.run(Worker(0, "gpu"), model, variant, {"x": values})
+        outputs = await executor.run(Worker(0, device), model, variant, {"x": values})
         assert outputs["y"].tolist() == values.sum(axis=1, keepdims=True).tolist()
     executor.close()

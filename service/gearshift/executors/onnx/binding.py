@@ -1,9 +1,9 @@
 """Runs whose tensors lie where they are computed.
 
 With `session.run` a provider on a GPU takes memory for its inputs and outputs anew at each run.
-Here they have places of their own there, bound to the session once (onnxruntime.ai/docs/performance,
-"I/O Binding"): one set for each power of two of rows, so that such a provider meets few shapes, as
-each new one costs it a search for algorithms. What a batch has fewer is filled with zeros.
+Here they have places of their own there, bound to the session once (onnxruntime.ai/docs, "I/O
+Binding"): one set for each power of two of rows, so that such a provider meets few shapes, as each
+new one costs it a search for algorithms. What a batch has fewer is filled with zeros.
 """
 
 from __future__ import annotations

@@ -39,6 +39,9 @@ SHARED_ARENA = ("session.use_env_allocators", "1")
 NO_SPINNING = ("session.intra_op.allow_spinning", "0")
 """Threads that wait for the next part of a run give up their cores: other workers want them."""
 
+LONGEST_REASON = 500
+"""Some providers say a page on one line."""
+
 SMALLEST = (
     b'\x08\x07:9\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x10\n\x01x\x12\x0b\n\t\x08\x01\x12\x05'
     b"\n\x03\x12\x01nb\x10\n\x01y\x12\x0b\n\t\x08\x01\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\r"
@@ -79,7 +82,7 @@ def begin(artifact: Artifact, chain: Chain, *, optimize: bool = True, threads: i
     except Exception as error:  # ONNX Runtime's errors share no base below Exception
         if isinstance(error, MemoryError) or _is_memory(str(error)):
             raise NoRoom(no_room(artifact.size)) from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:LONGEST_REASON] if str(error) else type(error).__name__
         raise ValueError(f"ONNX Runtime cannot load it: {reason}") from error
     # It keeps the file beside what it has made of it, for starting anew with other providers, which
     # nobody asks for here: all weights would be in memory twice.
