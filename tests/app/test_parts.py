@@ -1,12 +1,19 @@
-"""Which runs go to the express worker."""
+"""Which workers there are, and which runs go to the express worker."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
 
-from builders import make_catalog, make_model, make_profiles
-from gearshift.app.parts import EXPRESS_NUMBERS, with_express
+import pytest
+
+from builders import ONE_VECTOR, make_catalog, make_model, make_profiles
+from gearshift.app import parts
+from gearshift.app.parts import EXPRESS_NUMBERS, make_executors, make_workers, with_express
+from gearshift.app.settings import load_settings
+from gearshift.core.topology import Cpu
+from gearshift.errors import ConfigurationInvalid
+from gearshift.executors.fake import FakeExecutor
 from gearshift.ports import EXPRESS, SHORT, Worker
 
 WORKERS = (Worker(0, "cpu"), Worker(1, "cpu"))
@@ -51,3 +58,45 @@ def test_what_runs_in_processes_of_their_own_has_no_express_worker():
     most, workers, _ = placed({"large": (0.0, 1e-5), "small": (0.0, 1e-5)}, apart={"fake"})
     assert most == {("large", "cpu"): 10, ("small", "cpu"): 10}
     assert workers == WORKERS
+
+
+def of_devices(*devices: str):
+    executors = {
+        device: FakeExecutor(ONE_VECTOR, lambda variant, rows: 0.0, device=device)
+        for device in devices
+    }
+    return executors
+
+
+def test_a_gpu_has_few_workers_and_the_processor_one_for_each_core():
+    settings = load_settings(workers=3, gpu_workers=2)
+    workers = make_workers(settings, of_devices("gpu1", "cpu", "gpu0"))
+    assert [worker.device for worker in workers] == ["cpu"] * 3 + ["gpu0"] * 2 + ["gpu1"] * 2
+    assert [worker.id for worker in workers[:3]] == [0, 1, 2]
+    only = make_workers(settings, of_devices("gpu0"))
+    assert [worker.device for worker in only] == ["gpu0", "gpu0"]
+
+
+def test_no_two_processes_have_a_worker_of_the_same_number():
+    """Shares of two workers, of one, and of one."""
+    found = []
+    for first, count in ((0, 2), (2, 1), (3, 1)):
+        settings = load_settings(workers=count, gpu_workers=3)
+        found += make_workers(settings, of_devices("cpu", "gpu0", "gpu1"), first)
+    assert len({worker.id for worker in found}) == len(found) == 4 + 3 * 6
+
+
+TWO_NODES = [Cpu(number, number // 4) for number in range(8)]
+
+
+def test_workers_keep_to_a_node_where_there_are_several(monkeypatch):
+    monkeypatch.setattr(parts, "topology", lambda cores: TWO_NODES)
+    executors = make_executors(load_settings(workers=3, providers=["cpu"]))
+    assert executors["onnx"]._threads._homes == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]]
+
+
+def test_more_threads_than_a_node_has_cores_are_refused(monkeypatch):
+    monkeypatch.setattr(parts, "topology", lambda cores: TWO_NODES)
+    settings = load_settings(worker_threads=5, worker_isolation="process", workers=1)
+    with pytest.raises(ConfigurationInvalid, match=r"worker_threads: .*give at most 4"):
+        make_executors(settings)

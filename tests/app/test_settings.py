@@ -109,6 +109,29 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
     assert all(getattr(changed, name) != getattr(default, name) for name in values)
 
 
+def test_threads_a_run_are_for_worker_processes():
+    with pytest.raises(ConfigurationInvalid, match=r"worker_threads: 4 .*worker_isolation"):
+        load_settings(worker_threads=4)
+    alone = load_settings(worker_isolation="process").workers
+    four = load_settings(worker_isolation="process", worker_threads=4).workers
+    assert four == max(1, alone // 4)
+    assert load_settings(worker_isolation="process", worker_threads=4, workers=9).workers == 9
+
+
+def test_a_wrong_provider_is_told_with_those_that_there_are(monkeypatch):
+    with pytest.raises(ConfigurationInvalid, match=r"providers.1: .*known are coreml, cpu, cuda"):
+        load_settings(providers=["cpu", "rocm"])
+    monkeypatch.setenv("GEARSHIFT_PROVIDERS", '[{"name": "cuda", "fp16": true}]')
+    with pytest.raises(ConfigurationInvalid, match=r"providers.0.cuda.fp16: Extra inputs"):
+        load_settings()
+
+
+def test_providers_go_to_serving_processes_as_they_are():
+    given = load_settings(providers=[{"name": "tensorrt", "fp16": True}, "cpu"])
+    again = load_settings(**given.model_dump(mode="json"))
+    assert again.providers == given.providers
+
+
 @pytest.mark.parametrize(
     ("host", "said", "registers"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from builders import make_model
 from gearshift.executors.onnx import OnnxExecutor
-from gearshift.executors.thread import WorkerThread
+from gearshift.executors.thread import WorkerThread, WorkerThreads
 from gearshift.ports import Worker
 from onnx_models import row_sum
 
@@ -73,6 +74,24 @@ async def test_another_thread_takes_the_place_of_one_that_hangs(tmp_path, monkey
         await asyncio.sleep(0.05)
     assert executor.stuck == 0
     executor.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not say")
+async def test_workers_keep_to_their_processors():
+    here = sorted(os.sched_getaffinity(0))
+    threads = WorkerThreads([[here[0]], [here[-1]]])
+
+    def kept() -> set[int]:
+        return os.sched_getaffinity(0)
+
+    for number in range(3):
+        found = await threads.submit(Worker(number, "cpu"), kept)
+        assert found == {here[-1] if number % 2 else here[0]}
+    assert await threads.submit(Worker(3, "gpu0"), kept) == set(here)
+    threads.replace(Worker(0, "cpu"))
+    assert await threads.submit(Worker(0, "cpu"), kept) == {here[0]}
+    assert os.sched_getaffinity(0) == set(here)
+    threads.close()
 
 
 def test_the_process_ends_though_a_thread_hangs():
