@@ -65,8 +65,8 @@ def there(model: Model) -> list[str]:
 
 async def compared(
     model: Model, variant: Variant, names: Sequence[str]
-) -> tuple[list[tuple[int, Mapping[str, list[float]]]], Mapping[str, float]]:
-    """Seconds by batch and provider; agreement with the first."""
+) -> tuple[list[tuple[int, Mapping[str, list[float]]]], Mapping[str, float], Mapping[str, str]]:
+    """Seconds by batch and provider; agreement with the first; what really ran, by provider."""
     executors = {name: OnnxExecutor([name]) for name in names}
     workers = {
         name: Worker(index, executor.devices[0])
@@ -74,6 +74,10 @@ async def compared(
     }
     for executor in executors.values():
         executor.load(model, variant)
+    runs = {
+        name: next(each.runs for each in executor.placed(model, variant) if each.runs)
+        for name, executor in executors.items()
+    }
     maker = InputMaker(model)
     answers = {}
     for name, executor in executors.items():
@@ -90,7 +94,7 @@ async def compared(
         inputs = maker.batch(batch)
         seconds: dict[str, list[float]] = {name: [] for name in names}
         for name, executor in executors.items():
-            for _ in range(10):
+            for _ in range(5):
                 await executor.run(workers[name], model, variant, inputs)
         until = time.perf_counter() + SECONDS
         while time.perf_counter() < until:
@@ -102,7 +106,7 @@ async def compared(
         found.append((batch, seconds))
     for executor in executors.values():
         executor.close()
-    return found, agree
+    return found, agree, runs
 
 
 def _classes(outputs: Tensors) -> np.ndarray:
@@ -147,6 +151,10 @@ async def pinned(model: Model, variant: Variant, rows: int) -> dict[str, list[tu
     return found
 
 
+def _way(name: str, runs: str) -> str:
+    return name if name == runs else f"{name}, which falls back to {runs}"
+
+
 def told(seconds: Sequence[float]) -> str:
     ordered = sorted(seconds)
     p99 = ordered[(99 * len(ordered)) // 100]
@@ -172,11 +180,11 @@ def main() -> int:
         variant = model.by_name(variant_name)
         if len(names) < 2:
             continue
-        found, agree = uvloop.run(compared(model, variant, names))
+        found, agree, runs = uvloop.run(compared(model, variant, names))
         for batch, seconds in found:
             middle = {name: statistics.median(each) for name, each in seconds.items()}
             lines += [
-                f"| {model_name}/{variant_name} | {batch} | {name} | {told(seconds[name])} |"
+                f"| {model_name}/{variant_name} | {batch} | {_way(name, runs[name])} | {told(seconds[name])} |"
                 f" {middle[name] / middle[names[0]]:.2f} | {100 * agree[name]:.1f} % |"
                 for name in names
             ]

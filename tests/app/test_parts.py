@@ -61,11 +61,10 @@ def test_what_runs_in_processes_of_their_own_has_no_express_worker():
 
 
 def of_devices(*devices: str):
-    executors = {
+    return {
         device: FakeExecutor(ONE_VECTOR, lambda variant, rows: 0.0, device=device)
         for device in devices
     }
-    return executors
 
 
 def test_a_gpu_has_few_workers_and_the_processor_one_for_each_core():

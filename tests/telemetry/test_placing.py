@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from builders import make_model
 from gearshift.ports import Placed
-from gearshift.telemetry import Fleet, PlacedCollector, merged
+from gearshift.telemetry import Past, PlacedCollector, merged
 
 MODEL = make_model()
 VARIANT = MODEL.variants[0]
@@ -48,7 +48,7 @@ def test_bytes_where_it_lies_and_what_was_asked_for_in_vain():
 
 def test_of_several_processes_bytes_are_added_and_one_that_fell_back_is_news():
     pages = [page([Placed("gpu0", "cuda", 100)]), page(PLACED)]
-    families = {each.name: each for each in merged(pages, Fleet(2, 2, 0))}
+    families = {each.name: each for each in merged(pages, Past())}
     (size,) = families["gearshift_variant_resident_bytes"].samples
     assert size.value == 200.0
     found = {

@@ -223,7 +223,9 @@ def _settings(file: str | None, options: dict[str, Any]) -> Settings:
         lines = []
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
+            if problem["type"] == "default_factory_not_called":
+                continue  # It follows from another setting, which is wrong.
+            if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
                 known = ", ".join(Settings.model_fields)
                 where = f"{file}: " if file and name not in given else ""
                 lines.append(f"{where}unknown setting {name!r}; there are {known}")
