@@ -184,8 +184,9 @@ def main() -> int:
         for batch, seconds in found:
             middle = {name: statistics.median(each) for name, each in seconds.items()}
             lines += [
-                f"| {model_name}/{variant_name} | {batch} | {_way(name, runs[name])} | {told(seconds[name])} |"
-                f" {middle[name] / middle[names[0]]:.2f} | {100 * agree[name]:.1f} % |"
+                f"| {model_name}/{variant_name} | {batch} | {_way(name, runs[name])} |"
+                f" {told(seconds[name])} | {middle[name] / middle[names[0]]:.2f} |"
+                f" {100 * agree[name]:.1f} % |"
                 for name in names
             ]
     kept = []

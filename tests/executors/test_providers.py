@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gearshift.executors.providers import (
     KINDS,
     Cuda,
+    Share,
     TensorRT,
     providers_of,
     short,
@@ -20,8 +21,8 @@ TENSORRT, OPENVINO = "TensorrtExecutionProvider", "OpenVINOExecutionProvider"
 GPU_WHEEL = [TENSORRT, CUDA, CPU]
 
 
-def chains(asked, installed, gpus=(), threads=1):
-    found = wanted(providers_of(asked), installed, gpus, threads)
+def chains(asked, installed, gpus=()):
+    found = wanted(providers_of(asked), installed, gpus)
     return {device: [name for name, _ in chain] for device, chain in found.chains.items()}, set(
         found.missing
     )
@@ -103,7 +104,7 @@ def test_options_are_those_that_onnx_runtime_knows():
             {"name": "coreml", "units": "cpu_and_neural_engine"},
         ]
     )
-    options = [dict(each.on([1], 3)) for each in asked]
+    options = [dict(each.on([1], Share(threads=3, runs=2))) for each in asked]
     assert options == [
         {
             "gpu1": {
@@ -125,8 +126,8 @@ def test_options_are_those_that_onnx_runtime_knows():
             "cpu": {
                 "device_type": "CPU",
                 "precision": "ACCURACY",
-                "num_of_threads": "3",
-                "num_streams": "1",
+                "num_of_threads": "6",
+                "num_streams": "2",
             }
         },
         {"intel-npu": {"device_type": "NPU", "precision": "FP16"}},

@@ -79,7 +79,12 @@ def make_executors(settings: Settings) -> Mapping[str, Executor]:
         near = _homes(settings.workers, 1)
         here = {
             "onnx": OnnxExecutor(
-                settings.providers, settings.max_run_bytes, homes=near, engines=engines
+                settings.providers,
+                settings.max_run_bytes,
+                # Those of the workers, and that of the express worker.
+                runs=settings.workers + 1,
+                homes=near,
+                engines=engines,
             )
         }
         if installed():

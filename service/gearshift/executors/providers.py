@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
@@ -25,14 +25,21 @@ Device = Annotated[int, Field(ge=0, le=255)]
 ON_PROCESSOR = "CPUExecutionProvider"
 
 
+class Share(NamedTuple):
+    """How a provider may use the processor: threads for one run, and runs at the same time."""
+
+    threads: int = 1
+    runs: int = 1
+
+
 class _Provider(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     onnx_name: ClassVar[str]
 
-    def on(self, gpus: Sequence[int], threads: int) -> Mapping[str, Options]:
+    def on(self, gpus: Sequence[int], share: Share) -> Mapping[str, Options]:
         """Its options by each device that it runs on; `gpus` are the numbers of those that CUDA
-        has, `threads` how many one run may use of the processor."""
+        has."""
         raise NotImplementedError
 
     def lacking(self, gpus: Sequence[int]) -> Sequence[str]:
@@ -46,7 +53,7 @@ class Processor(_Provider):
     name: Literal["cpu"]
     onnx_name = ON_PROCESSOR
 
-    def on(self, gpus: Sequence[int], threads: int) -> Mapping[str, Options]:
+    def on(self, gpus: Sequence[int], share: Share) -> Mapping[str, Options]:
         return {CPU: {}}
 
 
@@ -55,7 +62,7 @@ class _OnCuda(_Provider):
         default_factory=list, description="Which GPUs, by CUDA's numbers; empty for all."
     )
 
-    def on(self, gpus: Sequence[int], threads: int) -> Mapping[str, Options]:
+    def on(self, gpus: Sequence[int], share: Share) -> Mapping[str, Options]:
         return {
             f"gpu{number}": {"device_id": str(number), **self.options()}
             for number in gpus
@@ -126,11 +133,17 @@ class OpenVino(_Provider):
     )
     onnx_name = "OpenVINOExecutionProvider"
 
-    def on(self, gpus: Sequence[int], threads: int) -> Mapping[str, Options]:
+    def on(self, gpus: Sequence[int], share: Share) -> Mapping[str, Options]:
         options = {"device_type": self.device.upper(), "precision": self.precision.upper()}
         if self.device == CPU:
-            # Workers run side by side: each has so many cores, and no run more than one stream.
-            return {CPU: {**options, "num_of_threads": str(threads), "num_streams": "1"}}
+            # It has threads of its own, divided among streams: a run takes one of those.
+            return {
+                CPU: {
+                    **options,
+                    "num_of_threads": str(share.threads * share.runs),
+                    "num_streams": str(share.runs),
+                }
+            }
         return {f"intel-{self.device}": options}
 
 
@@ -141,7 +154,7 @@ class DirectML(_Provider):
     devices: list[Device] = Field(default_factory=lambda: [0])
     onnx_name = "DmlExecutionProvider"
 
-    def on(self, gpus: Sequence[int], threads: int) -> Mapping[str, Options]:
+    def on(self, gpus: Sequence[int], share: Share) -> Mapping[str, Options]:
         return {f"directml{number}": {"device_id": str(number)} for number in self.devices}
 
 
@@ -152,7 +165,7 @@ class CoreML(_Provider):
     units: Literal["all", "cpu_and_gpu", "cpu_and_neural_engine"] = "all"
     onnx_name = "CoreMLExecutionProvider"
 
-    def on(self, gpus: Sequence[int], threads: int) -> Mapping[str, Options]:
+    def on(self, gpus: Sequence[int], share: Share) -> Mapping[str, Options]:
         units = {
             "all": "ALL",
             "cpu_and_gpu": "CPUAndGPU",
@@ -207,7 +220,10 @@ class Wanted:
 
 
 def wanted(
-    asked: Sequence[_Provider], installed: Collection[str], gpus: Sequence[int], threads: int = 1
+    asked: Sequence[_Provider],
+    installed: Collection[str],
+    gpus: Sequence[int],
+    share: Share = Share(),
 ) -> Wanted:
     """`installed` as `onnxruntime.get_available_providers()` says. Where nothing is asked for, that
     is CUDA, where there is a GPU, and the processor: those which compute as the model says, without
@@ -221,7 +237,7 @@ def wanted(
     missing: dict[tuple[str, str], str] = {}
     for provider in chosen:
         name = short(provider.onnx_name)
-        devices = provider.on(gpus, threads)
+        devices = provider.on(gpus, share)
         lacking = provider.lacking(gpus)
         if provider.onnx_name not in installed:
             reason = f"this ONNX Runtime does not have it; it has {there}"

@@ -247,8 +247,8 @@ class IsolatedExecutor:
         return self._told
 
     def _ask(self) -> None:
-        """Start the first, which says which devices there are. ValueError if it does not get ready;
-        so does the next."""
+        """Start the first, which says which devices there are. ValueError if it does not get
+        ready."""
         if not self._slots:
             (first,) = self._begin([CPU])
             self._told = first.started()

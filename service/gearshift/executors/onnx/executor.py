@@ -43,6 +43,7 @@ from gearshift.executors.providers import (
     Chain,
     Cuda,
     DirectML,
+    Share,
     TensorRT,
     providers_of,
     short,
@@ -66,13 +67,15 @@ class OnnxExecutor:
         run_bytes: int = 0,
         *,
         threads: int = 1,
+        runs: int = 1,
         homes: Sequence[Sequence[int]] = (),
         engines: Path | None = None,
         memory: Mapping[str, str] = MEMORY,
     ) -> None:
         """`providers` as gearshift.executors.providers has them; ValueError for what is none.
         `run_bytes` bounds what runs take on their way, all together and of the whole process, where
-        it is not 0: a run that needs more fails. `threads`: how many of the processor one run uses.
+        it is not 0: a run that needs more fails. `threads`: how many of the processor one run uses,
+        and `runs` how many run there at the same time, for providers with threads of their own.
         `homes`: the processors that workers keep to. `engines`: the folder for what TensorRT has
         compiled.
 
@@ -82,7 +85,9 @@ class OnnxExecutor:
         asked = providers_of(providers)
         installed = ort.get_available_providers()
         there = gpus() if Cuda.onnx_name in installed else ()
-        found = wanted(asked, installed, [gpu.number for gpu in there], threads)
+        found = wanted(asked, installed, [gpu.number for gpu in there], Share(threads, runs))
+        # First of all: sessions are begun to try providers.
+        register_arena(run_bytes)
         self._missing = dict(found.missing)
         self._chains: dict[str, Chain] = {}
         for device, chain in found.chains.items():
@@ -97,7 +102,6 @@ class OnnxExecutor:
                 },
                 using={device: _told(chain) for device, chain in self._chains.items()},
             )
-        register_arena(run_bytes)
         self._threads_each = threads
         self._memory = memory
         self._gpus = {gpu.device: gpu for gpu in there}

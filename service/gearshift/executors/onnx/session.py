@@ -157,7 +157,6 @@ def signature_of(session: Any) -> Signature:
 
 def starts(chain: Chain) -> Sequence[str]:
     """Which of its providers start on this machine, tried with the smallest of models."""
-    register_arena(0)
     found = []
     for name, options in chain:
         try:
