@@ -127,6 +127,15 @@ async def test_a_variant_runs_on_every_device(two_gpus, model, tmp_path):
     found.close()
 
 
+def test_the_arena_is_made_before_providers_are_tried(two_gpus, monkeypatch):
+    """The first size counts, for all of the process."""
+    made_with: list[int] = []
+    monkeypatch.setattr(executor, "register_arena", made_with.append)
+    monkeypatch.setattr(executor, "starts", lambda chain: made_with.append(-1) or [])
+    made("cuda", run_bytes=1000)
+    assert made_with == [1000, -1, -1]
+
+
 def test_profiles_of_other_gpus_are_of_other_hardware(two_gpus):
     assert made("cuda").identity == (
         f"onnxruntime {ort.__version__} gpu0 (Made up, 8192 MiB): {CUDA}"

@@ -32,6 +32,9 @@ class Share(NamedTuple):
     runs: int = 1
 
 
+ALONE = Share()
+
+
 class _Provider(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -223,7 +226,7 @@ def wanted(
     asked: Sequence[_Provider],
     installed: Collection[str],
     gpus: Sequence[int],
-    share: Share = Share(),
+    share: Share = ALONE,
 ) -> Wanted:
     """`installed` as `onnxruntime.get_available_providers()` says. Where nothing is asked for, that
     is CUDA, where there is a GPU, and the processor: those which compute as the model says, without
