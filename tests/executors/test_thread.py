@@ -43,10 +43,12 @@ async def test_a_call_that_was_cancelled_before_it_began_is_not_made():
 
 
 async def test_another_thread_takes_the_place_of_one_that_hangs(tmp_path, monkeypatch):
-    release, model, worker = threading.Event(), make_model(), Worker(0, "cpu")
+    begun, release = threading.Event(), threading.Event()
+    model, worker = make_model(), Worker(0, "cpu")
 
     class Session:
         def run(self, names, inputs):
+            begun.set()
             assert inputs["x"][0] != 666 or release.wait(SOON)
             return [inputs["x"]]
 
@@ -60,7 +62,7 @@ async def test_another_thread_takes_the_place_of_one_that_hangs(tmp_path, monkey
         return executor.run(worker, model, variant, {"x": np.array([value])})
 
     hanging = asyncio.ensure_future(run(666))
-    await asyncio.sleep(0.01)
+    assert await asyncio.to_thread(begun.wait, SOON)
     hanging.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hanging
