@@ -130,6 +130,18 @@ async def test_a_device_without_room_is_left_out(machine, executor):
     assert await executor.run(Worker(0, "gpu0"), MODEL, VARIANT, {}) == {"device": "gpu0"}
 
 
+def test_a_process_that_takes_the_place_of_another_holds_what_its_device_holds(machine, executor):
+    machine.full = {"gpu1"}
+    executor.load(MODEL, VARIANT)
+    for device, held in (("gpu0", 1), ("gpu1", 0), ("cpu", 1)):
+        slot = next(each for each in executor._slots if executor._device[each] == device)
+        begun: list[str] = []
+        child: Any = Process(machine, {})
+        executor._fill(slot, child, lambda device=device, begun=begun: begun.append(device))
+        assert begun == [device]
+        assert len(child.loaded) == held
+
+
 def test_without_room_anywhere_it_is_not_loaded(machine, executor):
     machine.full = {"gpu0", "gpu1", "cpu"}
     with pytest.raises(ValueError, match="not enough memory on cpu"):

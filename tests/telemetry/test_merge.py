@@ -22,8 +22,14 @@ from gearshift.core.profile import LatencyPoint, Profile
 from gearshift.drift import DriftCollector
 from gearshift.drift.watch import Drift
 from gearshift.feedback import Book, FeedbackCollector, Readings
-from gearshift.ports import Answered, Ran, Served
-from gearshift.telemetry import GenerationsCollector, Life, LimitCollector, PrometheusTelemetry
+from gearshift.ports import Answered, Placed, Ran, Served
+from gearshift.telemetry import (
+    GenerationsCollector,
+    Life,
+    LimitCollector,
+    PlacedCollector,
+    PrometheusTelemetry,
+)
 from gearshift.telemetry.merge import GREATEST, LEAST, SUMMED, Fleet, Past, merged
 from gearshift.telemetry.page import exposed
 from prometheus_judge import judged
@@ -172,6 +178,10 @@ def test_every_gauge_and_quantile_has_its_rule() -> None:
     certified: Any = SimpleNamespace(expiry=1.0)
     telemetry.registry.register(AccessMetrics(AuditLog(None), certified))
     telemetry.registry.register(GenerationsCollector(lambda: {"a": 1}))
+    placed = Placed("gpu0", "cuda", 100)
+    telemetry.registry.register(
+        PlacedCollector(lambda: [(telemetry.catalog.model("a"), variants[0], placed)])
+    )
     ProcessCollector(registry=telemetry.registry)
     levels = set()
     for made in (
