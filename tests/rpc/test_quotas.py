@@ -18,6 +18,7 @@ from gearshift.core.rights import EVERYTHING
 from gearshift.quotas import Table
 from gearshift.rpc import wire
 from gearshift.rpc.infer import LONGEST_REST, Inferences
+from gearshift.rpc.preparing import Preparer
 from gearshift.rpc.shared_memory import SharedMemory
 
 ONE = Rate(rows=0.001, burst=2.0)
@@ -126,7 +127,9 @@ def call(attempts: int = 0, *metadata: tuple[str, str]) -> wire.Call:
 def test_while_much_is_shed_retries_are_refused_unread(make_bench):
     bench = make_bench()
     doorkeeper = bench.engine.doorkeeper
-    inferences = Inferences(bench.engine, SharedMemory(allowed=False))
+    inferences = Inferences(
+        bench.engine, SharedMemory(allowed=False), Preparer(bench.engine.clock, bench.engine.usage)
+    )
     first, again = Asking(), Asking()
 
     async def storm() -> list[bool]:
@@ -146,7 +149,9 @@ def test_while_much_is_shed_retries_are_refused_unread(make_bench):
 
 def test_a_connection_that_goes_on_over_its_quota_rests(limited):
     bench = limited(identity="x-tenant", default=ONE)
-    inferences = Inferences(bench.engine, SharedMemory(allowed=False))
+    inferences = Inferences(
+        bench.engine, SharedMemory(allowed=False), Preparer(bench.engine.clock, bench.engine.usage)
+    )
     asked = Asking()
 
     async def flood() -> list[bool]:

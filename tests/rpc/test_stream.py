@@ -17,6 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 from gearshift.core.rights import EVERYTHING
 from gearshift.rpc import infer_stream, wire
 from gearshift.rpc.infer import Inferences
+from gearshift.rpc.preparing import Preparer
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import SharedMemory
 from gearshift.rpc.unpacking import Unpacker
@@ -159,7 +160,11 @@ def test_mistakes_in_the_last_bytes_of_a_stream_are_all_told(make_bench):
 
     async def play() -> None:
         call = wire.Call("", math.inf, b"", (), True)
-        inferences = Inferences(bench.engine, SharedMemory(allowed=False))
+        inferences = Inferences(
+            bench.engine,
+            SharedMemory(allowed=False),
+            Preparer(bench.engine.clock, bench.engine.usage),
+        )
         asks = infer_stream.InferStream(stream, call, EVERYTHING, Shapes(), Unpacker(), inferences)
         asks.data(whole, ended=True)
 

@@ -131,6 +131,12 @@ def placed(
                 yield model, variant, each
 
 
+def preparing_threads(settings: Settings) -> int:
+    """How many threads make inputs of texts and pictures: half as many as run networks, and one
+    that is for the other models."""
+    return 1 + max(1, settings.workers // 2)
+
+
 def remote_workers(executors: Mapping[str, Executor], first: int) -> Sequence[Worker]:
     """One for each place that the remote servers have for a batch of this process; `first` as in
     `make_workers`."""

@@ -18,7 +18,15 @@ from gearshift.app.exchanging import Exchanging
 from gearshift.app.health import end_if_stuck
 from gearshift.app.learning import learning
 from gearshift.app.observing import Here, beginning
-from gearshift.app.parts import Progress, drain, first_load, make_executors, placed, start_engine
+from gearshift.app.parts import (
+    Progress,
+    drain,
+    first_load,
+    make_executors,
+    placed,
+    preparing_threads,
+    start_engine,
+)
 from gearshift.app.passing import Passed
 from gearshift.app.quotas import keeping_quotas
 from gearshift.app.settings import Settings
@@ -118,6 +126,7 @@ async def serve_behind(
                 access=way_in.guard,
                 audit=way_in.audit,
                 names=names_of,
+                preparing_threads=preparing_threads(settings),
             )
             exchanging.tell(telemetry, life, learned, rpc)
             table = Table.opened(orders.quota_table) if orders.quota_table else None

@@ -16,7 +16,15 @@ from gearshift.app.health import Health
 from gearshift.app.inside import Inside, dialling, giving
 from gearshift.app.learning import learning
 from gearshift.app.observing import Here, Observed, beginning
-from gearshift.app.parts import Progress, drain, first_load, make_executors, placed, start_engine
+from gearshift.app.parts import (
+    Progress,
+    drain,
+    first_load,
+    make_executors,
+    placed,
+    preparing_threads,
+    start_engine,
+)
 from gearshift.app.quotas import check_quotas, keeping_quotas
 from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
@@ -137,6 +145,7 @@ async def serve(
                 access=way_in.guard,
                 audit=way_in.audit,
                 names=names_of,
+                preparing_threads=preparing_threads(settings),
             )
             exchanging.tell(telemetry, life, learned, rpc)
             dial = dialling(giving(rpc), asyncio.get_running_loop())

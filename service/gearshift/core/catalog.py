@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gearshift.core.card import Card
+from gearshift.core.steps import After, Before
 from gearshift.errors import ModelNotFound, VariantNotFound
 
 
@@ -25,7 +26,8 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a model takes and gives: all variants of a model share one."""
+    """What a network takes and gives: all variants of a model share one. Or what callers of the
+    model send and get."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -102,7 +104,8 @@ class Cascade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What a client names. `variants` are ordered from the most to the least accurate.
+    """What a client names. `variants` are ordered from the most to the least accurate. `signature`
+    is that of the networks; the steps `before` and `after` make of it what callers see (`wire`).
     `generation` is that of the catalog that loaded it: what has not changed since is kept. Unless
     it is `finite`, its answers may rightly hold NaN and infinities."""
 
@@ -114,9 +117,32 @@ class Model:
     default_class: str
     variants: tuple[Variant, ...]
     cascades: tuple[Cascade, ...] = ()
+    before: tuple[Before, ...] = ()
+    after: tuple[After, ...] = ()
     samples: str | None = None
     generation: int = 1
     finite: bool = True
+
+    @property
+    def wire(self) -> Signature:
+        """What callers send and get, as stock clients are told."""
+        if not self.before and not self.after:
+            return self.signature
+        made = {spec.name for step in self.before for spec in step.makes}
+        own = [spec for spec in self.signature.inputs if spec.name not in made]
+        return Signature(
+            (*[step.takes for step in self.before], *own),
+            (*self.signature.outputs, *[step.makes for step in self.after]),
+        )
+
+    def expects(self, given: Collection[str]) -> tuple[TensorSpec, ...]:
+        """The inputs that a request must have which gives these, by name: those on the wire, or
+        the network's own where it gives none that a step takes."""
+        return self.wire.inputs if self.prepares(given) else self.signature.inputs
+
+    def prepares(self, given: Collection[str]) -> bool:
+        """Whether a request that gives these inputs is for the steps before the network."""
+        return any(step.takes.name in given for step in self.before)
 
     @property
     def best(self) -> Variant:

@@ -11,7 +11,7 @@ from gearshift.core.request import Ticket
 from gearshift.core.router import overloaded
 from gearshift.core.strand import Strand
 from gearshift.core.workers import Workers
-from gearshift.errors import TooMany
+from gearshift.errors import ExecutorUnavailable, RequestError, TooMany
 
 ROUNDING = 1e-9
 """Seconds. Sums of floats may differ by less than this without anybody being late."""
@@ -51,3 +51,22 @@ def check_room(
     missing = start + queued + strand.quickest - ticket.deadline
     if missing > ROUNDING and ticket.late is Late.DROP:
         raise overloaded(ticket, before, usable, start - now, missing)
+
+
+def refusal(
+    ticket: Ticket, lanes: Lanes, workers: Workers, now: float, most: int
+) -> RequestError | None:
+    """What a ticket that would come at this moment would be refused for; nothing changes. That its
+    variants are out is no reason yet: it may be the one that tries them."""
+    lane = lanes.at(ticket.model, ticket.generation)
+    strand = lane.find(lane.key(ticket, lenient=ticket.budget == math.inf))
+    try:
+        if strand is None or (strand.quickest > ticket.budget and ticket.late is Late.DROP):
+            lane.check(ticket, now)
+        if strand is not None:
+            check_room(ticket, lane, strand, lanes, workers, now, most)
+    except ExecutorUnavailable:
+        return None
+    except RequestError as error:
+        return error
+    return None

@@ -29,7 +29,7 @@ from gearshift.core.prices import Outlook, Prices
 from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Ticket
 from gearshift.core.revision import sorted_anew
-from gearshift.core.room import check_room
+from gearshift.core.room import check_room, refusal
 from gearshift.core.router import expired
 from gearshift.core.scoring import EARLY, Candidate
 from gearshift.core.selector import Selector
@@ -116,6 +116,10 @@ class Scheduler:
         lane.count += 1
         self.waiting += 1
         return strand.admitted(budget)
+
+    def refusal(self, ticket: Ticket, now: float) -> RequestError | None:
+        """What `admit` would refuse such a ticket for at this moment; nothing changes."""
+        return refusal(ticket, self._lanes, self._workers, now, self._max_waiting)
 
     def cancel(self, ticket_id: int, now: float) -> None:
         """The caller left. A waiting ticket gives up its place; one that runs, or that is

@@ -27,7 +27,7 @@ from gearshift.engine.batch import bytes_of
 from gearshift.engine.cascade import gone_on, second_of
 from gearshift.engine.clock import Alarm
 from gearshift.engine.doorkeeper import SOMEBODY, Caller, Doorkeeper
-from gearshift.engine.explaining import explained
+from gearshift.engine.explaining import UNUSED, explained
 from gearshift.engine.faults import Faults
 from gearshift.engine.flight import Answer, Flight, Reply, to_nobody
 from gearshift.engine.generations import Generations, Retired, gone, staying
@@ -191,10 +191,7 @@ class Engine:
             verdict = self._scheduler.admit(ticket, self.clock.now())
             if isinstance(verdict, Refused):
                 missed = verdict.wanted
-                if isinstance(verdict.error, TooMany):
-                    self.usage.reach("max_queue")
-                if isinstance(verdict.error, Overloaded):
-                    self.doorkeeper.shed(caller, verdict.error)
+                self._no_room(verdict.error, caller)
                 raise verdict.error
         except RequestError as error:
             self.refused(error, arrival, request.model, ticket, missed, trace)
@@ -210,6 +207,25 @@ class Engine:
         self._planning.arrived(arrival)
         self._plan_decide()
         return flight
+
+    def foresee(self, request: Request, arrival: float, caller: Caller) -> Ticket:
+        """The ticket that a request will become whose inputs are not made yet. Raises, and does not
+        count, what it would be refused for at this moment; nothing is taken in."""
+        if not self._accepting:
+            raise NotReady(NOT_READY)
+        model = self.catalog.model(request.model)
+        ticket = ticket_for(request, model, UNUSED, arrival)
+        refused = self._scheduler.refusal(ticket, self.clock.now())
+        if refused is not None:
+            self._no_room(refused, caller)
+            raise refused
+        return ticket
+
+    def _no_room(self, error: RequestError, caller: Caller) -> None:
+        if isinstance(error, TooMany):
+            self.usage.reach("max_queue")
+        if isinstance(error, Overloaded):
+            self.doorkeeper.shed(caller, error)
 
     def abandon(self, flight: Flight) -> None:
         """The caller left: its place is free at once, and nobody is told anything."""

@@ -54,12 +54,19 @@ class Findings:
         self.problems.append(Problem(file, _cut(key, LONGEST_KEY), _cut(message, LONGEST_MESSAGE)))
 
     def add_invalid(
-        self, file: str, error: ValidationError, schema: type[BaseModel], within: Location = ()
+        self,
+        file: str,
+        error: ValidationError,
+        schema: type[BaseModel],
+        within: Location = (),
+        under: str = "",
     ) -> None:
-        """Every mistake of a validation; `within` is the part of its places to leave out."""
+        """Every mistake of a validation; `within` is the part of its places to leave out, `under`
+        the key of what was validated, where that is a part of the file."""
         for detail in error.errors(include_url=False):
             place: Location = detail["loc"][len(within) :]
-            self.add(file, key_of(place), _sentence(detail, schema))
+            key = key_of(place)
+            self.add(file, f"{under}.{key}" if under else key, _sentence(detail, schema))
 
 
 def _cut(text: str, longest: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +18,13 @@ from pydantic import BaseModel, ValidationError
 
 from gearshift.repository.files import Root, read_text
 from gearshift.repository.findings import Findings
-from gearshift.repository.schema import CascadeEntry, ClassEntry, ModelFile, VariantEntry
+from gearshift.repository.schema import (
+    MOST_STEPS,
+    CascadeEntry,
+    ClassEntry,
+    ModelFile,
+    VariantEntry,
+)
 
 MOST_ENTRIES = 1_000
 MOST_DOTS = 64
@@ -29,7 +35,8 @@ Entry = TypeVar("Entry", bound=BaseModel)
 
 @dataclass(slots=True, kw_only=True)
 class Intent:
-    """The valid parts of one model.toml. `variants` and `cascades` keep each one's place in it.
+    """The valid parts of one model.toml. `variants` and `cascades` keep each one's place in it;
+    `before` and `after` are as written: each kind of step has its own keys (`repository.steps`).
 
     `file` is None unless the whole document is valid; only then may a model be built.
     """
@@ -38,6 +45,8 @@ class Intent:
     classes: Mapping[str, ClassEntry] = field(default_factory=dict)
     variants: Mapping[int, VariantEntry] = field(default_factory=dict)
     cascades: Mapping[int, CascadeEntry] = field(default_factory=dict)
+    before: Sequence[Mapping[str, Any]] = ()
+    after: Sequence[Mapping[str, Any]] = ()
     file: ModelFile | None = None
 
 
@@ -103,14 +112,26 @@ def _validated(document: dict[str, Any], file: str, findings: Findings) -> Inten
             classes={str(name): entry for name, entry in _valid(document, "classes", ClassEntry)},
             variants=_listed(document, "variants", VariantEntry),
             cascades=_listed(document, "cascades", CascadeEntry),
+            before=_tables(document, "before"),
+            after=_tables(document, "after"),
         )
     return Intent(
         metric=model.metric,
         classes=model.classes,
         variants=dict(enumerate(model.variants)),
         cascades=dict(enumerate(model.cascades)),
+        before=model.before,
+        after=model.after,
         file=model,
     )
+
+
+def _tables(document: dict[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    """The steps that are tables at all; none where there are too many."""
+    value = document.get(key)
+    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+        return ()
+    return value if len(value) <= MOST_STEPS else ()
 
 
 def _listed(document: dict[str, Any], key: str, schema: type[Entry]) -> Mapping[int, Entry]:

@@ -21,6 +21,7 @@ from gearshift.repository.intent import Intent, intent_of, read_intent
 from gearshift.repository.samples import samples_complaint
 from gearshift.repository.schema import CardFile, VariantEntry
 from gearshift.repository.signatures import LARGEST_BATCH_BYTES, batch_bytes, differences
+from gearshift.repository.steps import StepsLoader
 from gearshift.repository.triton import CONFIG, document_of, is_triton
 
 Inspect = Mapping[str, Callable[[Artifact], Signature]]
@@ -110,6 +111,11 @@ class _ModelLoader:
         signature = self._signature()
         self._check_size(intent, signature)
         samples = self._samples(signature)
+        steps = StepsLoader(self._root, self._folder, self._file, self._findings, self._allowance)
+        before = steps.before(intent.before, signature)
+        after = steps.after(
+            intent.after, signature, intent.file.max_batch_size if intent.file else 1
+        )
         known = [variant for variant in variants.values() if variant is not None]
         self._check_floors(intent, known)
         cascades = CascadeLoader(self._root, self._folder, self._file, self._findings)
@@ -127,6 +133,8 @@ class _ModelLoader:
             default_class=intent.file.default_class,
             variants=tuple(sorted(known, key=lambda v: (-v.accuracy, v.version))),
             cascades=gears,
+            before=before,
+            after=after,
             samples=samples,
             finite=intent.file.finite,
             generation=self._generation,

@@ -7,7 +7,7 @@ message that a mistake in that key gets.
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -27,17 +27,20 @@ Name = Annotated[
 LARGEST_BATCH = 1024
 MOST_CLASSES = 64
 MOST_VARIANTS = 256
+MOST_STEPS = 16
 MOST_CANARY = 0.5
 LARGEST_PRIORITY = 2**31 - 1
 LARGEST_VERSION = 2**31 - 1
 LONGEST_BUDGET_MS = LONGEST_BUDGET * 1e3
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What is written must be what is expected: no key beside, and no type for another."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class ClassEntry(_Strict):
+class ClassEntry(Strict):
     """One table `[classes.<name>]`: the defaults of the requests that name this class."""
 
     budget_ms: float | None = Field(
@@ -84,7 +87,7 @@ class ClassEntry(_Strict):
         )
 
 
-class VariantEntry(_Strict):
+class VariantEntry(Strict):
     """One table `[[variants]]`: one way to answer for the model."""
 
     name: Name = Field(description=f"the variant's name and that of its folder: {NAME_RULE}")
@@ -107,7 +110,7 @@ class VariantEntry(_Strict):
     )
 
 
-class CascadeEntry(_Strict):
+class CascadeEntry(Strict):
     """One table `[[cascades]]`: two variants that answer together."""
 
     name: Name = Field(description=f"the cascade's name and that of its folder: {NAME_RULE}")
@@ -117,7 +120,7 @@ class CascadeEntry(_Strict):
     )
 
 
-class ModelFile(_Strict):
+class ModelFile(Strict):
     """`model.toml`: what people decide about one model."""
 
     metric: str = Field(
@@ -149,6 +152,16 @@ class ModelFile(_Strict):
         max_length=MOST_VARIANTS,
         description=f"at most {MOST_VARIANTS} tables [[cascades]]",
     )
+    before: list[dict[str, Any]] = Field(
+        default=[],
+        max_length=MOST_STEPS,
+        description=f"at most {MOST_STEPS} tables [[before]], each a step before the network",
+    )
+    after: list[dict[str, Any]] = Field(
+        default=[],
+        max_length=MOST_STEPS,
+        description=f"at most {MOST_STEPS} tables [[after]], each a step after the network",
+    )
     finite: bool = Field(
         True,
         description="whether answers are finite numbers: true, or false where NaN and infinity are"
@@ -156,13 +169,13 @@ class ModelFile(_Strict):
     )
 
 
-class CardFile(_Strict):
+class CardFile(Strict):
     """Holds a card while it is read: the dataclasses of the core inherit this strictness."""
 
     card: Card
 
 
-class CascadeFile(_Strict):
+class CascadeFile(Strict):
     """The same for what was learned for a cascade."""
 
     card: CascadeCard

@@ -50,13 +50,13 @@ LARGE = 64 * 1024
 
 @dataclass(slots=True)
 class Common:
-    """What the answers of one batch have in common: numbers as they are written, and each
-    output's raw bytes with how many of them a row has; of BYTES, which differ in length, the
-    array itself."""
+    """What the answers of one batch have in common: numbers as they are written, each output's raw
+    bytes with how many of them a row has, but for BYTES, which differ in length; and the outputs
+    themselves, with those that the model's steps made."""
 
     numbers: bytes
     raws: Mapping[str, tuple[bytes | memoryview, int]]
-    texts: Mapping[str, Array]
+    outputs: Mapping[str, Array]
 
 
 class AnswerWriter:
@@ -64,8 +64,9 @@ class AnswerWriter:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._outputs = {spec.name: spec for spec in model.signature.outputs}
+        self._outputs = {spec.name: spec for spec in model.wire.outputs}
         self._all = tuple(self._outputs)
+        self._labels = {step.of: step.labels for step in model.after if step.labels}
         self._heads: dict[Head, bytes] = {}
         # Requests that came together have waited alike.
         self._queue, self._told_queue = 0, QUEUE(0)
@@ -76,10 +77,12 @@ class AnswerWriter:
         wanted: Sequence[Wanted],
         answer: Answer,
         places: Mapping[str, Place],
+        prepared: float | None = None,
     ) -> bytes:
         """The answer to a request with this id: the wanted outputs raw, or their classes, in the
         order asked for, all of them if none is named. Those with a place are written there, and
-        their raw contents are empty: clients read output i from raw contents i."""
+        their raw contents are empty: clients read output i from raw contents i. `prepared`: seconds
+        that the model's steps took before it, if there were any."""
         run, ticket, reason, first, cascade = answer
         rows = ticket.rows
         common: Common | None = run.kept
@@ -102,18 +105,21 @@ class AnswerWriter:
         parts = [head, ID, varint(len(request_id)), request_id, self._told_queue, common.numbers]
         if ticket.deadline < math.inf:
             parts.append(BUDGET(round(answer.budget * 1e6)))
+        if prepared is not None:
+            parts.append(PREPARE(round(prepared * 1e6)))
         raw: bytes | memoryview
         for name in wanted or self._all:
             if isinstance(name, Top):
-                array = run.outputs[name.output][first : first + rows]
-                raw = to_raw(classes(array, name.best), DATATYPES["BYTES"])
+                array = common.outputs[name.output][first : first + rows]
+                told = classes(array, name.best, self._labels.get(name.output, ()))
+                raw = to_raw(told, DATATYPES["BYTES"])
                 parts += (RAW, varint(len(raw)), raw)
                 continue
             if name in common.raws:
                 whole, size = common.raws[name]
                 raw = whole[first * size : (first + rows) * size]
             else:
-                raw = to_raw(common.texts[name][first : first + rows], DATATYPES["BYTES"])
+                raw = to_raw(common.outputs[name][first : first + rows], DATATYPES["BYTES"])
             if name in places:
                 places[name].write(raw)
                 raw = b""
@@ -124,16 +130,16 @@ class AnswerWriter:
         run = answer.run
         numbers = COMPUTE(round(answer.compute * 1e6)) + BATCH_SIZE(run.rows)
         raws: dict[str, tuple[bytes | memoryview, int]] = {}
-        texts: dict[str, Array] = {}
+        outputs = dict(run.outputs)
+        for step in self._model.after:
+            outputs[step.makes.name] = step.rows(outputs[step.of])
         for name, spec in self._outputs.items():
-            array, datatype = run.outputs[name], DATATYPES[spec.datatype]
-            if spec.datatype == "BYTES":
-                texts[name] = array
-            else:
+            array, datatype = outputs[name], DATATYPES[spec.datatype]
+            if spec.datatype != "BYTES":
                 # Small rows are quicker taken out of bytes, large ones not copied out of a view.
                 raw = (to_raw if array.nbytes < LARGE else to_buffer)(array, datatype)
                 raws[name] = raw, len(raw) // run.rows
-        return Common(numbers, raws, texts)
+        return Common(numbers, raws, outputs)
 
     def _head(self, answer: Answer, wanted: Sequence[Wanted]) -> bytes:
         """All of an answer that depends on nothing but who answers, why, and what is asked for."""
@@ -194,3 +200,4 @@ class Integer:
 
 QUEUE, COMPUTE = Integer("queue_us"), Integer("compute_us")
 BUDGET, BATCH_SIZE = Integer("budget_us"), Integer("batch_size")
+PREPARE = Integer("prepare_us")

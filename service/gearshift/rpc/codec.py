@@ -55,7 +55,7 @@ def parameters_of(message: Any) -> dict[str, Parameter]:
 def wanted_of(message: Any, model: Model, rows: int) -> tuple[Wanted, ...]:
     """What is asked for, in that order; nothing in particular where it does not say. InvalidInput
     for classes of what has none."""
-    specs = {spec.name: spec for spec in model.signature.outputs}
+    specs = {spec.name: spec for spec in model.wire.outputs}
     return tuple(
         _top(output, specs[output.name], rows)
         if "classification" in output.parameters
@@ -82,7 +82,7 @@ def _top(output: Any, spec: TensorSpec, rows: int) -> Top:
 
 def _places(message: Any, model: Model, rows: int, memory: SharedMemory) -> Mapping[str, Place]:
     """Only outputs that the model has, each once; of those in shared memory, where."""
-    specs = {spec.name: spec for spec in model.signature.outputs}
+    specs = {spec.name: spec for spec in model.wire.outputs}
     seen = set()
     places: dict[str, Place] = {}
     for output in message.outputs:
@@ -111,9 +111,11 @@ def _places(message: Any, model: Model, rows: int, memory: SharedMemory) -> Mapp
 
 
 def _inputs(message: Any, model: Model, memory: SharedMemory) -> Tensors:
-    specs = {spec.name: spec for spec in model.signature.inputs}
+    wanted = model.expects({tensor.name for tensor in message.inputs})
+    specs = {spec.name: spec for spec in wanted}
     if not message.inputs:
-        raise InvalidInput(f"the request has no inputs; model {model.name!r} takes {_told(specs)}")
+        told = _told({spec.name: spec for spec in model.wire.inputs})
+        raise InvalidInput(f"the request has no inputs; model {model.name!r} takes {told}")
     places = [
         _place(tensor, f"input {tensor.name!r}", memory) if tensor.parameters else None
         for tensor in message.inputs
@@ -132,7 +134,8 @@ def _inputs(message: Any, model: Model, memory: SharedMemory) -> Tensors:
         spec = specs.get(tensor.name)
         if spec is None:
             raise InvalidInput(
-                f"model {model.name!r} has no input {tensor.name!r}; it takes {_told(specs)}"
+                f"model {model.name!r} has no input {tensor.name!r}{_beside(model, specs)}; it"
+                f" takes {_told(specs)}"
             )
         where = f"input {tensor.name!r}"
         if tensor.name in arrays:
@@ -202,6 +205,15 @@ def _place(tensor: Any, where: str, memory: SharedMemory) -> Place | None:
                 f"{where}: unknown parameter {name!r}; those of tensors are {', '.join(PARAMETERS)}"
             )
     return memory.place(tensor.parameters, where)
+
+
+def _beside(model: Model, specs: Mapping[str, TensorSpec]) -> str:
+    """What must be said of a model that takes other inputs, too, which are not mixed with these."""
+    if not model.before:
+        return ""
+    other = model.signature.inputs if model.wire.inputs[0].name in specs else model.wire.inputs
+    names = ", ".join(spec.name for spec in other)
+    return f" beside {next(iter(specs))!r} (alone, it takes {names} as well)"
 
 
 def _dims(shape: Sequence[int]) -> str:

@@ -31,13 +31,13 @@ def metadata(model: Model) -> Any:
         name=model.name,
         versions=[str(number) for number in sorted(v.version for v in model.variants)],
         platform=PLATFORM,
-        inputs=[_tensor(spec) for spec in model.signature.inputs],
-        outputs=[_tensor(spec) for spec in model.signature.outputs],
+        inputs=[_tensor(spec) for spec in model.wire.inputs],
+        outputs=[_tensor(spec) for spec in model.wire.outputs],
     )
 
 
 def config(model: Model) -> Any:
-    """ModelConfigResponse: dims without the batch dimension; variants and classes as
+    """ModelConfigResponse: dims without the batch dimension; variants, classes and steps as
     parameters, for people who look."""
     made = model_config_pb2.ModelConfig(
         name=model.name,
@@ -46,11 +46,11 @@ def config(model: Model) -> Any:
         max_batch_size=model.max_batch_size,
         input=[
             model_config_pb2.ModelInput(name=s.name, data_type=_type(s), dims=s.shape)
-            for s in model.signature.inputs
+            for s in model.wire.inputs
         ],
         output=[
             model_config_pb2.ModelOutput(name=s.name, data_type=_type(s), dims=s.shape)
-            for s in model.signature.outputs
+            for s in model.wire.outputs
         ],
         dynamic_batching=model_config_pb2.ModelDynamicBatching(),
     )
@@ -60,6 +60,11 @@ def config(model: Model) -> Any:
         made.parameters[f"variant.{variant.version}"].string_value = variant.name
     made.parameters["metric"].string_value = model.metric
     made.parameters["default_class"].string_value = model.default_class
+    for before in model.before:
+        network = ", ".join(f"{s.name} {s.datatype} {list(s.shape)}" for s in before.makes)
+        made.parameters[f"before.{before.takes.name}"].string_value = f"{before.kind}: {network}"
+    for after in model.after:
+        made.parameters[f"after.{after.makes.name}"].string_value = f"{after.kind}: {after.of}"
     return pb.ModelConfigResponse(config=made)
 
 

@@ -8,16 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
-from gearshift.core.catalog import Catalog
-from gearshift.core.request import LONGEST_BUDGET, Request
+from gearshift.core.catalog import Catalog, Model
+from gearshift.core.request import LONGEST_BUDGET, Request, Ticket
 from gearshift.core.rights import ANONYMOUS, Rights
 from gearshift.engine import SOMEBODY, Answer, Caller, Engine, Flight, Reply, of_request
-from gearshift.errors import InvalidInput, QuotaExceeded, RequestError, TooMany, ending_of
+from gearshift.errors import (
+    Cancelled,
+    InvalidInput,
+    QuotaExceeded,
+    RequestError,
+    TooMany,
+    ending_of,
+)
 from gearshift.http2 import Stream
 from gearshift.ports import Tensors, Trace
 from gearshift.rpc import codec, wire
@@ -26,6 +33,7 @@ from gearshift.rpc.calls import UnaryCall
 from gearshift.rpc.classes import Wanted
 from gearshift.rpc.entries import check_entries
 from gearshift.rpc.permitted import model_for
+from gearshift.rpc.preparing import Preparation, Preparer, Taken
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending, expected
@@ -40,6 +48,22 @@ class Asker(Protocol):
         ...
 
     def failed(self, error: Exception, request_id: str) -> None: ...
+
+
+Learn = Callable[[Model, Request, Tensors], None]
+"""Remembers what a request of some bytes says."""
+
+
+class Asked(NamedTuple):
+    """One request that has been parsed, and who waits for its answer."""
+
+    parsed: Any
+    arrival: float
+    remaining: float
+    rights: Rights
+    asker: Asker
+    trace: Trace | None
+    caller: Caller
 
 
 LONGEST_REST = 0.05
@@ -57,8 +81,9 @@ UNARY, STREAM = f"{SERVICE}/ModelInfer", f"{SERVICE}/ModelStreamInfer"
 class Inferences:
     """Takes requests for all models of one engine."""
 
-    def __init__(self, engine: Engine, memory: SharedMemory) -> None:
+    def __init__(self, engine: Engine, memory: SharedMemory, preparer: Preparer) -> None:
         self._engine = engine
+        self._preparer = preparer
         self._memory = memory
         self._doorkeeper = engine.doorkeeper
         self.tracing = engine.traced.tracing
@@ -90,7 +115,7 @@ class Inferences:
         asker: Asker,
         trace: Trace | None = None,
         caller: Caller = SOMEBODY,
-    ) -> Flight | None:
+    ) -> Taken | None:
         """Take one request of `caller` in, who has these `rights` and waits for `remaining`
         seconds from `arrival` on; `shapes` are those of its connection.
 
@@ -133,7 +158,7 @@ class Inferences:
         asker: Asker,
         trace: Trace | None,
         caller: Caller,
-    ) -> Flight | None:
+    ) -> Taken | None:
         """The same for a request of which nothing is known."""
         engine = self._engine
         try:
@@ -146,24 +171,73 @@ class Inferences:
             engine.refused(error, arrival, trace=trace)
             asker.failed(error, "")
             return None
+        asked = Asked(parsed, arrival, remaining, rights, asker, trace, caller)
+        learn = partial(shapes.learn, message, parsed)
+        return self._take(asked, learn)
+
+    def _take(self, asked: Asked, learn: Learn | None = None) -> Taken | None:
+        """The same for one that has been parsed. `learn` is told what it says, unless its inputs
+        are still to be made."""
+        parsed = asked.parsed
         try:
-            model = model_for(rights, engine.catalog, parsed.model_name)
-            memory = self._memory.of(rights.client)
-            request, inputs, places = codec.decode(parsed, model, remaining, memory)
+            model = model_for(asked.rights, self._engine.catalog, parsed.model_name)
+            memory = self._memory.of(asked.rights.client)
+            request, inputs, places = codec.decode(parsed, model, asked.remaining, memory)
             wanted = codec.wanted_of(parsed, model, request.rows)
+            if model.prepares(inputs):
+                ticket = self._engine.foresee(request, asked.arrival, asked.caller)
+                done = partial(self._prepared, asked, model, request, wanted, places)
+                failed = partial(self._failed, asked, ticket)
+                return self._preparer.begin(model, inputs, ticket, done, failed)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-            if trace is not None:
-                trace.decoded(parsed.id.encode(), engine.clock.now())
-            if isinstance(error, RequestError):
-                engine.refused(error, arrival, parsed.model_name, trace=trace)
-            asker.failed(self._told(error, parsed.id.encode(), trace), parsed.id)
+            self._failed(asked, None, error)
             return None
-        shapes.learn(message, parsed, model, request, inputs)
-        writer = self._writers[model.name]
-        request_id = parsed.id.encode()
+        if learn is not None:
+            learn(model, request, inputs)
+        return self._admit(asked, model, request, inputs, wanted, places)
+
+    def _prepared(
+        self,
+        asked: Asked,
+        model: Model,
+        request: Request,
+        wanted: Sequence[Wanted],
+        places: Mapping[str, Place],
+        inputs: Tensors,
+        seconds: float,
+    ) -> Taken | None:
+        """The model's steps have made the inputs of a request, in so many `seconds`."""
+        now = self._engine.catalog.models.get(model.name)
+        if now is None or now.generation != model.generation:
+            # The steps that made them, and the network they are for, are served no more.
+            return self._take(asked)
+        return self._admit(asked, model, request, inputs, wanted, places, seconds)
+
+    def _admit(
+        self,
+        asked: Asked,
+        model: Model,
+        request: Request,
+        inputs: Tensors,
+        wanted: Sequence[Wanted],
+        places: Mapping[str, Place],
+        prepared: float | None = None,
+    ) -> Flight | None:
+        request_id, trace = asked.parsed.id.encode(), asked.trace
         named = request_id or self._new_id()
-        reply = _reply(asker, writer, request_id, named, wanted, places, trace)
-        return self._submit(request, inputs, arrival, reply, named, trace, caller)
+        writer = self._writers[model.name]
+        reply = _reply(asked.asker, writer, request_id, named, wanted, places, trace, prepared)
+        return self._submit(request, inputs, asked.arrival, reply, named, trace, asked.caller)
+
+    def _failed(self, asked: Asked, ticket: Ticket | None, error: Exception) -> None:
+        """A request ends before it is admitted; `ticket` is what it asked for, if that is known."""
+        parsed, trace, named = asked.parsed, asked.trace, asked.parsed.id.encode()
+        if trace is not None:
+            trace.decoded(named, self._engine.clock.now())
+        if isinstance(error, RequestError):
+            self._engine.refused(error, asked.arrival, parsed.model_name, ticket, trace=trace)
+        if not isinstance(error, Cancelled):
+            asked.asker.failed(self._told(error, named, trace), parsed.id)
 
     def _submit(
         self,
@@ -230,9 +304,16 @@ class Inferences:
     def _new_id(self) -> bytes:
         return b"%s-%x" % (self._prefix, next(self._numbers))
 
-    def abandon(self, flight: Flight) -> None:
+    def abandon(self, taken: Taken) -> None:
         """Its caller has left."""
-        self._engine.abandon(flight)
+        now: Taken | None = taken
+        while isinstance(now, Preparation):
+            if self._preparer.leave(now):
+                now.failed(Cancelled("the caller left"))
+                return
+            now = now.became
+        if now is not None:
+            self._engine.abandon(now)
 
     def unary(self, call: UnaryCall, message: bytes) -> Callable[[], None] | None:
         """ModelInfer, without a task for each call."""
@@ -241,7 +322,7 @@ class Inferences:
         if self.tracing is not None:
             now = self._engine.clock.now()
             trace = self.tracing.begin(UNARY, call.call.metadata, arrival, now, call.client)
-        flight = self.begin(
+        taken = self.begin(
             message,
             arrival,
             call.call.timeout,
@@ -251,7 +332,7 @@ class Inferences:
             trace,
             self.caller_of(call.call, call.rights),
         )
-        return None if flight is None else partial(self._engine.abandon, flight)
+        return None if taken is None else partial(self.abandon, taken)
 
 
 def _reply(
@@ -262,14 +343,15 @@ def _reply(
     wanted: Sequence[Wanted],
     places: Mapping[str, Place],
     trace: Trace | None,
+    prepared: float | None = None,
 ) -> Reply:
-    """`request_id` is the caller's, `named` that of the answer."""
+    """`request_id` is the caller's, `named` that of the answer; `prepared` as for the writer."""
 
     def reply(ending: Answer | Exception) -> Exception | None:
         problem: Exception
         if isinstance(ending, Answer):
             try:
-                written = writer.write(named, wanted, ending, places)
+                written = writer.write(named, wanted, ending, places, prepared)
             except Exception as error:  # noqa: BLE001 - as above
                 ids = None if trace is None else trace.ids
                 problem = expected(error, **of_request(named, ids))

@@ -14,13 +14,13 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.core.rights import Rights
-from gearshift.engine import Flight
 from gearshift.errors import TooMany
 from gearshift.http2 import Stream
 from gearshift.rpc import wire
 from gearshift.rpc.answers import varint
 from gearshift.rpc.calls import UNREAD, Responder
 from gearshift.rpc.infer import STREAM, Inferences
+from gearshift.rpc.preparing import Taken
 from gearshift.rpc.shapes import Shapes
 from gearshift.rpc.status import code_and_message, ending
 from gearshift.rpc.unpacking import Packed, Unpacker, unpacked
@@ -88,7 +88,7 @@ class InferStream(Responder):
         self._ended = False
         """All of it has been read."""
         self._owed = 0
-        self._under_way: dict[_StreamAsker, Flight] = {}
+        self._under_way: dict[_StreamAsker, Taken] = {}
         self._strict = ("triton_grpc_error", "true") in call.metadata
 
     def data(self, payload: bytes, *, ended: bool) -> None:
@@ -185,7 +185,7 @@ class InferStream(Responder):
         if inferences.tracing is not None:
             received, metadata = time.monotonic(), self.call.metadata
             trace = inferences.tracing.begin(STREAM, metadata, arrival, received, self.client)
-        flight = inferences.begin(
+        taken = inferences.begin(
             message,
             arrival,
             max(0.0, self.call.timeout - (arrival - self.arrival)),
@@ -195,8 +195,8 @@ class InferStream(Responder):
             trace,
             self._caller,
         )
-        if flight is not None:
-            self._under_way[asker] = flight
+        if taken is not None:
+            self._under_way[asker] = taken
             stream.connection.requests += 1
             self._usage.requests += 1
 
@@ -273,8 +273,8 @@ class InferStream(Responder):
             self._unpacking.cancel()
         under_way, self._under_way = self._under_way, {}
         self._forget(len(under_way))
-        for flight in under_way.values():
-            self._inferences.abandon(flight)
+        for taken in under_way.values():
+            self._inferences.abandon(taken)
 
 
 class _StreamAsker:

@@ -69,10 +69,11 @@ class RpcServer:
         count: Callable[[RequestError, float], None],
         gate: Gate | None = None,
         names: Names = no_names,
+        ends: Callable[[], None] = lambda: None,
     ) -> None:
         """`usage` is what all connections make the server keep; `count` is told of inference
         requests that are refused before they are read, with their arrival. `names` reads those of
-        a client's certificate."""
+        a client's certificate. `follows` is told of another catalog, `ends` that all is over."""
         self._accepting = Acceptor(methods, gate or Gate(None, None), usage, count)
         self._names = names
         self._connection_age = connection_age
@@ -81,6 +82,7 @@ class RpcServer:
         self._health = health_
         self._models = set(models)
         self._follows = follows
+        self._ends = ends
         self._telling: set[asyncio.Task[None]] = set()
         self._connections: set[Connection[Call]] = set()
         self._turns = Turns()
@@ -227,6 +229,7 @@ class RpcServer:
         try:
             await self._empty_within(grace, most)
         finally:
+            self._ends()
             self._accepting.close()
 
     async def _empty_within(self, grace: float, most: float) -> None:

@@ -20,6 +20,7 @@ from gearshift.rpc.infer import SERVICE, STREAM, UNARY, Inferences
 from gearshift.rpc.infer_stream import InferStream
 from gearshift.rpc.inference import Everyone, InferenceServicer
 from gearshift.rpc.methods import Methods
+from gearshift.rpc.preparing import THREADS, Preparer
 from gearshift.rpc.server import CONTROL, LIVE, OURS, RpcServer
 from gearshift.rpc.shared_memory import MOST_REGIONS, SharedMemory
 from gearshift.v1 import gearshift_pb2_grpc
@@ -39,12 +40,14 @@ async def make_server(
     audit: Audit | None = None,
     names: Names = no_names,
     max_regions: int = MOST_REGIONS,
+    preparing_threads: int = THREADS,
 ) -> RpcServer:
     """All services before `engine`, on no port yet. `shared_memory` says whether callers may
     register it; `everyone` tells the statistics of all, where other processes serve as well;
     `feedback` rules on reports, `frontier` is what WatchFrontier shows, `repository` loads and
     unloads models, `observing` sets what is logged and traced. `connection_age` and `names` as in
-    RpcServer. With `access` it is asked who calls; `audit` takes down what was done."""
+    RpcServer. With `access` it is asked who calls; `audit` takes down what was done. Models' steps
+    have so many `preparing_threads`."""
     methods: Any = Methods()
     memory = SharedMemory(allowed=shared_memory, most=max_regions)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
@@ -53,7 +56,8 @@ async def make_server(
     gearshift_pb2_grpc.add_GearshiftServicer_to_server(
         GearshiftServicer(engine, feedback, frontier), methods
     )
-    inferences = Inferences(engine, memory)
+    preparer = Preparer(engine.clock, engine.usage, preparing_threads)
+    inferences = Inferences(engine, memory, preparer)
     most = engine.usage.limits.max_message_bytes
     methods.add_direct(f"/{UNARY}", inferences.unary, most, inferences.turns_away)
     methods.add_stream(
@@ -83,6 +87,7 @@ async def make_server(
         count=engine.refused,
         gate=Gate(access, audit),
         names=names,
+        ends=preparer.close,
     )
     # Here and not where it listens: connections that are adopted need it as well.
     server.sweep()
@@ -105,6 +110,7 @@ async def serve(
     audit: Audit | None = None,
     names: Names = no_names,
     max_regions: int = MOST_REGIONS,
+    preparing_threads: int = THREADS,
 ) -> RpcServer:
     """Listen on `host:port` (0 takes a free port). CannotListen if it is taken."""
     server = await make_server(
@@ -119,6 +125,7 @@ async def serve(
         audit=audit,
         names=names,
         max_regions=max_regions,
+        preparing_threads=preparing_threads,
     )
     await server.listen(host, port, tls)
     return server
