@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from builders import ONE_VECTOR, make_catalog, make_model, make_profiles
 from gearshift.access import names_of
@@ -45,9 +47,13 @@ class GrpcBench:
         audit=None,
         limits: Limits | None = None,
         max_regions: int = 256,
+        steps: Mapping[str, Any] | None = None,
+        preparing_threads: int = 2,
     ) -> None:
+        """`steps` are `before` and `after` of the model `m`."""
         self.usage = Usage(limits)
         model = make_model(classes=CLASSES, max_batch_size=max_batch_size)
+        model = replace(model, **(steps or {}))
         self.catalog = make_catalog(model, make_model("other", classes=CLASSES))
         profiles = make_profiles(
             self.catalog, predicted or {"large": (0.002, 0.0), "small": (0.001, 0.0)}
@@ -91,6 +97,7 @@ class GrpcBench:
                 audit=audit,
                 names=names_of,
                 max_regions=max_regions,
+                preparing_threads=preparing_threads,
             )
             await self.server.listen("127.0.0.1", 0, tls)
             self._ready.set()
