@@ -80,14 +80,15 @@ image-audit: build/image/audit/.ready build/image/builder ## has Debian fixed so
 
 image-lock: setup build/image/builder ## take the newest packages of the image into its lock files
 	$(BIN)/$(PIP) uv
-	$(BIN)/uv pip compile $(IMAGE_PINS) --extra postgres --extra otel \
+	$(BIN)/uv pip compile $(IMAGE_PINS) $(IMAGE_EXTRAS) \
 		--output-file deploy/container/python-cpu.lock pyproject.toml
-	$(BIN)/uv pip compile $(IMAGE_PINS) --extra postgres --extra otel \
+	$(BIN)/uv pip compile $(IMAGE_PINS) $(IMAGE_EXTRAS) \
 		--override deploy/container/gpu.override --output-file deploy/container/python-gpu.lock \
 		pyproject.toml deploy/container/gpu.in
 	$(BIN)/uv pip compile $(IMAGE_PINS) --output-file deploy/container/build.lock deploy/container/build.in
 	@$(call debian-lock,debian.lock)
 
+IMAGE_EXTRAS = --extra postgres --extra otel --extra steps --override deploy/container/steps.override
 # The versions that the tests ran with, where they need the package too.
 IMAGE_PINS = --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.13 \
 	--generate-hashes --no-header --constraint requirements.lock

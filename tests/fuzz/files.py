@@ -35,6 +35,19 @@ name = "both"
 first = "small"
 then = "large"
 """
+STEPS = """
+[[after]]
+step = "labels"
+of = "y"
+output = "label"
+labels = ["a", "b", "c", "d"]
+
+[[after]]
+step = "threshold"
+of = "y"
+output = "high"
+at = 0.5
+"""
 
 
 def _loading(name: str, text: str = FAKE) -> Callable[[], Feed]:
@@ -323,9 +336,18 @@ TARGETS = (
     Target(
         "model-toml",
         _loading("model.toml"),
-        lambda: [FAKE.encode(), (FAKE + CASCADES).encode()],
+        lambda: [FAKE.encode(), (FAKE + CASCADES).encode(), (FAKE + STEPS).encode()],
         2048,
-        (b"[[variants]]", b"canary = 0.1", b"nan", b"1e400", b"a.b.c.d", b"9" * 40),
+        (
+            b"[[variants]]",
+            b"[[before]]",
+            b'step = "image"',
+            b"canary = 0.1",
+            b"nan",
+            b"1e400",
+            b"a.b.c.d",
+            b"9" * 40,
+        ),
     ),
     Target(
         "card-json",
