@@ -11,7 +11,7 @@ memory the largest picture takes on its way. The data are fetched as for `make m
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -108,8 +108,9 @@ def largest(kind: str) -> tuple[Picture, bytes]:
 
 
 def peak() -> float:
-    """MiB of memory that this process has had at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """MiB of memory that this process had at most; `getrusage` would tell of its parent, too."""
+    told = Path("/proc/self/status").read_text()
+    return int(told.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def memory(report: Any) -> list[str]:
@@ -120,8 +121,12 @@ def memory(report: Any) -> list[str]:
     lines = []
     for kind, told, options in (
         ("PNG", "PNG, RGBA", {"compress_level": 1}),
-        ("JPEG", "JPEG", {"quality": 75}),
-        ("progressive", "JPEG, progressive", {"quality": 75, "progressive": True}),
+        ("JPEG", "JPEG", {"quality": 75, "subsampling": 0}),
+        (
+            "progressive",
+            "JPEG, progressive",
+            {"quality": 75, "subsampling": 0, "progressive": True},
+        ),
     ):
         report(f"a picture of {SIDE} x {SIDE}: {told}")
         pixels = np.dstack([noise, noise[..., :1]]) if kind == "PNG" else noise
@@ -157,15 +162,16 @@ def main() -> None:
 
     report("text: the held-out mails")
     mails = text_data.spam_mails(asked.cache, report)[2]
-    part = text_data.spam(asked.cache, report).evaluation
     text = models["text"]
     sent = [mail.text.encode() for mail in mails]
-    ids = part.inputs[text_data.INPUT]
+    encoder = text_data.tokenizer(asked.cache, report)
+    found_ids = [encoding.ids for encoding in encoder.encode_batch([mail.text for mail in mails])]
+    ids = np.array([text_data.windows_of(each, text_data.TOKENS, 1)[0] for each in found_ids])
     same, agreed, answers, text_times = compared(executor, text, "text", sent, ids)
     (labels,) = text.after
     (found,) = [np.concatenate(rows) for rows in answers.values()]
-    named = [row[0] == (b"spam" if label else b"ham")
-             for row, label in zip(labels.rows(found), part.labels, strict=True)]  # fmt: skip
+    named = [row[0] == (b"spam" if mail.spam else b"ham")
+             for row, mail in zip(labels.rows(found), mails, strict=True)]  # fmt: skip
     accuracy = sum(named) / len(named)
     (card,) = [variant.card for variant in text.variants]
     assert card is not None
@@ -185,7 +191,10 @@ def main() -> None:
 
 Made by `python -m loadtests.steps` on {told["cores"]} cores of {told["cpu"]}, Python \
 {told["python"]}, Pillow {version("pillow")}, tokenizers {version("tokenizers")}, gearshift at \
-{told["gearshift"]}; the host took {stolen_since(*before)} of the cores. {(__doc__ or "").split("docs/results")[1].strip()}
+{told["gearshift"]}; the host took {stolen_since(*before)} of the cores, and \
+{os.getloadavg()[2]:.0f} programs wanted them at a time.
+
+{(__doc__ or "").partition("docs/results")[2].strip()}
 
 | model | sent | rows | inputs alike | answers alike, all variants |
 | --- | --- | ---: | ---: | ---: |

@@ -29,14 +29,17 @@ STOP_WITHIN = 60.0
 
 def run_demo(settings: Settings, out: Console) -> bool:
     """Serve, send, show, stop. True if every request is accounted for."""
+    needed = {
+        scene.model: "model.toml" if scene.model == "text" else "samples.npz" for scene in SCENES
+    }
     missing = [
-        scene.model
-        for scene in SCENES
-        if not (settings.repository / scene.model / "samples.npz").is_file()
+        f"{model}/{name}"
+        for model, name in needed.items()
+        if not (settings.repository / model / name).is_file()
     ]
     if missing:
         raise ConfigurationInvalid(
-            f"the demo needs samples.npz of {', '.join(sorted(set(missing)))} in"
+            f"the demo needs {', '.join(sorted(missing))} in"
             f" {settings.repository}; give the shipped model_repo as --repository"
         )
     out.rule("gearshift demo")
