@@ -221,6 +221,23 @@ def test_who_has_left_is_not_read(bench, held):
     assert bench.usage.queued == 0
 
 
+def test_one_of_several_that_wait_leaves(bench, held):
+    """Its place is passed over, and its bytes are given back once."""
+    with triton.InferenceServerClient(bench.address) as client:
+        got = [asked(client, b"0 0 0")]
+        until(held.begun.is_set)
+        call = client.async_infer("m", [text_of(b"1 0 0")], lambda result, error: None)
+        until(lambda: bench.usage.requests >= 2)
+        got += [asked(client, b"%d 0 0" % number) for number in (2, 3)]
+        until(lambda: bench.usage.requests >= 4)
+        call.cancel()
+        until(lambda: bench.telemetry.unanswered)
+        held.gate.set()
+        until(lambda: all(got))
+    assert held.read == [b"0 0 0", b"2 0 0", b"3 0 0"]
+    assert bench.usage.queued == 0
+
+
 def test_the_nearest_deadline_is_first(client, bench, held):
     first = asked(client, b"0 0 0")
     until(held.begun.is_set)

@@ -75,6 +75,13 @@ def test_a_text_is_read_only_as_far_as_it_matters(words, between):
     assert STEP.row(text.encode())[0].tolist() == expected
 
 
+def test_a_word_that_the_beginning_would_cut_is_read_to_its_end():
+    """It is too long for any piece, and its first half is not."""
+    text = "a" + " " * 200 + "qz" * 75
+    (expected,) = windows_of(REFERENCE.encode(text).ids, LENGTH, 1)
+    assert STEP.row(text.encode())[0].tolist() == expected
+
+
 def test_a_long_text_costs_no_more_than_its_beginning():
     text = "some words of a text that goes on " * 10_000
     assert len(STEP._beginning(text)) < 2_000
