@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import queue
 import time
+from itertools import count, pairwise
 from types import SimpleNamespace
 
 import grpc
@@ -15,6 +17,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from gearshift.core.rights import EVERYTHING
+from gearshift.http2.turns import SLICE, Turns
 from gearshift.rpc import infer_stream, wire
 from gearshift.rpc.infer import Inferences
 from gearshift.rpc.preparing import Preparer
@@ -132,10 +135,14 @@ def test_the_streams_deadline_is_each_requests_budget(make_bench):
     assert "within" in answer.error_message
 
 
-def test_mistakes_in_the_last_bytes_of_a_stream_are_all_told(make_bench):
-    """The first of them, answered at once, must not end the stream before the others are read."""
-    bench = make_bench()
-    sent: list[bytes] = []
+MISTAKES = [
+    wire.framed(pb.ModelInferRequest(model_name="nope", id=str(n)).SerializeToString())
+    for n in range(5)
+]
+
+
+def made_up_stream(bench, sent: list[bytes], turns: Turns | None = None) -> SimpleNamespace:
+    """Keeps what is sent on it."""
     stream = SimpleNamespace(
         open=True,
         held=0,
@@ -144,7 +151,7 @@ def test_mistakes_in_the_last_bytes_of_a_stream_are_all_told(make_bench):
         begin=lambda head: None,
         send=lambda framed: sent.append(framed) is None,
         usage=bench.usage,
-        connection=SimpleNamespace(streams={}, requests=0),
+        connection=SimpleNamespace(streams={}, requests=0, turns=turns),
         more=lambda size: None,
         taken=lambda size: None,
     )
@@ -153,22 +160,77 @@ def test_mistakes_in_the_last_bytes_of_a_stream_are_all_told(make_bench):
         stream.open = False
 
     stream.finish = finish
-    whole = b"".join(
-        wire.framed(pb.ModelInferRequest(model_name="nope", id=str(n)).SerializeToString())
-        for n in range(3)
+    return stream
+
+
+def asking(bench, stream: SimpleNamespace) -> infer_stream.InferStream:
+    call = wire.Call("", math.inf, b"", (), True)
+    inferences = Inferences(
+        bench.engine,
+        SharedMemory(allowed=False),
+        Preparer(bench.engine.clock, bench.engine.usage),
     )
+    return infer_stream.InferStream(stream, call, EVERYTHING, Shapes(), Unpacker(), inferences)
+
+
+def test_mistakes_in_the_last_bytes_of_a_stream_are_all_told(make_bench):
+    """The first of them, answered at once, must not end the stream before the others are read."""
+    bench = make_bench()
+    sent: list[bytes] = []
+    stream = made_up_stream(bench, sent)
+    whole = b"".join(MISTAKES[:3])
 
     async def play() -> None:
-        call = wire.Call("", math.inf, b"", (), True)
-        inferences = Inferences(
-            bench.engine,
-            SharedMemory(allowed=False),
-            Preparer(bench.engine.clock, bench.engine.usage),
-        )
-        asks = infer_stream.InferStream(stream, call, EVERYTHING, Shapes(), Unpacker(), inferences)
-        asks.data(whole, ended=True)
+        asking(bench, stream).data(whole, ended=True)
 
     bench.run(play())
     told = [pb.ModelStreamInferResponse.FromString(each[wire.PREFIX :]) for each in sent]
     assert [each.infer_response.id for each in told] == ["0", "1", "2"]
     assert not stream.open
+
+
+def test_many_messages_in_one_frame_are_read_in_turns(make_bench):
+    """Nobody else would be read from while one who sends a thousand at once is."""
+    bench = make_bench()
+    sent: list[bytes] = []
+    after: list[int] = []
+
+    async def play() -> None:
+        ticks = count()
+        stream = made_up_stream(bench, sent, Turns(now=lambda: next(ticks) * 0.6 * SLICE))
+        asks = asking(bench, stream)
+        # Cut somewhere: what comes while it waits is read behind what has come before.
+        whole = b"".join(MISTAKES)
+        at = len(whole) - 7
+        asks.data(whole[:at], ended=False)
+        after.append(len(sent))
+        asks.data(whole[at:], ended=True)
+        after.append(len(sent))
+        assert asks.incomplete_since() == math.inf
+        while stream.open:
+            await asyncio.sleep(0)
+            after.append(len(sent))
+
+    bench.run(play())
+    told = [pb.ModelStreamInferResponse.FromString(each[wire.PREFIX :]) for each in sent]
+    assert [each.infer_response.id for each in told] == ["0", "1", "2", "3", "4"]
+    assert after[0] == after[1] < 4
+    assert max(b - a for a, b in pairwise(after)) <= 2
+
+
+def test_who_leaves_while_it_waits_for_its_turn_is_forgotten(make_bench):
+    bench = make_bench()
+    sent: list[bytes] = []
+
+    async def play() -> None:
+        ticks = count()
+        turns = Turns(now=lambda: next(ticks) * 0.6 * SLICE)
+        stream = made_up_stream(bench, sent, turns)
+        asks = asking(bench, stream)
+        asks.data(b"".join(MISTAKES), ended=False)
+        asks.cancelled()
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    bench.run(play())
+    assert 0 < len(sent) < 4

@@ -25,7 +25,7 @@ class FrameReader(asyncio.Protocol):
         """When the bytes came that are being read, in monotonic seconds."""
         self.given_up = GivenUp()
         """Those of what waits to be read."""
-        self._turns = turns
+        self.turns = turns
         self._unread: deque[tuple[bytes, float]] = deque()
         self._unread_size = 0
         self._stopped = False
@@ -69,7 +69,7 @@ class FrameReader(asyncio.Protocol):
         return self._greeted
 
     def data_received(self, data: bytes) -> None:
-        turns = self._turns
+        turns = self.turns
         if turns is None:
             self.received = time.monotonic()
             self._feed(data, math.inf)
@@ -86,7 +86,7 @@ class FrameReader(asyncio.Protocol):
 
     def go_on(self) -> bool:
         """Read what waits, as far as there is time; whether some is left."""
-        turns, unread = self._turns, self._unread
+        turns, unread = self.turns, self._unread
         assert turns is not None
         if self.has_left():
             return False
@@ -107,8 +107,8 @@ class FrameReader(asyncio.Protocol):
 
     def forget_unread(self) -> None:
         """The connection is over: what came is of no use any more."""
-        if self._unread and self._turns is not None:
-            self._turns.forget(self)
+        if self._unread and self.turns is not None:
+            self.turns.forget(self)
         self._unread.clear()
         self._unread_size = 0
 

@@ -20,7 +20,7 @@ SLICE = 0.001
 
 
 class Waits(Protocol):
-    """A connection with bytes that are not read yet."""
+    """A connection, or a stream of messages, with bytes that are not read yet."""
 
     def go_on(self) -> bool:
         """Read on; whether something is left to be read."""
@@ -42,6 +42,12 @@ class Turns:
         if not self._planned:
             self._begin(now)
         return self._until
+
+    @property
+    def over(self) -> bool:
+        """Whether reading must stop now."""
+        now = self.now()
+        return now >= self.until(now)
 
     def wait(self, who: Waits) -> None:
         """`who` has more to read than there was time for."""

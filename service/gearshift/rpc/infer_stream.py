@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
@@ -47,10 +48,12 @@ class InferStream(Responder):
     """The receiver of one ModelStreamInfer call."""
 
     __slots__ = (
+        "_arrived",
         "_caller",
         "_ended",
         "_inferences",
         "_last",
+        "_later",
         "_owed",
         "_rest",
         "_shapes",
@@ -59,6 +62,7 @@ class InferStream(Responder):
         "_under_way",
         "_unpacker",
         "_unpacking",
+        "_waits",
         "_wanted",
     )
 
@@ -75,7 +79,13 @@ class InferStream(Responder):
         self._shapes = shapes
         self._unpacker = unpacker
         self._unpacking: asyncio.Task[None] | None = None
-        """Of a message that takes long; what comes after it waits in `_rest`."""
+        """Of a message that takes long; what comes after it waits in `_later`."""
+        self._waits = False
+        """For its next turn to read: a frame may have a thousand messages, and there are others."""
+        self._later: deque[tuple[bytes, float]] = deque()
+        """What is not read yet, and when it came."""
+        self._arrived = 0.0
+        """When the bytes came that are being read."""
         self._inferences = inferences
         self._caller = inferences.caller_of(call, rights)
         self._rest = bytearray()
@@ -94,24 +104,41 @@ class InferStream(Responder):
     def data(self, payload: bytes, *, ended: bool) -> None:
         self._owed += len(payload)
         self._last = ended
-        if self._unpacking is not None:
-            self._rest += payload
-            return
-        if self._rest:
-            self._rest += payload
-            payload = b""
-            if len(self._rest) >= self._wanted:
-                payload = bytes(self._rest)
-                self._rest.clear()
-        self._take(payload)
+        self._later.append((payload, self._stream.received))
+        if not self._held_up:
+            self._take()
 
-    def _take(self, data: bytes) -> None:
+    @property
+    def _held_up(self) -> bool:
+        return self._waits or self._unpacking is not None
+
+    def go_on(self) -> bool:
+        """It is its turn to read."""
+        self._waits = False
+        self._take()
+        return False
+
+    def _take(self) -> None:
+        """Read what has come, as far as there is time."""
+        later = self._later
         try:
-            at = self._read(data)
-            if at < len(data):
-                self._rest += data[at:]
-                self._since = time.monotonic()
-            if self._unpacking is not None:
+            while later and not self._held_up:
+                data, self._arrived = later.popleft()
+                if self._rest:
+                    self._rest += data
+                    if len(self._rest) < self._wanted:
+                        continue
+                    data = bytes(self._rest)
+                    self._rest.clear()
+                at = self._read(data)
+                if at == len(data):
+                    continue
+                if self._held_up:
+                    later.appendleft((data[at:], self._arrived))
+                else:
+                    self._rest += data[at:]
+                    self._since = time.monotonic()
+            if self._held_up:
                 return
             if self._last and self._rest:
                 raise WireError(grpc.StatusCode.INTERNAL, "the last message is cut short")
@@ -131,11 +158,11 @@ class InferStream(Responder):
                 connection.bomb()
 
     def _read(self, data: bytes) -> int:
-        """Ask for the whole messages in `data`, up to one that takes long to unpack; how many
-        bytes they were."""
+        """Ask for the whole messages in `data`, as long as there is time, and up to one that takes
+        long to unpack; how many bytes they were."""
         at, size = 0, len(data)
         most = self._usage.limits.max_message_bytes
-        arrival = self._stream.received
+        arrival, turns = self._arrived, self._stream.connection.turns
         while size - at >= wire.PREFIX:
             compressed, length = wire.PREFIXED.unpack_from(data, at)
             if length > most:
@@ -153,6 +180,10 @@ class InferStream(Responder):
                 return end
             self._ask(whole, end - at, arrival)
             at = end
+            if turns is not None and at < size and self._stream.open and turns.over:
+                self._waits = True
+                turns.wait(self)
+                return at
         self._wanted = wire.PREFIX
         return at
 
@@ -165,9 +196,7 @@ class InferStream(Responder):
             return
         self._unpacking = None
         self._ask(message, size, arrival)
-        rest = bytes(self._rest)
-        self._rest.clear()
-        self._take(rest)
+        self._take()
 
     def _ask(self, message: bytes, size: int, arrival: float) -> None:
         """Ask for one message, which was `size` bytes as it came."""
@@ -246,7 +275,7 @@ class InferStream(Responder):
 
     def _go_on(self) -> None:
         """Let the caller send more, or end when all is said."""
-        if self._unpacking is not None:
+        if self._held_up:
             return
         if len(self._under_way) < MOST_UNDER_WAY and not self._stream.waiting:
             owed, self._owed = self._owed, 0
@@ -260,7 +289,7 @@ class InferStream(Responder):
         self.cancelled()
 
     def incomplete_since(self) -> float:
-        return self._since if self._rest and self._unpacking is None else math.inf
+        return self._since if self._rest and not self._held_up else math.inf
 
     def end(self, code: grpc.StatusCode, text: str) -> None:
         self._end(code, text)
@@ -271,6 +300,9 @@ class InferStream(Responder):
     def cancelled(self) -> None:
         if self._unpacking is not None:
             self._unpacking.cancel()
+        if (turns := self._stream.connection.turns) is not None and self._waits:
+            turns.forget(self)
+        self._later.clear()
         under_way, self._under_way = self._under_way, {}
         self._forget(len(under_way))
         for taken in under_way.values():
