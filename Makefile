@@ -32,7 +32,7 @@ serve: setup ## serve model_repo on the default ports until Ctrl-C
 	$(BIN)/gearshift serve --repository model_repo --state-dir build/state
 
 fleet: setup ## one gearshift in front of two: what is answered where and why, and what each level has of the budget (2 minutes)
-	$(BIN)/python examples/fleet.py --out build/fleet.md
+	$(BIN)/python examples/fleet.py $(if $(OUT),--out $(OUT))
 
 test: lint tools $(VENV)/.torch ## everything that must hold: lint, types, layers, all tests
 	$(BIN)/pytest -n 2 --dist loadscope

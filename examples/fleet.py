@@ -8,6 +8,8 @@ what happens when more ask at a time than the servers behind have places for, an
 """
 
 import argparse
+import os
+import platform
 import re
 import shutil
 import subprocess
@@ -18,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -30,6 +32,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 MODEL = "garment"
+ALL_MS = 50
 SHIPPED = Path(__file__).resolve().parents[1] / "model_repo" / MODEL
 
 # Small ones run in front. What is behind is one variant there, as accurate as the least of those
@@ -47,12 +50,21 @@ default_class = "fleet"
 """
 VARIANT = '\n[[variants]]\nname = "{}"\nversion = {}\nexecutor = "{}"\n'
 
+HEAD = f"""\
+# A fleet of two levels
+
+Made by `make fleet OUT=docs/results/fleet.md` on {{machine}}. One gearshift in front of two, with
+the shipped model `garment`, all three and the callers on this machine. In the first table one
+caller asks with each budget; in the second many ask at a time, with {ALL_MS} ms each, while both
+servers behind are there, one, or none. Callers ask as soon as they are answered, and ask again at
+once when they are refused.
+"""
+
 BUDGETS_MS = (1000, 50, 8, 2)
 MOST = 60.0
 """Seconds; a call without a deadline is said to have 9e18 of them left."""
 
 AT_ONCE = (1, 4, 16)
-ALL_MS = 50
 
 
 @dataclass
@@ -247,6 +259,15 @@ def by_load(front: Server, seconds: float, what: str) -> list[str]:
     return lines
 
 
+def machine() -> str:
+    """Its processor, by whatever name the system has for it."""
+    found = platform.processor() or platform.machine()
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text()
+        found = (re.findall(r"^model name\s*: (.*)$", text, re.M) or [found])[0]
+    return f"{os.cpu_count()} cores of {found}, Python {platform.python_version()}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="for each line of the tables")
@@ -284,7 +305,7 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     print(text)
     if asked.out is not None:
-        asked.out.write_text(text)
+        asked.out.write_text(f"{HEAD.format(machine=machine())}\n{text}")
 
 
 if __name__ == "__main__":
