@@ -117,7 +117,7 @@ def memory(report: Any) -> list[str]:
     """What the largest pictures take while they are decoded, each in a process of its own."""
     folder = Path("build/steps")
     folder.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 32, (SIDE, SIDE, 3), np.uint8)
     lines = []
     for kind, told, options in (
         ("PNG", "PNG, RGBA", {"compress_level": 1}),
