@@ -202,7 +202,8 @@ Made by `python -m loadtests.steps` on {told["cores"]} cores of {told["cpu"]}, P
 | `face` | faces of ORL as PNG | {len(pictures)} | {same_faces} | {agreed_faces} |
 
 The label that `text` gives is right for {accuracy:.4f} of the mails; its card says \
-{card.accuracy.value:.4f} ({card.accuracy.low:.4f} to {card.accuracy.high:.4f}). As int8 its answers depend a little on the
+{card.accuracy.value:.4f} ({card.accuracy.low:.4f} to {card.accuracy.high:.4f}). \
+As int8 its answers depend a little on the
 other rows of a batch, which were others there; in the table above they were the same.
 
 ## What a row costs
