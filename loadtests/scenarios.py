@@ -168,18 +168,20 @@ class Family:
     variants: int = 5
     cpu: float = 1.0
     """How much dearer the family is on a CPU than `DEVICES` says."""
+    megabytes: float = 0.0
+    """Of its best variant; the others are smaller as they are cheaper."""
 
 
 FAMILIES = (
-    Family("detection", 1.15, 1.2, cpu=1.2),
-    Family("classification", 0.80, 1.0),
-    Family("translation", 1.30, 1.1, cpu=1.1),
-    Family("sentiment", 0.70, 0.9),
-    Family("speech", 1.25, 1.3, cpu=1.2),
-    Family("segmentation", 1.40, 1.0, variants=6, cpu=1.3),
-    Family("question", 0.95, 0.8),
-    Family("ranking", 0.50, 1.1, cpu=0.8),
-    Family("anomaly", 0.40, 1.4, cpu=0.7),
+    Family("detection", 1.15, 1.2, cpu=1.2, megabytes=2300),
+    Family("classification", 0.80, 1.0, megabytes=1200),
+    Family("translation", 1.30, 1.1, cpu=1.1, megabytes=7000),
+    Family("sentiment", 0.70, 0.9, megabytes=900),
+    Family("speech", 1.25, 1.3, cpu=1.2, megabytes=3200),
+    Family("segmentation", 1.40, 1.0, variants=6, cpu=1.3, megabytes=2600),
+    Family("question", 0.95, 0.8, megabytes=3800),
+    Family("ranking", 0.50, 1.1, cpu=0.8, megabytes=500),
+    Family("anomaly", 0.40, 1.4, cpu=0.7, megabytes=300),
 )
 """In order of popularity."""
 
@@ -195,6 +197,14 @@ def cluster_profiles() -> Iterator[Row]:
                     p50 = device.overhead + device.handling * batch
                     p50 += scale * (device.fixed + device.per_row * batch)
                     yield family.name, f"v{number}", accuracy, name, batch, p50, p50 * TAIL
+
+
+CLUSTER_MEGABYTES: Mapping[tuple[str, str], int] = {
+    (family.name, f"v{number}"): round(family.megabytes * VARIANT_COSTS[number])
+    for family in FAMILIES
+    for number in range(family.variants)
+}
+"""What each variant takes when it is loaded."""
 
 
 CLUSTER_RATE = 1000.0

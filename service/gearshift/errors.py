@@ -75,6 +75,10 @@ class BudgetInfeasible(RequestError):
     """No variant that the request accepts is fast enough, even on an idle server."""
 
 
+class NotResident(RequestError):
+    """A variant could answer, but the memory of its device holds others now."""
+
+
 class Overloaded(RequestError):
     """The queue leaves no way to be in time. `retry_after` is in seconds."""
 
@@ -171,6 +175,7 @@ ENDINGS: Mapping[type[RequestError], Ending] = {
     TooManyRegions: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
     FloorUnreachable: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
     BudgetInfeasible: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
+    NotResident: Ending("FAILED_PRECONDITION", Outcome.INFEASIBLE),
     Overloaded: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
     QuotaExceeded: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),
     TooMany: Ending("RESOURCE_EXHAUSTED", Outcome.SHED),

@@ -20,6 +20,7 @@ from gearshift.simulate.bounds.result import Bound
 from gearshift.simulate.compare import Comparison, OnProgress, compare
 from gearshift.simulate.extra import need
 from gearshift.simulate.policies import POLICIES
+from gearshift.simulate.policies.resident import RESIDENT
 from gearshift.simulate.publish import published, result_paths
 from gearshift.simulate.report import accuracy_text, grids, percent
 from gearshift.simulate.result import Figures, Result
@@ -66,7 +67,8 @@ def simulate(
         list[str] | None,
         typer.Option(
             help="gearshift (the core exactly as served), or a baseline: most-accurate, fastest,"
-            " infaas, slackfit, proteus, proteus-1s. With --compare it may be given several"
+            " infaas, slackfit, proteus, proteus-1s; with --memory accurate-first,"
+            " smallest-first. With --compare it may be given several"
             " times.  [default: gearshift; with --compare all of them]",
             show_default=False,
         ),
@@ -79,6 +81,16 @@ def simulate(
             show_default=False,
         ),
     ] = None,
+    memory: Annotated[
+        str,
+        typer.Option(
+            help="How many megabytes of variants a device holds, such as `gpu=16000`; the profiles"
+            " then have a column `memory_mb`. A device that is not named holds all.",
+        ),
+    ] = "",
+    loading: Annotated[
+        float, typer.Option(help="With --memory: megabytes that a device loads in a second.")
+    ] = 1000.0,
     noise: Annotated[
         float,
         typer.Option(
@@ -140,7 +152,7 @@ def simulate(
 
     Exit code 1 if a file or an option is wrong; the message names file, line and column.
     """
-    names = policy or (list(POLICIES) if compare_all else ["gearshift"])
+    names = policy or (list(RESIDENT if memory else POLICIES) if compare_all else ["gearshift"])
     loads = speed_up or [1.0]
     try:
         _check(names, loads, seeds, compare_all)
@@ -148,6 +160,7 @@ def simulate(
         _check_number("--bound-step", bound_step, 1, 60_000)
         _check_number("--on-time-bonus", on_time_bonus, 0, 1000)
         _check_number("--seed", seed, 0, 2**63)
+        _check_number("--loading", loading, 1e-3, 1e9)
         for load in loads:
             _check_number("--speed-up", load, 1e-3, 1e3)
         if json_file is not None:
@@ -155,8 +168,8 @@ def simulate(
         paths = None
         if compare_all:
             need("matplotlib", "--compare")
-            paths = result_paths(out_folder, workload)
-        scenario = load_scenario(profiles, workload, workers)
+            paths = result_paths(out_folder, workload, "-memory" if memory else "")
+        scenario = load_scenario(profiles, workload, workers, memory, loading)
         scale = max(model.best_accuracy for model in scenario.catalog.models.values())
         with _progress() as on_progress:
             comparison = compare(
@@ -174,6 +187,8 @@ def simulate(
             command = _command(profiles, workload, workers, policy, loads, noise, seed, seeds)
             if on_time_bonus:
                 command += ["--on-time-bonus", f"{on_time_bonus:g}"]
+            if memory:
+                command += ["--memory", memory, "--loading", f"{loading:g}"]
             files |= published(comparison, *paths, scale, command)
         if json_file is not None:
             counted = comparison.to_json() if compare_all else _single_json(comparison)

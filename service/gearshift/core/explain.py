@@ -34,6 +34,7 @@ class Verdict(StrEnum):
     CANARY = "canary"
     WITHDRAWN = "withdrawn"
     BROKEN = "broken"
+    NOT_RESIDENT = "not_resident"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,12 @@ def explain(scheduler: Scheduler, ticket: Ticket, now: float) -> Explanation:
     options = trial.options(ticket, now)
     found = trial.outcome(ticket, now)
     gears: dict[str, tuple[Profile, float]] = {}
-    for profile, wait in sorted(options, key=lambda o: o[1] + o[0].p99(ticket.rows)):
+
+    def order(option: tuple[Profile, float]) -> tuple[bool, float]:
+        profile, wait = option
+        return not trial.resident(ticket, profile), wait + profile.p99(ticket.rows)
+
+    for profile, wait in sorted(options, key=order):
         gears.setdefault(profile.variant.name, (profile, wait))
     if found.profile is not None:
         # Where it would run is what is told of it.
@@ -85,7 +91,8 @@ def explain(scheduler: Scheduler, ticket: Ticket, now: float) -> Explanation:
     for profile, wait in gears.values():
         breaker = trial.breaker(ticket, profile)
         retry = None if breaker is None else breaker.retry_after(now)
-        weighed.append(_weigh(profile, wait, ticket, found, retry))
+        resident = trial.resident(ticket, profile)
+        weighed.append(_weigh(profile, wait, ticket, found, retry, resident))
     return Explanation(
         ticket=ticket,
         chosen="" if found.profile is None else found.profile.variant.name,
@@ -97,14 +104,23 @@ def explain(scheduler: Scheduler, ticket: Ticket, now: float) -> Explanation:
 
 
 def _weigh(
-    profile: Profile, wait: float, ticket: Ticket, found: Found, retry: float | None
+    profile: Profile,
+    wait: float,
+    ticket: Ticket,
+    found: Found,
+    retry: float | None,
+    resident: bool,
 ) -> Weighed:
-    """`retry`: seconds until a profile that keeps failing is tried again."""
+    """`retry`: seconds until a profile that keeps failing is tried again; `resident`: it is
+    loaded."""
     variant = profile.variant
     verdict, why = _verdict(profile, wait, ticket, found)
     if retry is not None and verdict not in (Verdict.NOT_PINNED, Verdict.BELOW_FLOOR):
         verdict = Verdict.BROKEN
         why = f"it keeps failing and is taken out; one request tries it again in {_ms(retry)}"
+    if not resident and verdict not in (Verdict.NOT_PINNED, Verdict.BELOW_FLOOR):
+        verdict = Verdict.NOT_RESIDENT
+        why = f"not resident: the memory of {profile.device!r} holds others now"
     return Weighed(
         name=variant.name,
         version=variant.version,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from gearshift.core.cascade import with_cascades
 from gearshift.core.catalog import Cascade, Model, Standing, Variant
-from gearshift.core.lane import Lane, Out
+from gearshift.core.lane import Away, Lane, Out
 from gearshift.core.request import Ticket
 from gearshift.core.strand import Key, Strand
 from gearshift.errors import RequestError
@@ -98,25 +98,38 @@ class Sorted:
     refused: list[tuple[Ticket, RequestError]] = field(default_factory=list)
 
 
-def sorted_anew(old: Lane, model: Model, out: Out, now: float) -> Sorted:
+def sorted_anew(old: Lane, model: Model, out: Out, now: float, away: Away | None = None) -> Sorted:
     """The lane of `model`, the same as before but for what is known of its variants, with those
-    profiles out of it."""
+    profiles out of it. With `away` these are what is not loaded from now on: who waits already may
+    still run on what begins to leave."""
     alone = [profile for profile in old.runnable if profile.cascade is None]
     for profile in alone:
         profile.variant = model.by_name(profile.variant.name)
-    lane = Lane(model, with_cascades(model, alone), out)
+    lane = Lane(model, with_cascades(model, alone), out, old.away if away is None else away)
     lane.inherit(old)
     found = Sorted(lane)
     for strand in old.strands:
+        early = bool(lane.away.leaving) and (away is not None or strand.before)
         for key in strand.keys[strand.start :]:
             ticket = key[2]
+            # What has no deadline goes elsewhere if it can: nothing could leave for it.
+            before = early and not (strand.lenient and _does_without(lane, ticket, now))
             try:
-                lane.check(ticket, now)
+                lane.check(ticket, now, before=before)
             except RequestError as error:
                 found.refused.append((ticket, error))
                 continue
-            place = lane.strand(lane.key(ticket, lenient=strand.lenient))
+            place = lane.place(lane.key(ticket, lenient=strand.lenient, before=before), strand)
             place.add(key)
             found.places[ticket.id] = (place, key)
             lane.count += 1
     return found
+
+
+def _does_without(lane: Lane, ticket: Ticket, now: float) -> bool:
+    """Whether there is an answer for it without what leaves."""
+    try:
+        lane.check(ticket, now)
+    except RequestError:
+        return False
+    return True

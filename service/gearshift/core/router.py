@@ -14,6 +14,7 @@ from gearshift.errors import (
     DeadlineExpired,
     ExecutorUnavailable,
     FloorUnreachable,
+    NotResident,
     Overloaded,
 )
 
@@ -91,6 +92,17 @@ def unavailable(ticket: Ticket, wanted: Profile | None, wait: float) -> Executor
         f"variant {wanted.variant.name!r} of model {ticket.model!r} keeps failing{others};"
         f" it is tried again in {_ms(wait)}",
         wait,
+    )
+
+
+def not_resident(ticket: Ticket, wanted: Profile, here: Sequence[Profile]) -> NotResident:
+    """Who could answer, such as `wanted`, is not loaded; `here` are those that are."""
+    loaded = sorted({profile.variant.name for profile in here})
+    others = "" if ticket.variant is not None else ", and none that is loaded would do"
+    return NotResident(
+        f"variant {wanted.variant.name!r} of model {ticket.model!r} is not resident: the memory of"
+        f" {wanted.device!r} holds others now{others}; resident are"
+        f" {', '.join(loaded) or 'none of this model'}"
     )
 
 

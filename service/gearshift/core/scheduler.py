@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from gearshift.core.catalog import Catalog, Late, Model
 from gearshift.core.decisions import Admitted, Decisions, Dispatch, Drop, Refused
 from gearshift.core.guard import sure_end
-from gearshift.core.lane import Lane, Out
+from gearshift.core.lane import Away, Lane, Out
 from gearshift.core.lanes import Lanes
 from gearshift.core.limits import MAX_QUEUE
 from gearshift.core.prices import Outlook, Prices
@@ -153,8 +153,20 @@ class Scheduler:
         old = self._lanes.of(model)
         return self._sort(old, old.model, out, now)
 
-    def _sort(self, old: Lane, model: Model, out: Out, now: float) -> list[Drop]:
-        found = sorted_anew(old, model, out, now)
+    def reside(self, model: Model, away: Away, now: float) -> list[Drop]:
+        """Only what is not `away` is loaded from now on (`gearshift.core.residency`). Who waits
+        may still run on what begins to leave; whom nothing is left for is told so."""
+        return self._sort(old := self._lanes.of(model), old.model, old.out, now, away)
+
+    def in_use(self, model: Model, profile: Profile) -> bool:
+        """Whether something runs on this profile that leaves, or waits that may."""
+        running = any(runs is profile for _, _, runs, _ in self._running.values())
+        return running or self._lanes.of(model).needs(profile)
+
+    def _sort(
+        self, old: Lane, model: Model, out: Out, now: float, away: Away | None = None
+    ) -> list[Drop]:
+        found = sorted_anew(old, model, out, now, away)
         self._lanes.replace(found.lane)
         self._places.update(found.places)
         for ticket, _ in found.refused:

@@ -67,8 +67,10 @@ class Spare:
         ticket = self._tickets[0]
         lane = lanes.at(ticket.model, ticket.generation)
         for profile in lane.runnable:
-            if profile.variant.name == ticket.variant and lendable(
-                profile, ticket.rows, workers, guard.on(profile.device), now
+            if (
+                profile.variant.name == ticket.variant
+                and lane.resident(profile)
+                and lendable(profile, ticket.rows, workers, guard.on(profile.device), now)
             ):
                 return self._tickets.popleft(), lane, profile
         return None

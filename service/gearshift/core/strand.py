@@ -48,6 +48,7 @@ class Strand:
 
     `gears` are the profiles that its tickets accept, by device, most accurate first. A lenient
     strand holds tickets for which a late answer still has value: they are never hopeless.
+    `before`: its tickets came before a variant began to leave, and may still run on it.
     `keys[start:]` are the waiting tickets; the list is read directly on the hot path.
     """
 
@@ -59,6 +60,7 @@ class Strand:
         "_needs",
         "_slack",
         "batch",
+        "before",
         "budget",
         "calm_until",
         "drain",
@@ -84,12 +86,14 @@ class Strand:
         weight: float = 1.0,
         rows: int = 1,
         lenient: bool = False,
+        before: bool = False,
     ) -> None:
         self.model = model
         self.gears = gears
         self.weight = weight
         self.rows = rows
         self.lenient = lenient
+        self.before = before
         self.keys: list[Key] = []
         self.start = 0
         self.rate = 0.0

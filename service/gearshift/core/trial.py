@@ -62,6 +62,10 @@ class Trial(Scheduler):
             found.append((profile, wait + ahead))
         return found
 
+    def resident(self, ticket: Ticket, profile: Profile) -> bool:
+        """Whether a profile of the ticket's model is loaded."""
+        return self._lanes.at(ticket.model, ticket.generation).resident(profile)
+
     def breaker(self, ticket: Ticket, profile: Profile) -> Breaker | None:
         """That of a profile of the ticket's model, if nothing may run on it."""
         out = self._lanes.at(ticket.model, ticket.generation).out
@@ -98,6 +102,7 @@ class Trial(Scheduler):
     def _guess(self, ticket: Ticket, after: float) -> Found:
         """So much waits that the quickest gear which the ticket accepts is most probable."""
         lane = self._lanes.at(ticket.model, ticket.generation)
-        profile = fastest(ticket, lane.model, lane.runnable)
+        here = [profile for profile in lane.runnable if lane.resident(profile)]
+        profile = fastest(ticket, lane.model, here)
         why = reason(ticket, lane.model, profile, lane.better(profile, ticket.rows))
         return Found(profile, why, after=after, certain=False)

@@ -9,6 +9,7 @@ from typing import Any
 from gearshift.simulate.bounds.result import Bound
 from gearshift.simulate.extra import need
 from gearshift.simulate.policies import find_policy
+from gearshift.simulate.policies.resident import find_resident
 from gearshift.simulate.result import Result
 from gearshift.simulate.runner import run
 from gearshift.simulate.scenario import Scenario
@@ -48,7 +49,13 @@ def compare(
 
     Raises ConfigurationInvalid at once for an unknown policy or a missing package.
     """
-    factories = {name: find_policy(name, on_time_bonus) for name in policies}
+    memory = scenario.memory
+    factories = {
+        name: find_policy(name, on_time_bonus)
+        if memory is None
+        else find_resident(name, on_time_bonus, memory)
+        for name in policies
+    }
     if bound_step is not None:
         need("scipy", "the bound")
     runs = len(speed_ups) * (len(policies) * len(seeds) + (bound_step is not None))
@@ -78,10 +85,11 @@ def compare(
                 )
                 done += 1
         if bound_step is not None:
-            from gearshift.simulate.bounds.time_expanded import upper_bound
+            from gearshift.simulate.bounds import resident, time_expanded
 
+            bound = time_expanded if memory is None else resident
             on_progress(f"bound at {speed_up:g}x", done, runs)
-            bounds[speed_up] = upper_bound(scenario, speed_up=speed_up, step=bound_step)
+            bounds[speed_up] = bound.upper_bound(scenario, speed_up=speed_up, step=bound_step)
             done += 1
     on_progress("", done, runs)
     return Comparison(results=tuple(results), bounds=bounds)

@@ -12,8 +12,9 @@ from gearshift.simulate.report import markdown
 from gearshift.simulate.writing import check_writable
 
 
-def result_paths(folder: Path, workload: Path) -> tuple[Path, Path]:
-    """Where the page and the picture for a workload go; the folder is made if need be.
+def result_paths(folder: Path, workload: Path, kind: str = "") -> tuple[Path, Path]:
+    """Where the page and the picture for a workload go, `kind` at the end of their names; the
+    folder is made if need be.
 
     Raises ConfigurationInvalid if they could not be written there.
     """
@@ -21,7 +22,7 @@ def result_paths(folder: Path, workload: Path) -> tuple[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationInvalid(f"--out {folder}: cannot be made: {error.strerror}") from None
-    page = folder / f"simulate-{workload.stem}.md"
+    page = folder / f"simulate-{workload.stem}{kind}.md"
     picture = page.with_suffix(".png")
     for path in (page, picture):
         check_writable(path, "--out")

@@ -42,6 +42,8 @@ def grids(comparison: Comparison, scale: float) -> list[Grid]:
     classes = list(dict.fromkeys(name for result in results for name in result.per_class))
     if len(classes) > 1:
         found.append(_classes(results, classes))
+    if results[0].loading is not None:
+        found.append(_loading(results))
     found.append(_cost(results))
     return found
 
@@ -128,6 +130,19 @@ def _classes(results: Sequence[Result], classes: Sequence[str]) -> Grid:
     return Grid("Answered in time, % of each class", headings, tuple(rows))
 
 
+def _loading(results: Sequence[Result]) -> Grid:
+    def cell(policy: str, load: float) -> str:
+        loads = _mean(results, policy, load, lambda r: r.loading.loads if r.loading else 0)
+        seconds = _mean(results, policy, load, lambda r: r.loading.seconds if r.loading else 0.0)
+        return f"{loads:g} / {seconds:.0f}"
+
+    return Grid(
+        "Variants loaded while requests came / seconds that it took",
+        _headings("policy", _loads(results)),
+        tuple(_by_policy(results, cell)),
+    )
+
+
 def _cost(results: Sequence[Result]) -> Grid:
     def cell(policy: str, load: float) -> str:
         p50 = _mean(results, policy, load, lambda r: r.decision_us.p50)
@@ -162,15 +177,33 @@ def markdown(comparison: Comparison, scale: float, command: str, picture: str) -
         "Effective accuracy is the mean over all requests, one that was not answered in time"
         " counting as 0; a violation is a request not answered in time, for whatever reason."
         " The bound holds for service times without noise, and with noise for the mean.",
-        "`infaas` and `proteus` hold one variant a worker and change it at no cost; the others"
-        " hold all of them. `proteus` plans every 30 s, `proteus-1s` every second, as if the"
-        " solver took no time.",
+        *_holding(first),
         "",
         f"![Attainment against served accuracy]({picture})",
     ]
     for grid in grids(comparison, scale):
         lines += ["", f"## {grid.title}", "", *_table(grid)]
     return "\n".join(lines) + "\n"
+
+
+def _holding(result: Result) -> list[str]:
+    """What the policies hold, in words."""
+    if result.loading is None:
+        return [
+            "`infaas` and `proteus` hold one variant a worker and change it at no cost; the others"
+            " hold all of them. `proteus` plans every 30 s, `proteus-1s` every second, as if the"
+            " solver took no time."
+        ]
+    limits = ", ".join(f"{size:g} MB on {name}" for name, size in result.loading.limits.items())
+    return [
+        f"Memory is limited: {limits}, which all workers of the device share; one variant at a time"
+        " is loaded. `gearshift` changes what is loaded as demand does, as if its solver took no"
+        " time; `accurate-first` and `smallest-first` load in that order what fits, once and for"
+        " all, with the same scheduler over it.",
+        "The bound is that of a linear program with the same limits, in which a variant may be"
+        " loaded in part and exchanged in every step for what can be loaded in its time: it is"
+        " above what could be reached, and by how much is not known.",
+    ]
 
 
 def _table(grid: Grid) -> list[str]:

@@ -137,12 +137,22 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """Megabytes that each limited device holds, what was loaded while requests came, and the
+    seconds that it took, on all devices together."""
+
+    limits: Mapping[str, float]
+    loads: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One policy on one scenario under one set of conditions.
 
     `decision_us` is the time of one call of `decide` divided by the batches that it
-    started, if any; `plan_ms` is None without a planner. `per_model_class` is by
-    `model/class`. `variants` counts answers, late
+    started, if any; `plan_ms` is None without a planner, `loading` where everything is loaded.
+    `per_model_class` is by `model/class`. `variants` counts answers, late
     ones too, by model and variant; those of a cascade by its name and who gave them
     (`name/first`, `name/then`, `name/fallback`).
     """
@@ -159,6 +169,7 @@ class Result:
     plan_ms: Times | None
     workers: Mapping[str, int]
     files: Mapping[str, Mapping[str, str]]
+    loading: Loading | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON holds it: conditions and totals at the top level."""
@@ -166,7 +177,9 @@ class Result:
         return {**nested.pop("conditions"), **nested.pop("total"), **nested}
 
 
-def summarise(scenario: Scenario, conditions: Conditions, record: Record) -> Result:
+def summarise(
+    scenario: Scenario, conditions: Conditions, record: Record, loading: Loading | None = None
+) -> Result:
     """Sum the record up, over all requests and by model and class."""
     workload = scenario.workload
     summary = _Summary(record, len(scenario.workers))
@@ -195,6 +208,7 @@ def summarise(scenario: Scenario, conditions: Conditions, record: Record) -> Res
             role: {"name": source.name, "sha256": source.sha256}
             for role, source in scenario.sources.items()
         },
+        loading=loading,
     )
 
 

@@ -26,8 +26,9 @@ from gearshift.core.request import Ticket
 from gearshift.errors import Outcome, ending_of
 from gearshift.simulate.cascades import GoingOn
 from gearshift.simulate.policy import ContractBroken, Planned, Policy
-from gearshift.simulate.result import Conditions, Record, Result, summarise
+from gearshift.simulate.result import Conditions, Loading, Record, Result, summarise
 from gearshift.simulate.scenario import Scenario
+from gearshift.simulate.shelves import Shelved
 
 PROGRESS_EVERY = 2048
 """Arrivals between two calls of `on_progress`."""
@@ -68,7 +69,13 @@ def run(
         factors = _factors(noise, seed)
         _Run(scenario, policy, tickets, record, going_on, factors, on_progress, drift).to_end()
     conditions = Conditions(policy=name, seed=seed, speed_up=speed_up, noise=noise)
-    return summarise(scenario, conditions, record)
+    loading = None
+    if isinstance(policy, Shelved):
+        shelves = policy.shelves
+        loading = Loading(
+            limits=shelves.memory.limits, loads=shelves.loads, seconds=shelves.seconds
+        )
+    return summarise(scenario, conditions, record, loading)
 
 
 @contextmanager
@@ -109,6 +116,7 @@ class _Run:
         "_on_progress",
         "_policy",
         "_record",
+        "_shelves",
         "_tickets",
         "_times",
         "_waiting",
@@ -133,6 +141,9 @@ class _Run:
         self._on_progress = on_progress
         self._drift = drift
         self._devices = scenario.workers
+        if scenario.memory is not None and not isinstance(policy, Shelved):
+            raise ContractBroken("memory is limited, and the policy does not say what it loads")
+        self._shelves = policy.shelves if isinstance(policy, Shelved) else None
         # By (model, variant, device): its column in the record, and p50 by rows.
         self._times: dict[tuple[str, str, str], tuple[int, list[float]]] = {}
         for model in scenario.catalog.models.values():
@@ -251,6 +262,8 @@ class _Run:
         if self._drift is not None:
             took *= self._drift(dispatch, now)
         record.begin(worker)
+        if self._shelves is not None:
+            self._shelves.begin(dispatch.model.name, dispatch.profile)
         self._begun[dispatch.id] = (dispatch, took, column)
         heappush(self._ends, (now + took, dispatch.id))
 
@@ -258,6 +271,8 @@ class _Run:
         dispatch, took, column = self._begun.pop(dispatch_id)
         record, going_on = self._record, self._going_on
         record.end(dispatch.worker, took)
+        if self._shelves is not None:
+            self._shelves.end(dispatch.model.name, dispatch.profile)
         share = took / len(dispatch.tickets)
         self._policy.finished(dispatch_id, now, took)
         cascade = dispatch.profile.cascade

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgearshift/v1/gearshift.proto\x12\x0cgearshift.v1\"\xb7\x01\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1e\n\x11latency_budget_ms\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cmin_accuracy\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rservice_class\x18\x04 \x01(\t\x12\x0f\n\x07variant\x18\x05 \x01(\t\x12\x0c\n\x04rows\x18\x06 \x01(\x03\x42\x14\n\x12_latency_budget_msB\x0f\n\r_min_accuracy\"\xea\x01\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rservice_class\x18\x02 \x01(\t\x12\x16\n\tbudget_ms\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x66loor\x18\x04 \x01(\x01\x12\x0e\n\x06\x63hosen\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x16\n\x0erefused_status\x18\x07 \x01(\t\x12\x17\n\x0frefused_message\x18\x08 \x01(\t\x12+\n\ncandidates\x18\t \x03(\x0b\x32\x17.gearshift.v1.CandidateB\x0c\n\n_budget_ms\"\xe2\x03\n\tCandidate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01\x12\x17\n\x0f\x61\x63\x63uracy_source\x18\x04 \x01(\t\x12\x0f\n\x07wait_ms\x18\x05 \x01(\x01\x12\x0e\n\x06p50_ms\x18\x06 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x07 \x01(\x01\x12\x30\n\x07verdict\x18\x08 \x01(\x0e\x32\x1f.gearshift.v1.Candidate.Verdict\x12\x0b\n\x03why\x18\t \x01(\t\"\x9a\x02\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_CHOSEN\x10\x01\x12\x16\n\x12VERDICT_NOT_PINNED\x10\x02\x12\x17\n\x13VERDICT_BELOW_FLOOR\x10\x03\x12\x19\n\x15VERDICT_TOO_MANY_ROWS\x10\x04\x12\x14\n\x10VERDICT_TOO_SLOW\x10\x05\x12\x10\n\x0cVERDICT_BUSY\x10\x06\x12\x14\n\x10VERDICT_TOO_DEAR\x10\x07\x12\x19\n\x15VERDICT_BETTER_CHOSEN\x10\x08\x12\x12\n\x0eVERDICT_CANARY\x10\t\x12\x15\n\x11VERDICT_WITHDRAWN\x10\n\x12\x12\n\x0eVERDICT_BROKEN\x10\x0b\"[\n\x06Report\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06labels\x18\x03 \x03(\x03\x12\x13\n\x06weight\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\x87\x02\n\x06Result\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x07outcome\x18\x02 \x01(\x0e\x32\x1c.gearshift.v1.Result.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xa8\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_COUNTED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x14\n\x10OUTCOME_CONFLICT\x10\x03\x12\x16\n\x12OUTCOME_UNKNOWN_ID\x10\x04\x12\x15\n\x11OUTCOME_AMBIGUOUS\x10\x05\x12\x13\n\x0fOUTCOME_INVALID\x10\x06\"8\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12%\n\x07reports\x18\x01 \x03(\x0b\x32\x14.gearshift.v1.Report\"9\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.gearshift.v1.Result\">\n\x15StreamFeedbackRequest\x12%\n\x07reports\x18\x01 \x03(\x0b\x32\x14.gearshift.v1.Report\"?\n\x16StreamFeedbackResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.gearshift.v1.Result\";\n\x14WatchFrontierRequest\x12\x0e\n\x06models\x18\x01 \x03(\t\x12\x13\n\x0binterval_ms\x18\x02 \x01(\x03\"j\n\x15WatchFrontierResponse\x12\x0c\n\x04time\x18\x01 \x01(\x01\x12\x16\n\x0ewindow_seconds\x18\x02 \x01(\x01\x12+\n\x06models\x18\x03 \x03(\x0b\x32\x1b.gearshift.v1.ModelFrontier\"\x86\x01\n\rModelFrontier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12,\n\x08variants\x18\x03 \x03(\x0b\x32\x1a.gearshift.v1.VariantPoint\x12)\n\x07\x63lasses\x18\x04 \x03(\x0b\x32\x18.gearshift.v1.ClassState\"\xb7\x02\n\x0cVariantPoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01\x12\x19\n\x11\x64\x65\x63lared_accuracy\x18\x04 \x01(\x01\x12\x1a\n\rlive_accuracy\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08live_low\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tlive_high\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x0e\n\x06labels\x18\x08 \x01(\x03\x12\x0e\n\x06p50_ms\x18\t \x01(\x01\x12\x0e\n\x06p99_ms\x18\n \x01(\x01\x12\x0c\n\x04rate\x18\x0b \x01(\x01\x12\r\n\x05share\x18\x0c \x01(\x01\x12\x16\n\x0e\x61rtifact_bytes\x18\r \x01(\x03\x42\x10\n\x0e_live_accuracyB\x0b\n\t_live_lowB\x0c\n\n_live_high\"\xca\x01\n\nClassState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\nattainment\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07goodput\x18\x03 \x01(\x01\x12\x1c\n\x0fserved_accuracy\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10\x61\x63\x63uracy_deficit\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07waiting\x18\x06 \x01(\x03\x42\r\n\x0b_attainmentB\x12\n\x10_served_accuracyB\x13\n\x11_accuracy_deficit2\xdb\x02\n\tGearshift\x12\x46\n\x07\x45xplain\x12\x1c.gearshift.v1.ExplainRequest\x1a\x1d.gearshift.v1.ExplainResponse\x12I\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1d.gearshift.v1.FeedbackRequest\x1a\x1e.gearshift.v1.FeedbackResponse\x12_\n\x0eStreamFeedback\x12#.gearshift.v1.StreamFeedbackRequest\x1a$.gearshift.v1.StreamFeedbackResponse(\x01\x30\x01\x12Z\n\rWatchFrontier\x12\".gearshift.v1.WatchFrontierRequest\x1a#.gearshift.v1.WatchFrontierResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgearshift/v1/gearshift.proto\x12\x0cgearshift.v1\"\xb7\x01\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1e\n\x11latency_budget_ms\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cmin_accuracy\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rservice_class\x18\x04 \x01(\t\x12\x0f\n\x07variant\x18\x05 \x01(\t\x12\x0c\n\x04rows\x18\x06 \x01(\x03\x42\x14\n\x12_latency_budget_msB\x0f\n\r_min_accuracy\"\xea\x01\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rservice_class\x18\x02 \x01(\t\x12\x16\n\tbudget_ms\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x66loor\x18\x04 \x01(\x01\x12\x0e\n\x06\x63hosen\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x16\n\x0erefused_status\x18\x07 \x01(\t\x12\x17\n\x0frefused_message\x18\x08 \x01(\t\x12+\n\ncandidates\x18\t \x03(\x0b\x32\x17.gearshift.v1.CandidateB\x0c\n\n_budget_ms\"\xfc\x03\n\tCandidate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01\x12\x17\n\x0f\x61\x63\x63uracy_source\x18\x04 \x01(\t\x12\x0f\n\x07wait_ms\x18\x05 \x01(\x01\x12\x0e\n\x06p50_ms\x18\x06 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x07 \x01(\x01\x12\x30\n\x07verdict\x18\x08 \x01(\x0e\x32\x1f.gearshift.v1.Candidate.Verdict\x12\x0b\n\x03why\x18\t \x01(\t\"\xb4\x02\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_CHOSEN\x10\x01\x12\x16\n\x12VERDICT_NOT_PINNED\x10\x02\x12\x17\n\x13VERDICT_BELOW_FLOOR\x10\x03\x12\x19\n\x15VERDICT_TOO_MANY_ROWS\x10\x04\x12\x14\n\x10VERDICT_TOO_SLOW\x10\x05\x12\x10\n\x0cVERDICT_BUSY\x10\x06\x12\x14\n\x10VERDICT_TOO_DEAR\x10\x07\x12\x19\n\x15VERDICT_BETTER_CHOSEN\x10\x08\x12\x12\n\x0eVERDICT_CANARY\x10\t\x12\x15\n\x11VERDICT_WITHDRAWN\x10\n\x12\x12\n\x0eVERDICT_BROKEN\x10\x0b\x12\x18\n\x14VERDICT_NOT_RESIDENT\x10\x0c\"[\n\x06Report\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06labels\x18\x03 \x03(\x03\x12\x13\n\x06weight\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\x87\x02\n\x06Result\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x07outcome\x18\x02 \x01(\x0e\x32\x1c.gearshift.v1.Result.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xa8\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_COUNTED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x14\n\x10OUTCOME_CONFLICT\x10\x03\x12\x16\n\x12OUTCOME_UNKNOWN_ID\x10\x04\x12\x15\n\x11OUTCOME_AMBIGUOUS\x10\x05\x12\x13\n\x0fOUTCOME_INVALID\x10\x06\"8\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12%\n\x07reports\x18\x01 \x03(\x0b\x32\x14.gearshift.v1.Report\"9\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.gearshift.v1.Result\">\n\x15StreamFeedbackRequest\x12%\n\x07reports\x18\x01 \x03(\x0b\x32\x14.gearshift.v1.Report\"?\n\x16StreamFeedbackResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.gearshift.v1.Result\";\n\x14WatchFrontierRequest\x12\x0e\n\x06models\x18\x01 \x03(\t\x12\x13\n\x0binterval_ms\x18\x02 \x01(\x03\"j\n\x15WatchFrontierResponse\x12\x0c\n\x04time\x18\x01 \x01(\x01\x12\x16\n\x0ewindow_seconds\x18\x02 \x01(\x01\x12+\n\x06models\x18\x03 \x03(\x0b\x32\x1b.gearshift.v1.ModelFrontier\"\x86\x01\n\rModelFrontier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12,\n\x08variants\x18\x03 \x03(\x0b\x32\x1a.gearshift.v1.VariantPoint\x12)\n\x07\x63lasses\x18\x04 \x03(\x0b\x32\x18.gearshift.v1.ClassState\"\xb7\x02\n\x0cVariantPoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01\x12\x19\n\x11\x64\x65\x63lared_accuracy\x18\x04 \x01(\x01\x12\x1a\n\rlive_accuracy\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08live_low\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tlive_high\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x0e\n\x06labels\x18\x08 \x01(\x03\x12\x0e\n\x06p50_ms\x18\t \x01(\x01\x12\x0e\n\x06p99_ms\x18\n \x01(\x01\x12\x0c\n\x04rate\x18\x0b \x01(\x01\x12\r\n\x05share\x18\x0c \x01(\x01\x12\x16\n\x0e\x61rtifact_bytes\x18\r \x01(\x03\x42\x10\n\x0e_live_accuracyB\x0b\n\t_live_lowB\x0c\n\n_live_high\"\xca\x01\n\nClassState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\nattainment\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07goodput\x18\x03 \x01(\x01\x12\x1c\n\x0fserved_accuracy\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10\x61\x63\x63uracy_deficit\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07waiting\x18\x06 \x01(\x03\x42\r\n\x0b_attainmentB\x12\n\x10_served_accuracyB\x13\n\x11_accuracy_deficit2\xdb\x02\n\tGearshift\x12\x46\n\x07\x45xplain\x12\x1c.gearshift.v1.ExplainRequest\x1a\x1d.gearshift.v1.ExplainResponse\x12I\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1d.gearshift.v1.FeedbackRequest\x1a\x1e.gearshift.v1.FeedbackResponse\x12_\n\x0eStreamFeedback\x12#.gearshift.v1.StreamFeedbackRequest\x1a$.gearshift.v1.StreamFeedbackResponse(\x01\x30\x01\x12Z\n\rWatchFrontier\x12\".gearshift.v1.WatchFrontierRequest\x1a#.gearshift.v1.WatchFrontierResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,33 +36,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINRESPONSE']._serialized_start=233
   _globals['_EXPLAINRESPONSE']._serialized_end=467
   _globals['_CANDIDATE']._serialized_start=470
-  _globals['_CANDIDATE']._serialized_end=952
+  _globals['_CANDIDATE']._serialized_end=978
   _globals['_CANDIDATE_VERDICT']._serialized_start=670
-  _globals['_CANDIDATE_VERDICT']._serialized_end=952
-  _globals['_REPORT']._serialized_start=954
-  _globals['_REPORT']._serialized_end=1045
-  _globals['_RESULT']._serialized_start=1048
-  _globals['_RESULT']._serialized_end=1311
-  _globals['_RESULT_OUTCOME']._serialized_start=1143
-  _globals['_RESULT_OUTCOME']._serialized_end=1311
-  _globals['_FEEDBACKREQUEST']._serialized_start=1313
-  _globals['_FEEDBACKREQUEST']._serialized_end=1369
-  _globals['_FEEDBACKRESPONSE']._serialized_start=1371
-  _globals['_FEEDBACKRESPONSE']._serialized_end=1428
-  _globals['_STREAMFEEDBACKREQUEST']._serialized_start=1430
-  _globals['_STREAMFEEDBACKREQUEST']._serialized_end=1492
-  _globals['_STREAMFEEDBACKRESPONSE']._serialized_start=1494
-  _globals['_STREAMFEEDBACKRESPONSE']._serialized_end=1557
-  _globals['_WATCHFRONTIERREQUEST']._serialized_start=1559
-  _globals['_WATCHFRONTIERREQUEST']._serialized_end=1618
-  _globals['_WATCHFRONTIERRESPONSE']._serialized_start=1620
-  _globals['_WATCHFRONTIERRESPONSE']._serialized_end=1726
-  _globals['_MODELFRONTIER']._serialized_start=1729
-  _globals['_MODELFRONTIER']._serialized_end=1863
-  _globals['_VARIANTPOINT']._serialized_start=1866
-  _globals['_VARIANTPOINT']._serialized_end=2177
-  _globals['_CLASSSTATE']._serialized_start=2180
-  _globals['_CLASSSTATE']._serialized_end=2382
-  _globals['_GEARSHIFT']._serialized_start=2385
-  _globals['_GEARSHIFT']._serialized_end=2732
+  _globals['_CANDIDATE_VERDICT']._serialized_end=978
+  _globals['_REPORT']._serialized_start=980
+  _globals['_REPORT']._serialized_end=1071
+  _globals['_RESULT']._serialized_start=1074
+  _globals['_RESULT']._serialized_end=1337
+  _globals['_RESULT_OUTCOME']._serialized_start=1169
+  _globals['_RESULT_OUTCOME']._serialized_end=1337
+  _globals['_FEEDBACKREQUEST']._serialized_start=1339
+  _globals['_FEEDBACKREQUEST']._serialized_end=1395
+  _globals['_FEEDBACKRESPONSE']._serialized_start=1397
+  _globals['_FEEDBACKRESPONSE']._serialized_end=1454
+  _globals['_STREAMFEEDBACKREQUEST']._serialized_start=1456
+  _globals['_STREAMFEEDBACKREQUEST']._serialized_end=1518
+  _globals['_STREAMFEEDBACKRESPONSE']._serialized_start=1520
+  _globals['_STREAMFEEDBACKRESPONSE']._serialized_end=1583
+  _globals['_WATCHFRONTIERREQUEST']._serialized_start=1585
+  _globals['_WATCHFRONTIERREQUEST']._serialized_end=1644
+  _globals['_WATCHFRONTIERRESPONSE']._serialized_start=1646
+  _globals['_WATCHFRONTIERRESPONSE']._serialized_end=1752
+  _globals['_MODELFRONTIER']._serialized_start=1755
+  _globals['_MODELFRONTIER']._serialized_end=1889
+  _globals['_VARIANTPOINT']._serialized_start=1892
+  _globals['_VARIANTPOINT']._serialized_end=2203
+  _globals['_CLASSSTATE']._serialized_start=2206
+  _globals['_CLASSSTATE']._serialized_end=2408
+  _globals['_GEARSHIFT']._serialized_start=2411
+  _globals['_GEARSHIFT']._serialized_end=2758
 # @@protoc_insertion_point(module_scope)

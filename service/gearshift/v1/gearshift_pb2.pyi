@@ -61,6 +61,7 @@ class Candidate(_message.Message):
         VERDICT_CANARY: _ClassVar[Candidate.Verdict]
         VERDICT_WITHDRAWN: _ClassVar[Candidate.Verdict]
         VERDICT_BROKEN: _ClassVar[Candidate.Verdict]
+        VERDICT_NOT_RESIDENT: _ClassVar[Candidate.Verdict]
     VERDICT_UNSPECIFIED: Candidate.Verdict
     VERDICT_CHOSEN: Candidate.Verdict
     VERDICT_NOT_PINNED: Candidate.Verdict
@@ -73,6 +74,7 @@ class Candidate(_message.Message):
     VERDICT_CANARY: Candidate.Verdict
     VERDICT_WITHDRAWN: Candidate.Verdict
     VERDICT_BROKEN: Candidate.Verdict
+    VERDICT_NOT_RESIDENT: Candidate.Verdict
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ACCURACY_FIELD_NUMBER: _ClassVar[int]

@@ -1,1 +1,2 @@
-"""What no policy can pass: an upper bound for any workload, the exact optimum for tiny ones."""
+"""What no policy can pass: an upper bound for any workload, also where memory is limited, and the
+exact optimum for tiny ones."""

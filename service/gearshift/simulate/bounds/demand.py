@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gearshift.core.profile import Profile
+from gearshift.core.residency import Place
 from gearshift.simulate.result import ROUNDING
 from gearshift.simulate.scenario import Scenario
 
@@ -24,11 +25,13 @@ MOST_BUDGETS = 32
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One way to answer a kind of request: `device` by number, accuracy gained, seconds a row."""
+    """One way to answer a kind of request: `device` by number, accuracy gained, seconds a row, and
+    the place that has to be loaded for it, if memory is limited there."""
 
     device: int
     accuracy: float
     work: float
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Demand:
     """Groups of requests that may be answered in the same ways and in the same steps.
 
     Per group: its kind, its first and last step, how many requests it is. Per kind: its
-    columns, none of which a mixture of the others would beat.
+    columns, none of which a mixture of the others would beat where memory holds everything.
     """
 
     step: float
@@ -106,11 +109,17 @@ def _columns(
     largest = scenario.catalog.models[model].max_batch_size
     for number, device in enumerate(devices):
         ways = []
+        memory = scenario.memory
         for profile in scenario.profiles.on(model, device):
             work = least_work(profile, largest, budget)
+            place = None if memory is None else memory.place(model, profile)
+            if place is not None and memory is not None and memory.too_large(place):
+                continue
             if profile.variant.accuracy >= floor and work < math.inf:
-                ways.append(Column(number, profile.variant.accuracy, work))
-        kept += upper_hull(ways)
+                ways.append(Column(number, profile.variant.accuracy, work, place))
+        # What has to be loaded is no mixture of two others, of which each would have to be, too.
+        limited = memory is not None and device in memory.limits
+        kept += ways if limited else upper_hull(ways)
     return tuple(kept)
 
 

@@ -22,7 +22,8 @@ class Gearshift:
         self, catalog: Catalog, profiles: Profiles, workers: Mapping[int, str], bonus: float = 0.0
     ) -> None:
         # What this run learns is nobody else's business: scenarios are used again.
-        self.scheduler = Scheduler(catalog, profiles.fresh(), workers, on_time_bonus=bonus)
+        self.profiles = profiles.fresh()
+        self.scheduler = Scheduler(catalog, self.profiles, workers, on_time_bonus=bonus)
         self.planner = Planner()
 
     def admit(self, ticket: Ticket, now: float) -> Admitted | Refused:
