@@ -79,11 +79,12 @@ def test_slow_loading_costs(simulate, tmp_path):
 
 
 def test_compare_writes_a_page_of_its_own(simulate, tmp_path):
-    ran = simulate("--memory", "cpu=1100", "--compare", "--out", str(tmp_path / "out"))
+    options = ("--compare", "--bound-step", "250", "--out", str(tmp_path / "out"))
+    ran = simulate("--memory", "cpu=1100", *options)
     assert ran.exit_code == 0, ran.stderr
     page = (tmp_path / "out" / "simulate-workload-memory.md").read_text()
     for text in (
-        *("--memory cpu=1100 --loading 1000", "1100 MB on cpu", "| accurate-first |"),
+        *("--memory cpu=1100 --loading 1000 --bound-step 250", "1100 MB on cpu", "| accurate-first |"),
         *("| upper bound |", "Variants loaded while", "loaded in part"),
     ):
         assert text in page

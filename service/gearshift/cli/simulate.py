@@ -33,6 +33,8 @@ FIGURES = (
 )
 """Headings of the summary: `accuracy` of what was in time, `effective` over all requests."""
 
+BOUND_STEP = 100.0
+
 err = Console(stderr=True)
 out = Console()
 if not out.is_terminal:
@@ -126,7 +128,7 @@ def simulate(
     bound_step: Annotated[
         float,
         typer.Option(help="Milliseconds a step of that program; fewer are tighter and slower."),
-    ] = 100.0,
+    ] = BOUND_STEP,
     compare_all: Annotated[
         bool,
         typer.Option(
@@ -189,6 +191,8 @@ def simulate(
                 command += ["--on-time-bonus", f"{on_time_bonus:g}"]
             if memory:
                 command += ["--memory", memory, "--loading", f"{loading:g}"]
+            if bound_step != BOUND_STEP:
+                command += ["--bound-step", f"{bound_step:g}"]
             files |= published(comparison, *paths, scale, command)
         if json_file is not None:
             counted = comparison.to_json() if compare_all else _single_json(comparison)
