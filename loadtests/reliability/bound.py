@@ -84,3 +84,12 @@ def parts(limits: Limits, http: HttpLimits) -> Iterator[tuple[str, str, int]]:
 def bound(limits: Limits, http: HttpLimits) -> int:
     """Bytes beyond what the server takes when nobody calls."""
     return sum(size for _, _, size in parts(limits, http))
+
+
+PIXEL = 12
+"""Bytes of one that is decoded, while it becomes a tensor."""
+
+
+def pictures(threads: int, most_pixels: int) -> int:
+    """Bytes beyond that where a model takes pictures: each thread decodes one at a time."""
+    return threads * most_pixels * PIXEL

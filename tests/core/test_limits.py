@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loadtests.reliability.bound import bound, parts
+from loadtests.reliability.bound import bound, parts, pictures
 
 from gearshift.app.limit_settings import LimitSettings
+from gearshift.app.parts import preparing_threads
+from gearshift.app.settings import Settings
 from gearshift.core.limits import COUNTED, IN_ALL, KIB, MIB, REASONS, HttpLimits, Limits, Usage
 from gearshift.errors import TooMany
+from gearshift.repository.steps_schema import ImageEntry
 
 
 @given(
@@ -87,4 +90,7 @@ def test_the_page_states_what_the_limits_are():
         assert float(number) * {"": 1, "KiB": KIB, "MiB": MIB}[unit] == settings[name].default, name
     for _, formula, size in parts(Limits(), HttpLimits()):
         assert f"| {formula} | {size / MIB:,.0f} |" in page
-    assert f"**{bound(Limits(), HttpLimits()) / MIB:,.0f}**" in page
+    threads = preparing_threads(Settings(workers=2))
+    decoded = pictures(threads, ImageEntry.model_fields["max_pixels"].default)
+    assert f"x max_pixels x 12 bytes | {decoded / MIB:,.0f} |" in page
+    assert f"**{(bound(Limits(), HttpLimits()) + decoded) / MIB:,.0f}**" in page

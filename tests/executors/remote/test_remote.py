@@ -45,7 +45,7 @@ async def test_bf16_travels_as_such(executor, servers, far):
         return told
 
     for server in servers:
-        server.datatype, server.infer = "BF16", doubles
+        server.datatype, server.given, server.infer = "BF16", [-1, 3], doubles
     model, variant = far(servers[0])
     signature = executor.inspect(read_again(variant))
     assert [spec.datatype for spec in (*signature.inputs, *signature.outputs)] == ["BF16"] * 2
