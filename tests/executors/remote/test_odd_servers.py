@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2 as pb
 from builders import make_model
 from gearshift.core.catalog import Signature, TensorSpec
 from gearshift.errors import ExecutorUnavailable
-from gearshift.executors.remote import endpoint
+from gearshift.executors.remote import endpoint, observed
 from remote_server import ROWS, SUMS, WORKERS, refusing, summed
 from waiting import until, until_so
 
@@ -198,7 +198,7 @@ async def test_a_run_of_which_nothing_is_heard_is_given_up(executor, servers, fa
     monkeypatch.setattr(endpoint, "LOOK_WITHIN", 0.1)
     monkeypatch.setattr(endpoint, "SILENT_AFTER", 0.3)
     async with asyncio.timeout(20):
-        with pytest.raises(ExecutorUnavailable, match="its connection was given up"):
+        with pytest.raises(ExecutorUnavailable, match="DEADLINE_EXCEEDED"):
             await run
     monkeypatch.undo()
     servers[0].speaks.set()
@@ -212,6 +212,24 @@ async def test_a_run_of_which_nothing_is_heard_is_given_up(executor, servers, fa
         return answer["y"].tolist() == SUMS
 
     await until_so(runs)
+
+
+async def test_one_that_is_frozen_is_found_out_while_there_is_time(executor, servers, far):
+    model, variant = far(servers[0])
+    executor.load(model, variant)
+    for _ in range(2 * observed.ENOUGH):
+        await executor.run(WORKERS[0], model, variant, ROWS, 10.0)
+    # A run that takes long there, of a server that says that it is there, may do so.
+    servers[0].gate.clear()
+    run = asyncio.ensure_future(executor.run(WORKERS[0], model, variant, ROWS, 60.0))
+    done, _ = await asyncio.wait([run], timeout=3 * endpoint.PROMPT)
+    assert not done
+    servers[0].speaks.clear()
+    other = asyncio.ensure_future(executor.run(WORKERS[1], model, variant, ROWS, 60.0))
+    for each in (run, other):
+        with pytest.raises(ExecutorUnavailable, match="no remote server can run it"):
+            async with asyncio.timeout(10):
+                await each
 
 
 async def test_who_waits_when_the_executor_is_closed_hears_of_it(executor, servers, far):

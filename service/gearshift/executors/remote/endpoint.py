@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 import structlog
@@ -25,6 +25,10 @@ LOOK_EVERY = 0.5
 
 LOOK_WITHIN = 1.0
 """Seconds that it may take to say so."""
+
+PROMPT = 0.2
+"""Seconds that it may take while a run there takes unusually long. If it does not, both say that it
+is gone, long before the next look would."""
 
 SILENT_AFTER = 10.0
 """Seconds without any answer, until what is under way there is given up and it is connected to
@@ -52,7 +56,7 @@ _OPTIONS = (
 
 
 class GivenUp(Exception):
-    """A run was ended from this side, with its connection."""
+    """A run was ended from this side."""
 
 
 class Guest(Protocol):
@@ -85,6 +89,8 @@ class Endpoint:
         self._hurry = asyncio.Event()
         self._heard = asyncio.get_running_loop().time()
         self._looking: asyncio.Task[None] | None = None
+        self._calls: set[grpc.aio.UnaryUnaryCall[Any, Any]] = set()
+        self._checking: asyncio.Task[None] | None = None
         self._asked: dict[Guest, asyncio.Task[None]] = {}
         self._retired: set[asyncio.Task[None]] = set()
         self._files = files(remote)
@@ -123,6 +129,29 @@ class Endpoint:
         """Look at once, and give it nothing until then."""
         self._doubted = True
         self._hurry.set()
+
+    def check(self) -> None:
+        """A run takes unusually long: is anybody there? If not, all runs there are given up, while
+        there is time to answer their requests elsewhere."""
+        if self._checking is None:
+            self._checking = asyncio.get_running_loop().create_task(self._check())
+
+    async def _check(self) -> None:
+        try:
+            await self.stub.ServerLive(
+                pb.ServerLiveRequest(), timeout=PROMPT, metadata=self.metadata()
+            )
+        except grpc.aio.AioRpcError as error:
+            self._failed(reason(error))
+            self._give_up()
+        except ValueError as error:
+            self._failed(str(error))
+        finally:
+            self._checking = None
+
+    def _give_up(self) -> None:
+        for call in self._calls:
+            call.cancel()
 
     def hurry(self) -> None:
         """Look at once."""
@@ -209,6 +238,7 @@ class Endpoint:
                 runs=self.under_way,
             )
             self._heard = now
+            self._give_up()
             self._retire(None)
             self._connect()
 
@@ -244,14 +274,12 @@ class Endpoint:
         raises; GivenUp. `kind` says which runs take about as long."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         begun = loop.time()
+        call = self.stub.ModelInfer(
+            request, timeout=None if within == math.inf else within, metadata=self.metadata()
+        )
+        self._calls.add(call)
         try:
-            answer = read(
-                await self.stub.ModelInfer(
-                    request,
-                    timeout=None if within == math.inf else within,
-                    metadata=self.metadata(),
-                )
-            )
+            answer = read(await call)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 # It is gone, or says so of one model or a full queue.
@@ -262,8 +290,10 @@ class Endpoint:
         except asyncio.CancelledError:
             self.observed.took_more(kind, loop.time() - begun, loop.time())
             if task is not None and task.cancelling() == 0:
-                raise GivenUp(f"{self.address}: its connection was given up") from None
+                raise GivenUp(f"{self.address}: {self.why or 'the run was given up'}") from None
             raise
+        finally:
+            self._calls.discard(call)
         self.observed.took(kind, loop.time() - begun, loop.time())
         return answer
 
@@ -274,6 +304,8 @@ class Endpoint:
                 await self._looking
         await self._channel.close()
         left = [*self._asked.values(), *self._retired]
+        if self._checking is not None:
+            left.append(self._checking)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)

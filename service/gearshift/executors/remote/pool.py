@@ -5,7 +5,8 @@ that cannot be reached, or answers what is none, is given up at once, and the ba
 while there is time; one that keeps failing is asked only when no other can be. One that takes twice
 as long as nineteen of twenty before is asked of a second server as well, and whoever answers first
 counts (hedged requests: Dean and Barroso, The Tail at Scale, 2013); no more than one run of twenty,
-so that servers that are slow because they are busy are not made busier.
+so that servers that are slow because they are busy are not made busier. It is also asked whether it
+is still there: one that is frozen is found out while there is time for its requests.
 """
 
 from __future__ import annotations
@@ -136,8 +137,10 @@ class Pool:
         patience = self._patience(first, asked.kind)
         runs = {self._ask(first, asked)}
         try:
-            if len(self.hosted) > 1 and loop.time() + patience < asked.until:
+            if loop.time() + patience < asked.until:
                 done, _ = await asyncio.wait(runs, timeout=patience)
+                if not done:
+                    first.endpoint.check()
                 second = None if done or self._saved < 1.0 else self._best(tried, asked.kind)
                 if second is not None and self._in_time(second, asked):
                     self._saved -= 1.0
