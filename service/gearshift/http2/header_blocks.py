@@ -64,8 +64,9 @@ class HeaderReader(Generic[Meaning]):
                 ENHANCE_YOUR_CALM,
                 told("max_metadata_bytes", self._max_list, "bytes of header fields"),
             ) from None
-        except hpack.HPACKError as error:
-            raise ConnectionFault(COMPRESSION_ERROR, f"header block: {error}") from None
+        except hpack.HPACKError:
+            # Not in hpack's words: they may have the address of something in memory.
+            raise ConnectionFault(COMPRESSION_ERROR, "a header block is not HPACK") from None
         fields = [(bytes(name), bytes(value)) for name, value in decoded]
         fault = fault_of_request(fields)
         length = promised(fields)
