@@ -53,8 +53,8 @@ VARIANT = '\n[[variants]]\nname = "{}"\nversion = {}\nexecutor = "{}"\n'
 HEAD = f"""\
 # A fleet of two levels
 
-Made by `make fleet OUT=docs/results/two-levels.md` on {{machine}}. One gearshift in front of two, with
-the shipped model `garment`, all three and the callers on this machine. In the first table one
+Made by `make fleet OUT=docs/results/fleet-levels.md` on {{machine}}. One gearshift in front of two,
+with the shipped model `garment`, all three and the callers on this machine. In the first table one
 caller asks with each budget; in the second many ask at a time, with {ALL_MS} ms each, while both
 servers behind are there, one, or none. Callers ask as soon as they are answered, and ask again at
 once when they are refused.
