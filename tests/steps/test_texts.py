@@ -132,7 +132,13 @@ def test_a_text_that_is_none():
         (tiny(added_tokens=[{"content": "x" * 300}]), "content of 1 to 256 characters"),
         (tiny(added_tokens=[1]), "content of 1 to 256 characters"),
         (tiny(added_tokens=[{"content": "a"}] * 5_000), "a list of at most 4096"),
-        (tiny(model={"type": "WordLevel"}), "`tokenizers` does not take it"),
+        (tiny(model={"type": "WordLevel"}), "unk_token 'None', .*, is not in its vocabulary"),
+        (
+            tiny(model={"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "[UNK]"}),
+            "unk_token '\\[UNK\\]', .*, is not in its vocabulary",
+        ),
+        (tiny(model={"type": "Unigram", "vocab": [["a", 0.0]]}), "has no unk_id"),
+        (tiny(model={"type": "BPE", "vocab": {"a": 0}}), "`tokenizers` does not take it"),
         (
             tiny(model={"type": "WordLevel", "vocab": {"a": 3 * 10**9}, "unk_token": "a"}),
             r"ids below 2\*\*31",

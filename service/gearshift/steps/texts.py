@@ -74,6 +74,7 @@ def checked(content: bytes) -> dict[str, Any]:
             if kind not in allowed:
                 known = ", ".join(allowed)
                 raise ValueError(f"{part} {str(kind)[:60]!r} is not served; there are {known}")
+    _check_unknown(document["model"])
     added = document.get("added_tokens") or []
     if not isinstance(added, list) or len(added) > MOST_ADDED:
         raise ValueError(f"added_tokens must be a list of at most {MOST_ADDED}")
@@ -83,6 +84,23 @@ def checked(content: bytes) -> dict[str, Any]:
             raise ValueError(f"an added token needs a content of 1 to {LONGEST_ADDED} characters")
     # How a text is cut and filled up is the step's business, and nothing is decoded here.
     return {**document, "truncation": None, "padding": None, "decoder": None}
+
+
+def _check_unknown(model: Mapping[str, Any]) -> None:
+    """What the vocabulary does not have becomes a token that stands for it. Without one the
+    library would fail at the first text that needs it."""
+    if model["type"] == "Unigram":
+        if model.get("unk_id") is None:
+            raise ValueError("its model has no unk_id, the token for what it does not know")
+        return
+    token, vocabulary = model.get("unk_token"), model.get("vocab")
+    if token is None and model["type"] == "BPE":
+        return  # It leaves out what it does not know.
+    if not isinstance(vocabulary, dict) or not isinstance(token, str) or token not in vocabulary:
+        raise ValueError(
+            f"its model's unk_token {str(token)[:60]!r}, the token for what it does not know, is"
+            " not in its vocabulary"
+        )
 
 
 def _kinds(part: object, name: str, depth: int = 0) -> Iterator[object]:
