@@ -27,13 +27,27 @@ FLOORS, SHARES = (0.0, 0.85, 0.92), (0.7, 0.2, 0.1)
 """Any variant; the best in front or the one behind; only the one behind."""
 
 CONNECTIONS = 4
+LOOK_EVERY = 0.01
 
 
 @dataclass
 class Callers:
     address: str
     endings: list[Ended] = field(default_factory=list)
+    late: list[tuple[float, float]] = field(default_factory=list)
+    """When this process went on after a pause, and by how many seconds too late."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def watch(self) -> None:
+        """Until they stop."""
+        while not self.stop.is_set():
+            due = time.monotonic() + LOOK_EVERY
+            await asyncio.sleep(LOOK_EVERY)
+            now = time.monotonic()
+            self.late.append((now, now - due))
+
+    def late_since(self, begin: float) -> float:
+        return max((by for at, by in self.late if at >= begin), default=0.0)
 
     async def run(self, seed: int = 1) -> None:
         """Returns when the last has ended."""

@@ -13,6 +13,10 @@ NEEDS = 0.15
 """Seconds before its deadline in which a request can still be answered in front: to find out that
 nothing comes from behind, and to run it. Ten times what the run takes."""
 
+HELD_UP = 0.1
+"""Seconds by which the callers' own process may be late: where it was later, this machine was at
+something else, and so were both servers, which share it."""
+
 NOTHING = "no ending"
 
 
@@ -67,6 +71,8 @@ class Judged:
     beyond: dict[str, int]
     """How the others ended that were admitted, and not answered: only the server behind was
     accurate enough, or there was no time."""
+    late: float
+    """Seconds by which the callers' own process was late, at the most."""
     noticed: float
     """Seconds from being up until the first answer from there to a request that was sent since."""
 
@@ -80,8 +86,15 @@ def answerable(one: Ended, blow: Blow) -> bool:
     return one.sent + one.budget - max(one.sent, blow.struck) >= NEEDS
 
 
-def judge(endings: Sequence[Ended], admitted: Collection[str], blow: Blow, begin: float) -> Judged:
-    """`begin`: from when on requests count for this blow."""
+def judge(
+    endings: Sequence[Ended],
+    admitted: Collection[str],
+    blow: Blow,
+    begin: float,
+    late: Sequence[tuple[float, float]] = (),
+) -> Judged:
+    """`begin`: from when on requests count for this blow. `late`: when, and by how much the
+    callers' own process was late."""
     mine = [each for each in endings if begin <= each.sent < blow.end]
     taken = [each for each in mine if each.id in admitted]
     failed = [each for each in taken if not each.in_time]
@@ -95,6 +108,7 @@ def judge(endings: Sequence[Ended], admitted: Collection[str], blow: Blow, begin
         under_way=sum(each.sent < blow.struck < each.ended for each in taken),
         lost=[f"{each.id}: {each.status}, {each.variant}" for each in lost],
         beyond=dict(Counter(each.status for each in failed if not answerable(each, blow))),
+        late=max((by for at, by in late if begin <= at < blow.end), default=0.0),
         noticed=noticed,
     )
 

@@ -26,7 +26,7 @@ from loadtests.peers.processes import Tree, free_port
 from loadtests.reliability import sums_model, witness
 from loadtests.remote.callers import Callers
 from loadtests.remote.far import KINDS, MODEL, Far, message
-from loadtests.remote.judging import Blow, Judged, judge
+from loadtests.remote.judging import HELD_UP, Blow, Judged, judge
 from loadtests.remote.pace import Pace
 from tritonclient.grpc import service_pb2_grpc
 
@@ -104,23 +104,27 @@ async def run(folder: Path, kind: str, times: int) -> dict[str, list[Judged]]:
         far.start()
         with front(folder / "front", far) as (address, record):
             callers = Callers(address)
-            calling = asyncio.create_task(callers.run())
+            calling = asyncio.gather(callers.run(), callers.watch())
             blows: dict[str, list[tuple[float, Blow]]] = {"killed": [], "frozen": []}
-            for turn in range(times):
+            sound = dict.fromkeys(blows, 0)
+            for turn in range(2 * times):
                 for how, each in blows.items():
+                    if sound[how] == times:
+                        continue
                     begin = time.monotonic()
                     await asyncio.sleep(BEFORE)
                     at, up = await struck(far, how)
                     await asyncio.sleep(AFTER)
                     each.append((begin, Blow(at, up, time.monotonic())))
-                print(f"{turn + 1} of {times}", flush=True)
+                    sound[how] += callers.late_since(begin) <= HELD_UP
+                print(f"{turn + 1}: {sound} of {times}", flush=True)
             callers.stop.set()
             await calling
             admitted = set(record.read_text().split())
     finally:
         far.close()
     return {
-        how: [judge(callers.endings, admitted, blow, begin) for begin, blow in each]
+        how: [judge(callers.endings, admitted, blow, begin, callers.late) for begin, blow in each]
         for how, each in blows.items()
     }
 
@@ -143,10 +147,11 @@ def main() -> int:
     (asked.out / f"killing-{asked.far}.json").write_text(json.dumps(told, indent=1))
     bad = 0
     for how, each in judged.items():
-        lost = [name for one in each for name in one.lost]
-        slowest = max(one.noticed for one in each)
+        sound = [one for one in each if one.late <= HELD_UP]
+        lost = [name for one in sound for name in one.lost]
+        slowest = max((one.noticed for one in sound), default=float("inf"))
         bad += len(lost)
-        print(f"{asked.far} {how} {len(each)} times: {len(lost)} lost, noticed <= {slowest:.2f} s")
+        print(f"{asked.far} {how} {len(sound)} times: {len(lost)} lost, noticed <= {slowest:.2f} s")
         for name in lost:
             print(f"  {name}")
     return 1 if bad else 0

@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib as mpl
 from loadtests.peers.peer import ROOT
 from loadtests.reliability.served import percentile
-from loadtests.remote.judging import NEEDS, Phase, together
+from loadtests.remote.judging import HELD_UP, NEEDS, Phase, together
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -47,14 +47,19 @@ it came, if that was later. Those that only the server behind could answer are t
 is the server when it has answered a request that was asked of it directly, or may go on; its \
 return is **noticed** when a caller in front has the first answer from there to a request sent \
 since. Attainment and effective accuracy (failures count 0) are those of all requests that can be \
-answered in front.
+answered in front. Turns in which the callers' own process was held up for more than \
+{1e3 * HELD_UP:.0f} ms are left out, made up for by others, and told: then this machine, which all \
+share, was at something else.
 """
 
 
 def killing(told: Mapping[str, Any], kind: str) -> list[str]:
     """A table's rows."""
     rows = []
-    for how, each in told["blows"].items():
+    for how, all_ in told["blows"].items():
+        each = [one for one in all_ if one["late"] <= HELD_UP]
+        if not each:
+            continue
         phases = [
             together([Phase(**one[phase]) for one in each])
             for phase in ("before", "during", "after")
@@ -71,13 +76,28 @@ def killing(told: Mapping[str, Any], kind: str) -> list[str]:
     return rows
 
 
+def held_up(told: Mapping[str, Any]) -> str:
+    """What is not in the table."""
+    left = [one for each in told["blows"].values() for one in each if one["late"] > HELD_UP]
+    lost = sum(len(one["lost"]) for one in left)
+    latest = max((one["late"] for one in left), default=0.0)
+    if not left:
+        return "no turn was left out"
+    return (
+        f"{len(left)} turns left out (held up for {latest:.2f} s at the most), {lost} lost in them"
+    )
+
+
 def beyond(told: Mapping[str, Any], kind: str) -> str:
     counted: Counter[str] = Counter()
     for each in told["blows"].values():
         for one in each:
-            counted.update(one["beyond"])
+            if one["late"] <= HELD_UP:
+                counted.update(one["beyond"])
     how = ", ".join(f"{status} {count}" for status, count in counted.most_common()) or "none"
-    return f"- {FARS[kind]}: {how}. {told['machine']}; the host took {told['taken']}."
+    return (
+        f"- {FARS[kind]}: {how}; {held_up(told)}. {told['machine']}; the host took {told['taken']}."
+    )
 
 
 def of_killing(found: Mapping[str, Any]) -> str:

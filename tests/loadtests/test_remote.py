@@ -89,6 +89,12 @@ def test_phases_count_a_failure_as_nothing_and_leave_out_what_needs_the_one_behi
     assert phase([]) == Phase(0, 0.0, 0.0)
 
 
+def test_how_late_the_callers_were_in_this_turn():
+    late = [(7.9, 5.0), (9.0, 0.01), (14.9, 0.2), (15.0, 3.0)]
+    assert judge([], set(), BLOW, 8.0, late).late == 0.2
+    assert judged().late == 0.0
+
+
 def test_under_way_is_what_was_admitted_and_not_answered_when_it_was_struck():
     found = judged(
         ended("a", sent=9.99, took=0.1),
