@@ -106,7 +106,11 @@ def judge(
         during=phase(each for each in mine if blow.struck <= each.sent < blow.up),
         after=phase(each for each in mine if each.sent >= blow.up + noticed),
         under_way=sum(each.sent < blow.struck < each.ended for each in taken),
-        lost=[f"{each.id}: {each.status}, {each.variant}" for each in lost],
+        lost=[
+            f"{each.status} {each.variant}, sent {each.sent - blow.struck:+.3f} s and ended"
+            f" {each.ended - blow.struck:+.3f} s from the blow, floor {each.floor:g}"
+            for each in lost
+        ],
         beyond=dict(Counter(each.status for each in failed if not answerable(each, blow))),
         late=max((by for at, by in late if begin <= at < blow.end), default=0.0),
         noticed=noticed,

@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.ticker
 from loadtests.peers.peer import ROOT
 from loadtests.reliability.served import percentile
 from loadtests.remote.judging import HELD_UP, NEEDS, Phase, together
@@ -29,8 +30,8 @@ HEAD = f"""\
 # Servers behind: killed, frozen, slow
 
 Made by `make bench-remote`. Servers behind are real ones, another gearshift or a real Triton, on \
-the same machine, which both share with the callers; their runs sleep, as if they had hardware of \
-their own. What is shown is what gearshift makes of servers that fail, not how fast a network is.
+the same machine, which all share, at a lower priority; their runs sleep, as if they had hardware \
+of their own. What is shown is what gearshift makes of servers that fail, not how fast a network is.
 
 ## Killed and frozen under load
 
@@ -197,6 +198,9 @@ def picture(told: Mapping[str, Any], file: Path) -> None:
         ylabel="share of answers that take longer",
         title="One of two servers is slow at random",
     )
+    marks = (10, 20, 50, 100, 200, 300)
+    tails.set_xticks(marks, labels=map(str, marks))
+    tails.xaxis.set_minor_locator(mpl.ticker.NullLocator())
     tails.axhline(0.01, color="grey", linewidth=0.8, linestyle=":")
     tails.legend(frameon=False)
     at: Sequence[float] = [each for each, _ in told["exchanged"]]

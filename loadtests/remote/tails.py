@@ -191,7 +191,7 @@ async def exchanged(behind: Behind, callers: int) -> list[tuple[float, float]]:
             await asyncio.sleep(WATCHED_EVERY)
             now = await behind.counts()
             slow, fast = (new - old for old, new in zip(last, now, strict=True))
-            if slow + fast:
+            if slow + fast and not running.done():
                 found.append((time.monotonic() - begun, fast / (slow + fast)))
             last = now
         await running

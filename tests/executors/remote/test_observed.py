@@ -30,6 +30,18 @@ def test_a_server_that_has_become_slow_is_known_to_be_after_half_of_the_latest()
     assert observed.usual("a", 0.0) == 1.0
 
 
+def test_what_is_slow_is_that_of_all_runs_while_little_is_known_of_a_kind():
+    observed = Observed()
+    for _ in range(ENOUGH - 1):
+        observed.took("a", 1.0, 0.0)
+    assert observed.slower("b", 0.0) == math.inf
+    observed.took("b", 3.0, 0.0)
+    assert observed.slow("b", 0.0) == math.inf
+    assert observed.slower("b", 0.0) == 6.0
+    observed.took("a", 1.0, 0.0)
+    assert observed.slower("a", 0.0) == 2.0
+
+
 def test_what_was_not_waited_for_counts_if_it_was_longer_than_usual():
     observed = Observed()
     observed.took("a", 0.01, 0.0)

@@ -225,7 +225,9 @@ async def test_one_that_is_frozen_is_found_out_while_there_is_time(executor, ser
     done, _ = await asyncio.wait([run], timeout=3 * endpoint.PROMPT)
     assert not done
     servers[0].speaks.clear()
-    other = asyncio.ensure_future(executor.run(WORKERS[1], model, variant, ROWS, 60.0))
+    # Also if it is the first that is so large.
+    rows = {"x": np.ones((8, 3), np.float32)}
+    other = asyncio.ensure_future(executor.run(WORKERS[1], model, variant, rows, 60.0))
     for each in (run, other):
         with pytest.raises(ExecutorUnavailable, match="no remote server can run it"):
             async with asyncio.timeout(10):

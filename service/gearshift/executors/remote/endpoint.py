@@ -288,9 +288,10 @@ class Endpoint:
                 self.observed.took_more(kind, loop.time() - begun, loop.time())
             raise
         except asyncio.CancelledError:
-            self.observed.took_more(kind, loop.time() - begun, loop.time())
             if task is not None and task.cancelling() == 0:
+                # Which says nothing of how fast it is while it is there.
                 raise GivenUp(f"{self.address}: {self.why or 'the run was given up'}") from None
+            self.observed.took_more(kind, loop.time() - begun, loop.time())
             raise
         finally:
             self._calls.discard(call)

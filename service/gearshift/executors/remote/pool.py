@@ -137,10 +137,8 @@ class Pool:
         patience = self._patience(first, asked.kind)
         runs = {self._ask(first, asked)}
         try:
-            if loop.time() + patience < asked.until:
+            if len(self.hosted) > 1 and loop.time() + patience < asked.until:
                 done, _ = await asyncio.wait(runs, timeout=patience)
-                if not done:
-                    first.endpoint.check()
                 second = None if done or self._saved < 1.0 else self._best(tried, asked.kind)
                 if second is not None and self._in_time(second, asked):
                     self._saved -= 1.0
@@ -166,6 +164,10 @@ class Pool:
         message = asked.request(endpoint, within)
         task = loop.create_task(endpoint.infer(message, within, asked.kind, asked.read))
         task.add_done_callback(lambda task: self._over(hosted, run, task))
+        slow = endpoint.observed.slower(asked.kind, loop.time())
+        if slow < within:
+            check = loop.call_later(slow, endpoint.check)
+            task.add_done_callback(lambda _: check.cancel())
         return task
 
     def _over(self, hosted: Hosted, run: int, task: asyncio.Task[Tensors]) -> None:
