@@ -50,7 +50,7 @@ def page(told: dict[str, Any], rows: Sequence[Row]) -> str:
         f" {told['base_mb'] + told['bound_mb']:.0f} MB.\n\n"
         "| attack | what the attacker saw | lost | p99 of the others, ms | memory, MB"
         " | until normal, s |\n| --- | --- | ---: | ---: | ---: | ---: |\n" + table + "\n\n"
-        "No quotas are set here. Sound requests without end fill the queue (`max_queue`), and whoever"
-        " asks while it is full is refused: that is what [quotas](../quotas.md) are for, whose effect"
-        " stands under overload and fairness.\n"
+        "No quotas are set here. Sound requests without end fill the queue (`max_queue`), and"
+        " whoever asks while it is full is refused: that is what [quotas](../quotas.md) are for,"
+        " whose effect stands under overload and fairness.\n"
     )
