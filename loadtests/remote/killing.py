@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +22,7 @@ from pathlib import Path
 import grpc
 from loadtests.peers.environment import described, environment, stolen, stolen_since
 from loadtests.peers.peer import ROOT
-from loadtests.peers.processes import Tree, free_port
+from loadtests.peers.processes import Tree, end_tidily, free_port
 from loadtests.reliability import sums_model, witness
 from loadtests.remote.callers import Callers
 from loadtests.remote.far import KINDS, MODEL, Far, message
@@ -97,7 +97,7 @@ async def struck(far: Far, how: str) -> tuple[float, float]:
     return at, up
 
 
-async def run(folder: Path, kind: str, times: int) -> dict[str, list[Judged]]:
+async def run(folder: Path, kind: str, times: int, hows: Sequence[str]) -> dict[str, list[Judged]]:
     """By how it was struck."""
     far = Far(folder / "far", RUN, KINDS[kind])
     try:
@@ -105,7 +105,7 @@ async def run(folder: Path, kind: str, times: int) -> dict[str, list[Judged]]:
         with front(folder / "front", far) as (address, record):
             callers = Callers(address)
             calling = asyncio.gather(callers.run(), callers.watch())
-            blows: dict[str, list[tuple[float, Blow]]] = {"killed": [], "frozen": []}
+            blows: dict[str, list[tuple[float, Blow]]] = {how: [] for how in hows}
             sound = dict.fromkeys(blows, 0)
             for turn in range(2 * times):
                 for how, each in blows.items():
@@ -134,20 +134,28 @@ async def run(folder: Path, kind: str, times: int) -> dict[str, list[Judged]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--far", choices=KINDS, required=True)
+    parser.add_argument("--how", choices=DOWN, help="only so, beside what was found before")
     parser.add_argument("--times", type=int, default=TIMES)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "remote")
     parser.add_argument("--keep", type=Path, help="a new folder for servers and their logs")
     asked = parser.parse_args()
+    end_tidily()
     before = stolen()
     with tempfile.TemporaryDirectory() as folder:
-        judged = asyncio.run(run(asked.keep or Path(folder), asked.far, asked.times))
+        hows = [asked.how] if asked.how else [*DOWN]
+        judged = asyncio.run(run(asked.keep or Path(folder), asked.far, asked.times, hows))
     asked.out.mkdir(parents=True, exist_ok=True)
+    file = asked.out / f"killing-{asked.far}.json"
+    known = json.loads(file.read_text())["blows"] if asked.how and file.exists() else {}
     told = {
         "machine": described(environment()),
         "taken": stolen_since(*before),
-        "blows": {how: [asdict(each) for each in all_] for how, all_ in judged.items()},
+        "blows": {
+            **known,
+            **{how: [asdict(each) for each in all_] for how, all_ in judged.items()},
+        },
     }
-    (asked.out / f"killing-{asked.far}.json").write_text(json.dumps(told, indent=1))
+    file.write_text(json.dumps(told, indent=1))
     bad = 0
     for how, each in judged.items():
         sound = [one for one in each if one.late <= HELD_UP]

@@ -26,6 +26,7 @@ import grpc
 import numpy as np
 from loadtests.peers.environment import described, environment, stolen, stolen_since
 from loadtests.peers.peer import ROOT
+from loadtests.peers.processes import end_tidily
 from loadtests.remote.far import KINDS, MODEL, Far
 from loadtests.remote.pace import Pace
 from tritonclient.grpc import service_pb2 as pb
@@ -226,6 +227,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "remote")
     asked = parser.parse_args()
+    end_tidily()
     before = stolen()
     with tempfile.TemporaryDirectory() as folder:
         told = asyncio.run(run(Path(folder), asked.rounds))
