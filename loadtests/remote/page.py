@@ -31,7 +31,8 @@ HEAD = f"""\
 
 Made by `make bench-remote`. Servers behind are real ones, another gearshift or a real Triton, on \
 the same machine, which all share, their starts included; their runs sleep, as if they had \
-hardware of their own. What is shown is what gearshift makes of servers that fail, not how fast a network is.
+hardware of their own. What is shown is what gearshift makes of servers that fail, not how fast a \
+network is.
 
 ## Killed and frozen under load
 
