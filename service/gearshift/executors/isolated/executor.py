@@ -25,7 +25,7 @@ from gearshift.errors import ExecutorUnavailable
 from gearshift.executors.isolated.child import Child
 from gearshift.executors.isolated.messages import Message
 from gearshift.executors.isolated.slot import Slot
-from gearshift.executors.key import Key, key, not_loaded
+from gearshift.executors.key import Key, key, log_left_out, not_loaded
 from gearshift.executors.memory import check_room
 from gearshift.executors.providers import CPU, providers_of
 from gearshift.executors.trial import inspect_apart
@@ -124,13 +124,7 @@ class IsolatedExecutor:
                         self._drop(held.handle, device)
                     if held.devices == (device,):
                         raise
-                    log.warning(
-                        "variant does not run on a device",
-                        model=model.name,
-                        variant=variant.name,
-                        device=device,
-                        reason=str(error),
-                    )
+                    log_left_out(log, model, variant, device, str(error))
                     held = held._replace(
                         devices=tuple(each for each in held.devices if each != device),
                         failed=(*held.failed, Placed(device, lacking=(variant.executor,))),

@@ -24,7 +24,7 @@ from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.executors.bfloat16 import Bfloat16Session
 from gearshift.executors.gpus import Gpu, gpus
-from gearshift.executors.key import Key, key, not_loaded
+from gearshift.executors.key import Key, key, log_left_out, not_loaded
 from gearshift.executors.memory import check_room, told
 from gearshift.executors.onnx.binding import CUDA, Bound, plan
 from gearshift.executors.onnx.engines import Engines, shapes, version
@@ -165,13 +165,7 @@ class OnnxExecutor:
         if not on:
             raise ValueError("; ".join(dict.fromkeys(failed.values())))
         for device, reason in failed.items():
-            log.warning(
-                "variant does not run on a device",
-                model=model.name,
-                variant=variant.name,
-                device=device,
-                reason=reason,
-            )
+            log_left_out(log, model, variant, device, reason)
         placed = [
             *(each.placed for each in on.values()),
             *(Placed(device, lacking=_told(self._chains[device])) for device in failed),

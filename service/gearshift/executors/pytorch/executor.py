@@ -23,7 +23,7 @@ from gearshift.artifacts import read_again
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.executors.gpus import gpus
-from gearshift.executors.key import Key, key, not_loaded
+from gearshift.executors.key import Key, key, log_left_out, not_loaded
 from gearshift.executors.memory import check_room, told
 from gearshift.executors.thread import WorkerThreads
 from gearshift.ports import Array, Placed, Tensors, Worker
@@ -123,13 +123,7 @@ class TorchExecutor:
         if not on:
             raise ValueError("; ".join(failed.values()))
         for device, reason in failed.items():
-            log.warning(
-                "variant does not run on a device",
-                model=model.name,
-                variant=variant.name,
-                device=device,
-                reason=reason,
-            )
+            log_left_out(log, model, variant, device, reason)
         placed = [
             *(Placed(device, "torch", each.program.size) for device, each in on.items()),
             *(Placed(device, lacking=("torch",)) for device in failed),

@@ -53,6 +53,16 @@ class Demand:
     capacity: Numbers
     """Seconds of work that each device's workers can do in one step."""
 
+    def within(self, low: int, high: int) -> tuple[Integers, Integers, Integers]:
+        """The groups that may be answered in steps `low` to `high`; and for each of them and each
+        such step, which of these groups it is, and which step from `low` on."""
+        inside = np.flatnonzero((self.last >= low) & (self.first < high))
+        first = np.maximum(self.first[inside], low) - low
+        length = np.minimum(self.last[inside], high - 1) - low - first + 1
+        group = np.repeat(np.arange(len(inside)), length)
+        offset = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+        return inside, group, first[group] + offset
+
 
 def demand_of(scenario: Scenario, speed_up: float, step: float) -> Demand:
     """Group the workload's requests by model, floor, budget, arrival step and deadline step."""

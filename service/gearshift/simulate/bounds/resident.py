@@ -171,15 +171,9 @@ def _prices(
     """
     steps, devices, kinds = high - low, len(demand.devices), len(demand.kinds)
     nothing = np.zeros((devices, steps)), np.zeros((kinds, steps))
-    inside = np.flatnonzero((demand.last >= low) & (demand.first < high))
+    inside, group, moment = demand.within(low, high)
     if not len(inside):
         return nothing
-    first = np.maximum(demand.first[inside], low) - low
-    last = np.minimum(demand.last[inside], high - 1) - low
-    length = last - first + 1
-    group = np.repeat(np.arange(len(inside)), length)
-    offset = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    moment = first[group] + offset
     every = np.arange(steps)
     meeting, answered = len(inside), len(group)
     capacity = meeting + kinds * steps

@@ -116,15 +116,9 @@ def _prices(demand: Demand, low: int, high: int) -> Numbers:
     """
     steps = high - low
     devices = len(demand.devices)
-    inside = np.flatnonzero((demand.last >= low) & (demand.first < high))
+    inside, group, moment = demand.within(low, high)
     if not len(inside):
         return np.zeros((devices, steps))
-    first = np.maximum(demand.first[inside], low) - low
-    last = np.minimum(demand.last[inside], high - 1) - low
-    length = last - first + 1
-    group = np.repeat(np.arange(len(inside)), length)
-    offset = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    moment = first[group] + offset
     kinds = len(demand.kinds)
     answered = len(group)
     meeting = len(inside) + demand.kind[inside][group] * steps + moment
