@@ -10,7 +10,8 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -64,13 +65,32 @@ def rows():
         return file["inputs"].astype(np.float32)
 
 
+def connected(server: Server) -> triton.InferenceServerClient:
+    """Channels of one process share their connections otherwise."""
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    return triton.InferenceServerClient(server.grpc, channel_args=own)
+
+
 def ask(server: Server, name: str, model: str, values, **options) -> triton.InferResult:
     tensor = triton.InferInput(name, list(values.shape), "FP32")
     tensor.set_data_from_numpy(values)
-    # Channels of one process share their connections otherwise.
-    own = [("grpc.use_local_subchannel_pool", 1)]
-    with triton.InferenceServerClient(server.grpc, channel_args=own) as client:
+    with connected(server) as client:
         return client.infer(model, [tensor], **options)
+
+
+@contextmanager
+def asking(server: Server) -> Iterator[Callable[..., None]]:
+    """Eight times, over two connections that stay: of two processes each has one of them, because
+    a new one goes to whoever has the fewest."""
+    rows = triton.InferInput("x", [1, 3], "FP32")
+    rows.set_data_from_numpy(np.ones((1, 3), np.float32))
+    with connected(server) as one, connected(server) as other:
+
+        def eight(**options) -> None:
+            for client in (one, other) * 4:
+                client.infer("sums", [rows], **options)
+
+        yield eight
 
 
 def until(found: Callable[[], object]) -> object:
@@ -196,8 +216,8 @@ def test_each_of_several_processes_sends_its_own_and_all_that_it_holds_at_the_en
             *("--otel-endpoint", collector.endpoint, "--trace-ratio", "1"),
         )
     try:
-        for _ in range(8):
-            ask(server, "x", "sums", np.ones((1, 3), np.float32))
+        with asking(server) as ask_all:
+            ask_all()
         shown = {each["trace_id"] for each in exemplars(server, REQUESTS)}
         assert shown
     finally:
@@ -223,27 +243,23 @@ def test_stock_clients_say_what_is_traced_of_all_processes(tmp_path, processes):
         *("--otel-endpoint", collector.endpoint, "--trace-ratio", "0"),
     )
     try:
-
-        def ask_as(name: str) -> None:
-            for _ in range(8):
-                ask(server, "x", "sums", np.ones((1, 3), np.float32), request_id=name)
-
-        ask_as("before")
-        with triton_http.InferenceServerClient(server.http.removeprefix("http://")) as client:
-            assert client.get_trace_settings()["trace_rate"] == "0"
-            told = client.update_trace_settings("", {"trace_rate": "1"})
-            assert told["trace_level"] == ["TIMESTAMPS"]
-            assert client.get_trace_settings("sums") == told
-            client.update_log_settings({"log_info": False, "log_verbose_level": 1})
-            assert client.get_log_settings()["log_info"] is False
-            with pytest.raises(InferenceServerException, match="cannot be set") as failed:
-                client.update_log_settings({"log_file": "/tmp/x"})
-            assert failed.value.status() == "501"
-        ask_as("traced")
-        with triton.InferenceServerClient(server.grpc) as client:
-            client.update_trace_settings(settings={"trace_level": ["OFF"]})
-            assert client.get_log_settings().settings["log_verbose_level"].uint32_param == 1
-        ask_as("after")
+        with asking(server) as ask_all:
+            ask_all(request_id="before")
+            with triton_http.InferenceServerClient(server.http.removeprefix("http://")) as client:
+                assert client.get_trace_settings()["trace_rate"] == "0"
+                told = client.update_trace_settings("", {"trace_rate": "1"})
+                assert told["trace_level"] == ["TIMESTAMPS"]
+                assert client.get_trace_settings("sums") == told
+                client.update_log_settings({"log_info": False, "log_verbose_level": 1})
+                assert client.get_log_settings()["log_info"] is False
+                with pytest.raises(InferenceServerException, match="cannot be set") as failed:
+                    client.update_log_settings({"log_file": "/tmp/x"})
+                assert failed.value.status() == "501"
+            ask_all(request_id="traced")
+            with triton.InferenceServerClient(server.grpc) as client:
+                client.update_trace_settings(settings={"trace_level": ["OFF"]})
+                assert client.get_log_settings().settings["log_verbose_level"].uint32_param == 1
+            ask_all(request_id="after")
     finally:
         assert stop(server) == 0
     roots = collector.roots(8)
