@@ -42,11 +42,13 @@ class Ended:
 @dataclass(frozen=True, slots=True)
 class Blow:
     """One time that the server behind was struck, and was up again: it has answered a request that
-    was asked of it directly, or was allowed to go on."""
+    was asked of it directly, or was allowed to go on. `crashed`: as it went on, and was started
+    anew."""
 
     struck: float
     up: float
     end: float
+    crashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Judged:
     """Seconds by which the callers' own process was late, at the most."""
     noticed: float
     """Seconds from being up until the first answer from there to a request that was sent since."""
+    crashed: bool
 
 
 def answerable(one: Ended, blow: Blow) -> bool:
@@ -114,6 +117,7 @@ def judge(
         beyond=dict(Counter(each.status for each in failed if not answerable(each, blow))),
         late=max((by for at, by in late if begin <= at < blow.end), default=0.0),
         noticed=noticed,
+        crashed=blow.crashed,
     )
 
 

@@ -38,6 +38,9 @@ BEFORE, AFTER = 1.0, 3.0
 DOWN = {"killed": 0.5, "frozen": 2.0}
 """Seconds until it is started again, or goes on: after so long it has been found out."""
 
+THAWED_WITHIN = 3.0
+"""Seconds in which one that may go on has answered, or has crashed."""
+
 STARTS_WITHIN = 240.0
 
 TOML = (
@@ -85,16 +88,21 @@ def front(folder: Path, far: Far) -> Iterator[tuple[str, Path]]:
         tree.end()
 
 
-async def struck(far: Far, how: str) -> tuple[float, float]:
-    """When it was struck and when it was up again."""
+async def struck(far: Far, how: str) -> tuple[float, float, bool]:
+    """When it was struck and when it was up again; whether it crashed as it went on."""
     at = time.monotonic()
     await asyncio.to_thread(far.kill if how == "killed" else far.freeze)
     await asyncio.sleep(DOWN[how])
     if how == "killed":
-        return at, await asyncio.to_thread(far.start)
+        return at, await asyncio.to_thread(far.start), False
     up = time.monotonic()
     await asyncio.to_thread(far.thaw)
-    return at, up
+    try:
+        await asyncio.to_thread(far.ready, THAWED_WITHIN)
+    except RuntimeError:
+        await asyncio.to_thread(far.kill)
+        return at, await asyncio.to_thread(far.start), True
+    return at, up, False
 
 
 async def run(folder: Path, kind: str, times: int, hows: Sequence[str]) -> dict[str, list[Judged]]:
@@ -113,9 +121,9 @@ async def run(folder: Path, kind: str, times: int, hows: Sequence[str]) -> dict[
                         continue
                     begin = time.monotonic()
                     await asyncio.sleep(BEFORE)
-                    at, up = await struck(far, how)
+                    at, up, crashed = await struck(far, how)
                     await asyncio.sleep(AFTER)
-                    each.append((begin, Blow(at, up, time.monotonic())))
+                    each.append((begin, Blow(at, up, time.monotonic(), crashed)))
                     sound[how] += callers.late_since(begin) <= HELD_UP
                 print(f"{turn + 1}: {sound} of {times}", flush=True)
                 if min(sound.values()) == times:

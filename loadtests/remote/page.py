@@ -30,8 +30,9 @@ HEAD = f"""\
 # Servers behind: killed, frozen, slow
 
 Made by `make bench-remote`. Servers behind are real ones, another gearshift or a real Triton, on \
-the same machine, which all share, their starts included; their runs sleep, as if they had \
-hardware of their own. What is shown is what gearshift makes of servers that fail, not how fast a \
+the same machine; their runs sleep, as if they had hardware of their own, and they give way (`nice \
+-n 10`), because a starting server takes all cores for half a second, which no machine of its own \
+would take from the one in front. What is shown is what gearshift makes of servers that fail, not how fast a \
 network is.
 
 ## Killed and frozen under load
@@ -97,8 +98,11 @@ def beyond(told: Mapping[str, Any], kind: str) -> str:
             if one["late"] <= HELD_UP:
                 counted.update(one["beyond"])
     how = ", ".join(f"{status} {count}" for status, count in counted.most_common()) or "none"
+    crashed = sum(one["crashed"] for each in told["blows"].values() for one in each)
+    anew = f"; it crashed {crashed} times as it went on, and was started anew" if crashed else ""
     return (
-        f"- {FARS[kind]}: {how}; {held_up(told)}. {told['machine']}; the host took {told['taken']}."
+        f"- {FARS[kind]}: {how}; {held_up(told)}{anew}. {told['machine']}; the host took"
+        f" {told['taken']}."
     )
 
 

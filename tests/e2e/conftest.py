@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as triton
 
+from measured import measured
 from processes_bench import served_by_processes
 from serving import ROOT, start, stop
 
@@ -17,8 +18,9 @@ def state_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(state_dir):
-    running = start("--repository", str(ROOT / "model_repo"), "--state-dir", str(state_dir))
+def server(tmp_path_factory, state_dir):
+    with measured(tmp_path_factory, state_dir):
+        running = start("--repository", str(ROOT / "model_repo"), "--state-dir", str(state_dir))
     yield running
     assert stop(running) == 0
 

@@ -30,7 +30,7 @@ def repository(tmp_path_factory):
 def test_each_request_is_answered_by_either(repository, tmp_path, isolation):
     server = start(
         *("--repository", str(repository), "--state-dir", str(tmp_path)),
-        *("--set", f"worker_isolation={isolation}"),
+        *("--workers", "1", "--set", f"worker_isolation={isolation}"),
     )
     try:
         with triton.InferenceServerClient(server.grpc) as client:

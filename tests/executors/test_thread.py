@@ -14,7 +14,7 @@ import pytest
 
 from builders import make_model
 from gearshift.executors.onnx import OnnxExecutor
-from gearshift.executors.thread import WorkerThread, WorkerThreads
+from gearshift.executors.thread import BEHIND, WorkerThread, WorkerThreads
 from gearshift.ports import Worker
 from onnx_models import row_sum
 
@@ -107,3 +107,24 @@ def test_the_process_ends_though_a_thread_hangs():
         "asyncio.run(main())"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "setpriority"), reason="the system has no niceness")
+def test_workers_give_way_to_the_loop_however_nice_the_server_is():
+    code = (
+        "import asyncio, os, threading;"
+        "from gearshift.executors.thread import WorkerThreads;"
+        "from gearshift.ports import Worker\n"
+        "def nice(): return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())\n"
+        "async def main():\n"
+        "    threads = WorkerThreads()\n"
+        "    print(nice(), await threads.submit(Worker(0, 'cpu'), nice))\n"
+        "    threads.close()\n"
+        "os.nice(7)\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], timeout=60, check=True, capture_output=True, text=True
+    )
+    loop, worker = map(int, done.stdout.split())
+    assert worker == min(19, loop + BEHIND)

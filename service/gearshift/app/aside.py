@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from gearshift.executors.thread import BEHIND, give_way
+
 T = TypeVar("T")
 
-MEASURING = 5
-"""Niceness of what is measured: that of the workers (`gearshift.executors.onnx`), so that a run
-takes as long as it will take a caller."""
+MEASURING = BEHIND
+"""How much nicer than the loop is what is measured: as workers are, so that a run takes as long as
+it will take a caller."""
 
 LAST = 10
-"""Niceness of what has time: a tenth of the loop's share where both want a core."""
+"""The same of what has time: a tenth of the loop's share where both want a core."""
 
 
 async def aside(work: Callable[[], T], niceness: int) -> T:
@@ -36,9 +37,7 @@ async def aside(work: Callable[[], T], niceness: int) -> T:
             done.set_result(result)  # type: ignore[arg-type]
 
     def run() -> None:
-        if hasattr(os, "setpriority"):
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        give_way(niceness)
         result: T | None = None
         problem: BaseException | None = None
         try:

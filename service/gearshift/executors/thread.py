@@ -21,7 +21,7 @@ CLOSE_WITHIN = 10.0
 """Seconds that a thread gets for its last run."""
 
 BEHIND = 5
-"""The niceness of worker threads: a third of the loop's share where both want a core."""
+"""So much nicer than the loop are workers: a third of its share where both want a core."""
 
 
 class _Call(NamedTuple):
@@ -108,7 +108,7 @@ class WorkerThreads:
         return thread.submit(call, *arguments)
 
     def _begin(self, worker: Worker) -> None:
-        behind_the_loop()
+        give_way(BEHIND)
         if self._homes and worker.device == "cpu":
             keep_to(self._homes[worker.id % len(self._homes)])
 
@@ -132,15 +132,17 @@ class WorkerThreads:
         self._threads.clear()
 
 
-def behind_the_loop() -> None:
-    """Let the event loop's thread go first where there are more threads than cores.
+def give_way(by: int, process: int | None = None) -> None:
+    """Let the event loop go first where there are more threads than cores: the niceness of this
+    thread is `by` more than that of the main thread of `process`, or of this one.
 
     With every core busy in a long run, the loop would wait milliseconds for its turn, and a
     request with a budget of ten would find it gone.
     """
     if hasattr(os, "setpriority"):
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
+            first = os.getpriority(os.PRIO_PROCESS, process or os.getpid())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), first + by)
 
 
 def keep_to(cpus: Sequence[int]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import ExitStack
 
 import pytest
 from deploy.dashboards.texts import HOME
 
 from dashboard_scene import BESIDE, PATIENCE, drive, scene
+from measured import measured
 
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(HOME.glob("*.json"))}
 
@@ -65,7 +67,10 @@ def _empty(place):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    with scene(tmp_path_factory.mktemp("scene")) as made:
+    folder = tmp_path_factory.mktemp("scene")
+    with ExitStack() as stack:
+        with measured(tmp_path_factory, folder / "state"):
+            made = stack.enter_context(scene(folder))
         drive(made, *SLOW)
         yield made
 

@@ -169,9 +169,7 @@ async def test_a_server_that_is_gone_is_not_asked_and_missed_no_longer_once_it_i
     assert answer["y"].tolist() == SUMS
 
 
-async def test_one_that_takes_unusually_long_is_not_waited_for(
-    executor, servers, far, monkeypatch
-):
+async def test_one_that_takes_unusually_long_is_not_waited_for(executor, servers, far, monkeypatch):
     # What a busy machine holds up must not use up what may be asked twice.
     monkeypatch.setattr(pool, "HEDGES", 1.0)
     model, variant = far(*servers)

@@ -29,7 +29,7 @@ from gearshift.executors.isolated.segment import Segment
 from gearshift.executors.memory import give_back, own_memory
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.executors.pytorch import TorchExecutor, installed
-from gearshift.executors.thread import BEHIND, keep_to
+from gearshift.executors.thread import BEHIND, give_way, keep_to
 from gearshift.ports import Executor
 
 PR_SET_PDEATHSIG = 1
@@ -179,8 +179,7 @@ def serve(runs: int, orders: int, inputs: int, outputs: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
-    with suppress(OSError, AttributeError):
-        # Before any thread is made: all of them give way to the server's event loop.
-        os.setpriority(os.PRIO_PROCESS, 0, BEHIND)
+    # Before any thread is made: all of them give way to the server's event loop.
+    give_way(BEHIND, os.getppid())
     WorkerProcess(runs, orders, inputs, outputs).serve()
     os._exit(0)
