@@ -1,4 +1,4 @@
-"""Servers on the shipped models: these are measured once, however many test processes start some."""
+"""Servers on the shipped models, which are measured once for all test processes."""
 
 from __future__ import annotations
 

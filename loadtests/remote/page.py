@@ -32,8 +32,8 @@ HEAD = f"""\
 Made by `make bench-remote`. Servers behind are real ones, another gearshift or a real Triton, on \
 the same machine; their runs sleep, as if they had hardware of their own, and they give way (`nice \
 -n 10`), because a starting server takes all cores for half a second, which no machine of its own \
-would take from the one in front. What is shown is what gearshift makes of servers that fail, not how fast a \
-network is.
+would take from the one in front. What is shown is what gearshift makes of servers that fail, not \
+how fast a network is.
 
 ## Killed and frozen under load
 
