@@ -14,7 +14,7 @@ SEED := 0
 .DEFAULT_GOAL := help
 include deploy/tools.mk
 include deploy/container/container.mk
-.PHONY: help setup demo fleet serve test tools lint models studies dashboards dashboards-preview protos lock clean
+.PHONY: help setup demo fleet serve test one-by-one tools lint models studies dashboards dashboards-preview protos lock clean
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
 .PHONY: bench-credentials bench-drains bench-faults bench-hostile bench-isolation bench-overload bench-reloads
 .PHONY: audit conformance publish-proto stock-clients fuzz reliability-page soak simulate-faults test-life-cycle test-triton
@@ -34,8 +34,14 @@ serve: setup ## serve model_repo on the default ports until Ctrl-C
 fleet: setup ## one gearshift in front of two: what is answered where and why, and what each level has of the budget (2 minutes)
 	$(BIN)/python examples/fleet.py $(if $(OUT),--out $(OUT))
 
-test: lint tools $(VENV)/.torch ## everything that must hold: lint, types, layers, all tests
+test: setup $(TOOLS)/buf ## everything that must hold: lint, types, layers, all tests
+	@# The tools are mostly waited for, and lint computes; they come one by one, as apt wants it.
+	@$(MAKE) --no-print-directory -j 2 lint one-by-one
+	@$(MAKE) --no-print-directory $(VENV)/.torch
 	$(BIN)/pytest -n 2 --dist loadscope
+
+one-by-one:
+	@$(MAKE) --no-print-directory MAKEFLAGS= PYTHON=$(PYTHON) tools
 
 test-life-cycle: setup ## real servers stopped, killed, frozen, on a full disk (2 minutes)
 	GEARSHIFT_TEST_LIFE_CYCLE=1 $(BIN)/pytest tests/life_cycle
@@ -170,7 +176,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 # Only the tests of the torch executor need it: 200 MB that `make demo` does without.
 $(VENV)/.torch: requirements-torch.lock $(VENV)/.ready
-	$(BIN)/$(PIP) -r requirements-torch.lock
+	$(BIN)/$(PIP) --no-compile -r requirements-torch.lock
 	@touch $@
 
 # Beside .venv and not in it: its wheels are for Linux on x86-64 only.

@@ -117,10 +117,9 @@ class Far:
         self._tree = Tree(command, self.folder / "log", self._launch.environment)
         return self.ready()
 
-    def ready(self, within: float = READY_WITHIN) -> float:
-        """The same, of one that was started: it has answered a request of ours. RuntimeError if it
-        does not."""
-        end = time.monotonic() + within
+    def ready(self) -> float:
+        """The same, of one that was started: it has answered a request of ours."""
+        end = time.monotonic() + READY_WITHIN
         with grpc.insecure_channel(self.address, CHANNEL) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             while time.monotonic() < end:
@@ -128,13 +127,21 @@ class Far:
                     stub.ModelInfer(message(), timeout=1.0)
                     return time.monotonic()
                 time.sleep(0.01)
-        raise RuntimeError(f"it is not ready after {within:g} s: see {self.folder / 'log'}")
+        raise RuntimeError(f"it is not ready after {READY_WITHIN:g} s: see {self.folder / 'log'}")
+
+    def answers(self) -> bool:
+        """Whether it does now."""
+        with grpc.insecure_channel(self.address, CHANNEL) as channel, suppress(grpc.RpcError):
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            stub.ModelInfer(message(), timeout=1.0)
+            return True
+        return False
 
     def _signal(self, number: signal.Signals) -> None:
+        # Not what it has started: locks that Triton shares with those break otherwise.
         assert self._tree is not None
-        for pid in self._tree.members():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        with suppress(ProcessLookupError):
+            os.kill(self._tree.pid, number)
 
     def kill(self) -> None:
         assert self._tree is not None

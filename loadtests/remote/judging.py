@@ -42,8 +42,7 @@ class Ended:
 @dataclass(frozen=True, slots=True)
 class Blow:
     """One time that the server behind was struck, and was up again: it has answered a request that
-    was asked of it directly, or was allowed to go on. `crashed`: as it went on, and was started
-    anew."""
+    was asked of it directly, or was allowed to go on. `crashed`: by itself, after that."""
 
     struck: float
     up: float

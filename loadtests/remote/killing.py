@@ -38,9 +38,6 @@ BEFORE, AFTER = 1.0, 3.0
 DOWN = {"killed": 0.5, "frozen": 2.0}
 """Seconds until it is started again, or goes on: after so long it has been found out."""
 
-THAWED_WITHIN = 3.0
-"""Seconds in which one that may go on has answered, or has crashed."""
-
 STARTS_WITHIN = 240.0
 
 TOML = (
@@ -88,21 +85,16 @@ def front(folder: Path, far: Far) -> Iterator[tuple[str, Path]]:
         tree.end()
 
 
-async def struck(far: Far, how: str) -> tuple[float, float, bool]:
-    """When it was struck and when it was up again; whether it crashed as it went on."""
+async def struck(far: Far, how: str) -> tuple[float, float]:
+    """When it was struck and when it was up again."""
     at = time.monotonic()
     await asyncio.to_thread(far.kill if how == "killed" else far.freeze)
     await asyncio.sleep(DOWN[how])
     if how == "killed":
-        return at, await asyncio.to_thread(far.start), False
+        return at, await asyncio.to_thread(far.start)
     up = time.monotonic()
     await asyncio.to_thread(far.thaw)
-    try:
-        await asyncio.to_thread(far.ready, THAWED_WITHIN)
-    except RuntimeError:
-        await asyncio.to_thread(far.kill)
-        return at, await asyncio.to_thread(far.start), True
-    return at, up, False
+    return at, up
 
 
 async def run(folder: Path, kind: str, times: int, hows: Sequence[str]) -> dict[str, list[Judged]]:
@@ -121,9 +113,14 @@ async def run(folder: Path, kind: str, times: int, hows: Sequence[str]) -> dict[
                         continue
                     begin = time.monotonic()
                     await asyncio.sleep(BEFORE)
-                    at, up, crashed = await struck(far, how)
+                    at, up = await struck(far, how)
                     await asyncio.sleep(AFTER)
-                    each.append((begin, Blow(at, up, time.monotonic(), crashed)))
+                    end = time.monotonic()
+                    crashed = not await asyncio.to_thread(far.answers)
+                    each.append((begin, Blow(at, up, end, crashed)))
+                    if crashed:
+                        await asyncio.to_thread(far.kill)
+                        await asyncio.to_thread(far.start)
                     sound[how] += callers.late_since(begin) <= HELD_UP
                 print(f"{turn + 1}: {sound} of {times}", flush=True)
                 if min(sound.values()) == times:
@@ -168,7 +165,7 @@ def main() -> int:
     for how, each in judged.items():
         sound = [one for one in each if one.late <= HELD_UP]
         lost = [name for one in sound for name in one.lost]
-        slowest = max((one.noticed for one in sound), default=float("inf"))
+        slowest = max((one.noticed for one in sound if not one.crashed), default=float("inf"))
         bad += len(lost)
         print(f"{asked.far} {how} {len(sound)} times: {len(lost)} lost, noticed <= {slowest:.2f} s")
         for name in lost:

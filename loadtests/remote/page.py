@@ -40,8 +40,8 @@ how fast a network is.
 A pool of two CPU workers and one server behind. The server in front has two variants of its own \
 (accuracy 0.80 and 0.90) and one behind (0.95, some 25 ms a run). 80 requests a second, 400 ms \
 each: seven of ten take any variant, two need 0.85, one needs 0.92, which only the one behind has. \
-It is killed (SIGKILL, and started again after half a second) and frozen (SIGSTOP, SIGCONT after \
-two seconds) in turns.
+It is killed (SIGKILL, and started again after half a second) and frozen (SIGSTOP to its process, \
+SIGCONT after two seconds) in turns.
 
 **Lost** is an admitted request (a witness in front writes down each) that could still be \
 answered in front and was not answered rightly within its budget. It could if a variant in front \
@@ -67,7 +67,7 @@ def killing(told: Mapping[str, Any], kind: str) -> list[str]:
             together([Phase(**one[phase]) for one in each])
             for phase in ("before", "during", "after")
         ]
-        noticed = [one["noticed"] for one in each]
+        noticed = [one["noticed"] for one in each if not one["crashed"]]
         rows.append(
             f"| {FARS[kind]} | {how}, {len(each)} times"
             f" | {sum(one['under_way'] for one in each)}"
@@ -99,7 +99,12 @@ def beyond(told: Mapping[str, Any], kind: str) -> str:
                 counted.update(one["beyond"])
     how = ", ".join(f"{status} {count}" for status, count in counted.most_common()) or "none"
     crashed = sum(one["crashed"] for each in told["blows"].values() for one in each)
-    anew = f"; it crashed {crashed} times as it went on, and was started anew" if crashed else ""
+    anew = (
+        f"; it crashed by itself after {crashed} of the freezes, the returns of which are not counted,"
+        " and was started anew"
+        if crashed
+        else ""
+    )
     return (
         f"- {FARS[kind]}: {how}; {held_up(told)}{anew}. {told['machine']}; the host took"
         f" {told['taken']}."
