@@ -100,8 +100,8 @@ def beyond(told: Mapping[str, Any], kind: str) -> str:
     how = ", ".join(f"{status} {count}" for status, count in counted.most_common()) or "none"
     crashed = sum(one["crashed"] for each in told["blows"].values() for one in each)
     anew = (
-        f"; it crashed by itself after {crashed} of the freezes, the returns of which are not counted,"
-        " and was started anew"
+        f"; it crashed by itself after {crashed} of the freezes, whose returns are not counted, and"
+        " was started anew"
         if crashed
         else ""
     )
