@@ -11,6 +11,8 @@ PIP := pip install --quiet --disable-pip-version-check
 SOAK_SECONDS ?= 3600
 RUNS := 10000
 SEED := 0
+# Tests start hundreds of servers: where nothing compiled is kept, each would compile its sources.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 include deploy/tools.mk
 include deploy/container/container.mk
@@ -176,7 +178,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 # Only the tests of the torch executor need it: 200 MB that `make demo` does without.
 $(VENV)/.torch: requirements-torch.lock $(VENV)/.ready
-	$(BIN)/$(PIP) --no-compile -r requirements-torch.lock
+	$(BIN)/$(PIP) -r requirements-torch.lock
 	@touch $@
 
 # Beside .venv and not in it: its wheels are for Linux on x86-64 only.
