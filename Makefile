@@ -75,7 +75,7 @@ simulate-faults: setup ## RUNS=10000 SEED=0: the whole server in virtual time wi
 conformance: setup ## the inference protocol asked of gearshift and of a real Triton, which is installed under build/peers (3 minutes)
 	PYTHONPATH=tests $(BIN)/python -m conformance
 
-stock-clients: setup ## perf_analyzer and KServe's clients as they stand, installed under build/peers (10 minutes)
+stock-clients: setup ## perf_analyzer, model-analyzer and KServe's clients as they stand, installed under build/peers (10 minutes)
 	$(BIN)/python -m loadtests.stock_clients --out docs/results
 
 bench: setup ## on this machine: what a decision costs, the server beside the simulator, how the rest scales, one process or several

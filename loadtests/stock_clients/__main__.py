@@ -1,4 +1,4 @@
-"""Stock clients as they stand against a real server: perf_analyzer and KServe's.
+"""Stock clients as they stand against a real server: perf_analyzer, model-analyzer, KServe's.
 
     python -m loadtests.stock_clients --out docs/results
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from loadtests.peers.environment import revision
 from loadtests.peers.peer import ROOT, Absent, Place, install
-from loadtests.stock_clients import perf_analyzer
+from loadtests.stock_clients import model_analyzer, perf_analyzer
 
 HERE = Path(__file__).parent
 ENDED_WITHIN = 600.0
@@ -75,7 +75,7 @@ def by_kserve(place: Place, addresses: Mapping[str, str]) -> Mapping[str, str]:
     return found
 
 
-def page(perf: Mapping[str, str], kserve: Mapping[str, str]) -> str:
+def page(perf: Mapping[str, str], analyzed: str, kserve: Mapping[str, str]) -> str:
     lines = [
         "# Stock clients, unmodified",
         "",
@@ -92,6 +92,10 @@ def page(perf: Mapping[str, str], kserve: Mapping[str, str]) -> str:
         " default class must have time. `--shared-memory cuda` needs a GPU on its own side and CUDA"
         " shared memory here, which is not served.",
         "",
+        "model-analyzer 1.58, `profile` in its remote mode with `--reload-model-disable`:"
+        f" {analyzed}. It makes variants of its own by other settings of Triton's batcher and"
+        " instances, of which there are none here: `--run-config-search-disable` leaves those out.",
+        "",
         "| KServe 0.21 | |",
         "| --- | --- |",
         *(f"| {name} | {told} |" for name, told in kserve.items()),
@@ -105,17 +109,18 @@ def main() -> int:
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "peers")
     arguments = parser.parse_args()
     place = Place(arguments.build.resolve(), {})
-    program = perf_analyzer.prepare(place)
+    program, analyzer = perf_analyzer.prepare(place), model_analyzer.prepare(place)
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as addresses:
         kserve = by_kserve(place, addresses)
         perf = {
             name: perf_analyzer.run(program, options, addresses)
             for name, options in perf_analyzer.RUNS.items()
         }
-    (arguments.out / "stock-clients.md").write_text(page(perf, kserve))
-    failed = [f"{name}: {told}" for name, told in {**perf, **kserve}.items() if "rror" in told] + [
-        f"{name}: {told}" for name, told in perf.items() if told != "ran to its end"
-    ]
+        analyzed = model_analyzer.run(analyzer, program, Path(folder) / "repo", addresses)
+    (arguments.out / "stock-clients.md").write_text(page(perf, analyzed, kserve))
+    failed = [f"{name}: {told}" for name, told in {**perf, **kserve}.items() if "rror" in told]
+    failed += [f"{name}: {told}" for name, told in perf.items() if told != "ran to its end"]
+    failed += [analyzed] if analyzed.startswith("failed") else []
     print("\n".join(failed) or "all of it works")
     return 1 if failed else 0
 

@@ -32,22 +32,22 @@ RUNS: Mapping[str, tuple[str, ...]] = {
 def prepare(place: Place) -> Path:
     """The program, ready to run. Absent if something of it cannot be had."""
     install(place, NAME)
-    libraries = place.folder / NAME / "debian"
-    if not libraries.exists():
-        libraries.mkdir()
+    debian = place.folder / NAME / "debian"
+    if not debian.exists():
+        debian.mkdir()
         fetched = subprocess.run(
-            ("apt-get", "download", "-qq", LIBRARY), cwd=libraries, check=False, capture_output=True
+            ("apt-get", "download", "-qq", LIBRARY), cwd=debian, check=False, capture_output=True
         )
-        packages = sorted(libraries.glob("*.deb"))
+        packages = sorted(debian.glob("*.deb"))
         if not packages:
-            libraries.rmdir()
+            debian.rmdir()
             raise Absent(f"{LIBRARY} cannot be fetched: {fetched.stderr.decode()[:200]}")
-        subprocess.run(("dpkg-deb", "-x", str(packages[0]), str(libraries)), check=True)
+        subprocess.run(("dpkg-deb", "-x", str(packages[0]), str(debian)), check=True)
     return place.folder / NAME / "bin" / NAME
 
 
-def run(program: Path, options: tuple[str, ...], addresses: Mapping[str, str]) -> str:
-    """Twenty requests; what became of it in a few words."""
+def libraries(program: Path) -> Mapping[str, str]:
+    """What the environment must say for it to find its libraries."""
     home = program.parents[1]
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = home / "lib" / version / "site-packages"
@@ -55,12 +55,17 @@ def run(program: Path, options: tuple[str, ...], addresses: Mapping[str, str]) -
         *home.glob("debian/usr/lib/*-linux-gnu"),
         site / "nvidia" / "cuda_runtime" / "lib",
     ]
+    return {"LD_LIBRARY_PATH": os.pathsep.join(map(str, found))}
+
+
+def run(program: Path, options: tuple[str, ...], addresses: Mapping[str, str]) -> str:
+    """Twenty requests; what became of it in a few words."""
     done = subprocess.run(
         (
             *(str(program), "-m", "garment", "-u", addresses[options[1]]),
             *("--request-count", "20", "-s", "999", *options),
         ),
-        env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, found))},
+        env=os.environ | libraries(program),
         capture_output=True,
         text=True,
         timeout=ENDED_WITHIN,
