@@ -123,7 +123,12 @@ async def test_inspect_tells_the_signature(executor, model):
     assert executor.inspect(read_again(model.variants[0])) == ONE_VECTOR
 
 
-RUNS = {"fake": "fake", "gearshift remote": "remote", "onnx openvino": "openvino"}
+RUNS = {
+    "fake": "fake",
+    "gearshift remote": "remote",
+    "triton remote": "remote",
+    "onnx openvino": "openvino",
+}
 
 
 async def test_it_tells_where_a_variant_lies(kind, executor, model):
