@@ -398,6 +398,29 @@ def test_a_server_that_ends_answers_those_who_wait(make_bench):
         assert got.status() == "StatusCode.UNAVAILABLE"
 
 
+def test_a_drain_waits_for_those_whose_inputs_are_being_made(bench, held):
+    with triton.InferenceServerClient(bench.address) as client:
+        first = asked(client, b"1 2 3")
+        until(held.begun.is_set)
+        second, broken = asked(client, b"4 5 6"), asked(client, b"1 2")
+        until(lambda: bench.usage.requests >= 3)
+
+        async def begun() -> asyncio.Task[None]:
+            drain = asyncio.create_task(bench.engine.drain(60.0))
+            await asyncio.sleep(0)
+            return drain
+
+        drain = bench.run(begun())
+        assert refused(client, text_of(b"7 8 9"))[0] == "UNAVAILABLE"
+        assert not drain.done()
+        held.gate.set()
+        until(lambda: first and second and broken)
+        until(drain.done)
+    assert [got.as_numpy("y").tolist() for (got,) in (first, second)] == [[[6.0]], [[15.0]]]
+    assert isinstance(broken[0], InferenceServerException)
+    assert broken[0].status() == "StatusCode.INVALID_ARGUMENT"
+
+
 def test_a_request_that_gives_nothing_hears_what_is_on_the_wire(bench):
     with grpc.insecure_channel(bench.address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)

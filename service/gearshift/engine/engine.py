@@ -23,6 +23,7 @@ from gearshift.core.profile import Profiles
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
+from gearshift.engine.accepting import Accepting
 from gearshift.engine.batch import bytes_of
 from gearshift.engine.cascade import gone_on, second_of
 from gearshift.engine.clock import Alarm
@@ -53,8 +54,6 @@ from gearshift.ports import (
 )
 
 log = structlog.get_logger(__name__)
-
-NOT_READY = "the server is starting or shutting down; try again shortly"
 
 
 class Engine:
@@ -95,7 +94,7 @@ class Engine:
             clock, telemetry, journal, self._generations, self._go_on, self.usage
         )
         self._ids = count(1)
-        self._accepting = False
+        self._accepting = Accepting()
         self._decide_planned = False
         self._alarm = Alarm(clock, self._decide)
         self._shadows = Shadows(scheduler, clock, journal, shadow_share, self._ids)
@@ -130,7 +129,7 @@ class Engine:
     @property
     def ready(self) -> bool:
         """True between start() and drain(), while it is alive."""
-        return self._accepting and self.alive
+        return self._accepting.all and self.alive
 
     @property
     def alive(self) -> bool:
@@ -140,17 +139,20 @@ class Engine:
 
     def start(self) -> None:
         """Take requests from now on."""
-        self._accepting = True
+        self._accepting.begin()
 
     async def drain(self, within: float) -> None:
-        """Take nothing new, give admitted requests up to `within` seconds, refuse the rest."""
-        self._accepting = False
+        """Take nothing new, give admitted and foreseen requests up to `within` seconds, refuse the
+        rest."""
+        self._accepting.drain()
         try:
             async with asyncio.timeout(within):
+                await self._accepting.nobody_foreseen()
                 await self._settling.empty()
         except TimeoutError:
             keys = of_requests([flight.request_id for flight in self._settling])
             log.warning("drain ran out of time", **keys)
+        self._accepting.end()
         for flight in self._settling:
             self._scheduler.cancel(flight.ticket.id, self.clock.now())
             self._settling.fail(flight, NotReady("the server is shutting down"))
@@ -169,6 +171,8 @@ class Engine:
         request_id: bytes = b"",
         trace: Trace | None = None,
         caller: Caller = SOMEBODY,
+        *,
+        foreseen: bool = False,
     ) -> Flight:
         """Take one request in: `reply` is called once, with its answer or the RequestError that
         it ends with, unless it is abandoned before. Raises, and counts, what is refused.
@@ -181,8 +185,7 @@ class Engine:
         ticket: Ticket | None = None
         missed = 0.0
         try:
-            if not self._accepting:
-                raise NotReady(NOT_READY)
+            self._accepting.check(foreseen=foreseen)
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
             self.doorkeeper.check(caller, ticket)
@@ -209,17 +212,23 @@ class Engine:
         return flight
 
     def foresee(self, request: Request, arrival: float, caller: Caller) -> Ticket:
-        """The ticket that a request will become whose inputs are not made yet. Raises, and does not
-        count, what it would be refused for at this moment; nothing is taken in."""
-        if not self._accepting:
-            raise NotReady(NOT_READY)
+        """The ticket that a request will become whose inputs are not made yet; a drain waits for it
+        until it `comes`. Raises, and does not count, what it would be refused for at this moment;
+        nothing is taken in."""
+        self._accepting.check()
         model = self.catalog.model(request.model)
         ticket = ticket_for(request, model, UNUSED, arrival)
         refused = self._scheduler.refusal(ticket, self.clock.now())
         if refused is not None:
             self._no_room(refused, caller)
             raise refused
+        self._accepting.foresee()
         return ticket
+
+    def comes(self) -> None:
+        """A request that was foreseen is submitted in this turn of the loop, as `foreseen`, or is
+        not. To be called once for each."""
+        self._accepting.comes()
 
     def _no_room(self, error: RequestError, caller: Caller) -> None:
         if isinstance(error, TooMany):
@@ -317,8 +326,7 @@ class Engine:
     def explain(self, request: Request) -> Explanation:
         """What would become of such a request now. Raises as `submit` does what is wrong with it;
         nothing is taken in, and nothing is counted."""
-        if not self._accepting:
-            raise NotReady(NOT_READY)
+        self._accepting.check()
         return explained(self._scheduler, self.catalog, request, self.clock.now())
 
     # --- decisions ---------------------------------------------------------------------

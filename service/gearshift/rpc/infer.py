@@ -187,8 +187,12 @@ class Inferences:
             if model.prepares(inputs):
                 ticket = self._engine.foresee(request, asked.arrival, asked.caller)
                 done = partial(self._prepared, asked, model, request, wanted, places)
-                failed = partial(self._failed, asked, ticket)
-                return self._preparer.begin(model, inputs, ticket, done, failed)
+                failed = partial(self._not_prepared, asked, ticket)
+                try:
+                    return self._preparer.begin(model, inputs, ticket, done, failed)
+                except Exception:
+                    self._engine.comes()
+                    raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             self._failed(asked, None, error)
             return None
@@ -207,6 +211,7 @@ class Inferences:
         seconds: float,
     ) -> Taken | None:
         """The model's steps have made the inputs of a request, in so many `seconds`."""
+        self._engine.comes()
         now = self._engine.catalog.models.get(model.name)
         if now is None or now.generation != model.generation:
             # The steps that made them, and the network they are for, are served no more.
@@ -227,7 +232,15 @@ class Inferences:
         named = request_id or self._new_id()
         writer = self._writers[model.name]
         reply = _reply(asked.asker, writer, request_id, named, wanted, places, trace, prepared)
-        return self._submit(request, inputs, asked.arrival, reply, named, trace, asked.caller)
+        foreseen = prepared is not None
+        return self._submit(
+            request, inputs, asked.arrival, reply, named, trace, asked.caller, foreseen=foreseen
+        )
+
+    def _not_prepared(self, asked: Asked, ticket: Ticket, error: Exception) -> None:
+        """The model's steps have not made them, and never will."""
+        self._engine.comes()
+        self._failed(asked, ticket, error)
 
     def _failed(self, asked: Asked, ticket: Ticket | None, error: Exception) -> None:
         """A request ends before it is admitted; `ticket` is what it asked for, if that is known."""
@@ -248,11 +261,15 @@ class Inferences:
         named: bytes,
         trace: Trace | None,
         caller: Caller,
+        *,
+        foreseen: bool = False,
     ) -> Flight | None:
         if trace is not None:
             trace.decoded(named, self._engine.clock.now())
         try:
-            return self._engine.submit(request, inputs, arrival, reply, named, trace, caller)
+            return self._engine.submit(
+                request, inputs, arrival, reply, named, trace, caller, foreseen=foreseen
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             reply(self._told(error, named, trace))
             return None
