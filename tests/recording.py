@@ -69,6 +69,9 @@ class RecordingTelemetry:
     def worker_lost(self, device: str, reason: str) -> None:
         self.lost[device, reason] += 1
 
+    def prepared(self, model: str, seconds: float) -> None:
+        """Nobody asks for these here."""
+
     def statistics(self, model: str, version: int) -> VariantStatistics:
         return VariantStatistics()
 

@@ -38,7 +38,7 @@ def tensor(module, name, array, datatype):
     return made
 
 
-def test_texts_over_grpc(client):
+def test_texts_over_grpc(client, server):
     answer = client.infer("text", [tensor(triton, "text", SENT, "BYTES")])
     labels = answer.as_numpy("label").tolist()
     assert labels == names(answer.as_numpy("probabilities"))
@@ -47,6 +47,8 @@ def test_texts_over_grpc(client):
     assert sum(a == b for a, b in zip(labels, right, strict=True)) > len(right) / 2
     told = answer.get_response().parameters
     assert 0 < told["prepare_us"].int64_param <= told["queue_us"].int64_param
+    (count,) = server.samples("gearshift_prepare_duration_seconds_count", model="text").values()
+    assert count >= 1.0
 
 
 def test_ids_as_before(client):

@@ -79,5 +79,8 @@ class Telemetry(Protocol):
     def worker_lost(self, device: str, reason: str) -> None:
         """A worker is lost: `hung` or `crashed`."""
 
+    def prepared(self, model: str, seconds: float) -> None:
+        """The model's steps have made the inputs of a request, which took so long."""
+
     def statistics(self, model: str, version: int) -> VariantStatistics:
         """What has been counted for one variant since the start; zeros if nothing yet."""

@@ -212,6 +212,7 @@ class Inferences:
     ) -> Taken | None:
         """The model's steps have made the inputs of a request, in so many `seconds`."""
         self._engine.comes()
+        self._engine.telemetry.prepared(model.name, seconds)
         now = self._engine.catalog.models.get(model.name)
         if now is None or now.generation != model.generation:
             # The steps that made them, and the network they are for, are served no more.

@@ -27,6 +27,7 @@ from gearshift.telemetry.families import GearshiftCollector
 from gearshift.telemetry.faults import FaultBook
 from gearshift.telemetry.ledger import Ledger, VariantBook
 from gearshift.telemetry.page import exposed, is_openmetrics
+from gearshift.telemetry.preparing import PreparedBook
 from gearshift.telemetry.refusals import Refusals
 from gearshift.telemetry.triton import TritonCollector, reason_for
 
@@ -58,8 +59,11 @@ class PrometheusTelemetry:
         self._details = details(catalog)
         self.faults = FaultBook()
         self.faults.opens(catalog)
+        self._prepared = PreparedBook()
+        self._prepared.opens(catalog)
         self.registry.register(GearshiftCollector(self._ledger))
         self.registry.register(self.faults)
+        self.registry.register(self._prepared)
         self.triton_registry.register(TritonCollector(self._ledger))
 
     # --- pages -------------------------------------------------------------------------
@@ -101,6 +105,7 @@ class PrometheusTelemetry:
         self._details = details(catalog)
         self._ledger.follow(catalog)
         self.faults.opens(catalog)
+        self._prepared.opens(catalog)
 
     def forget(self, model: Model) -> None:
         """Nothing of this generation is left: no event of it comes any more."""
@@ -108,6 +113,7 @@ class PrometheusTelemetry:
         if model.name not in self.catalog.models:
             self._exemplars.forget(model.name)
             self.faults.forget(model.name)
+            self._prepared.forget(model.name)
 
     def profiled(self, profiles: Iterable[Profile]) -> None:
         """Show the latencies of these, in place of those shown of their models before: as measured
@@ -261,6 +267,10 @@ class PrometheusTelemetry:
     def worker_lost(self, device: str, reason: str) -> None:
         """A worker is lost."""
         self.faults.worker_lost(device, reason)
+
+    def prepared(self, model: str, seconds: float) -> None:
+        """The model's steps have made the inputs of a request."""
+        self._prepared.prepared(model, seconds)
 
     def _want(self, model: str, seconds: float) -> None:
         if model in self._ledger.wanted:
