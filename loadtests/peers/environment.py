@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import onnxruntime
 from loadtests.peers.peer import ROOT
 
 TELLING_FLAGS = (
@@ -34,7 +35,8 @@ def environment() -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
-        "onnxruntime": version("onnxruntime"),
+        # By itself and not by its package, of which there is one for each kind of hardware.
+        "onnxruntime": onnxruntime.__version__,
         "grpcio": version("grpcio"),
         "gearshift": revision(),
     }
