@@ -20,7 +20,7 @@ include deploy/container/container.mk
 .PHONY: bench bench-learning bench-feedback bench-cascade bench-peers bench-peers-load
 .PHONY: bench-credentials bench-drains bench-faults bench-hostile bench-isolation bench-overload bench-reloads
 .PHONY: audit conformance publish-proto stock-clients fuzz reliability-page soak simulate-faults test-life-cycle test-triton
-.PHONY: bench-autoscaling bench-fleet bench-oncall bench-plan bench-remote bench-runtimes bench-tracing
+.PHONY: bench-autoscaling bench-devices bench-fleet bench-oncall bench-plan bench-remote bench-runtimes bench-tracing
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
@@ -140,6 +140,8 @@ bench-remote: setup ## servers behind are killed, frozen, slow at random, two sp
 	-$(BIN)/python -m loadtests.remote.killing --far triton
 	$(BIN)/python -m loadtests.remote.tails
 	$(BIN)/python -m loadtests.remote.page --out docs/results
+bench-devices: build/openvino/.ready ## ONNX Runtime's providers beside each other, OpenVINO among them; workers kept to cores (3 minutes)
+	build/openvino/bin/python -m loadtests.devices --out docs/results
 bench-runtimes: setup $(VENV)/.torch ## the same networks by ONNX Runtime and by PyTorch, cold and warm (3 minutes)
 	$(BIN)/python -m loadtests.runtimes --out docs/results
 bench-plan: setup ## does the two-core pod that `gearshift plan` asks for hold its goals on the real server? (10 minutes)
@@ -185,6 +187,15 @@ $(VENV)/.torch: requirements-torch.lock $(VENV)/.ready
 build/fuzz/.ready: tests/fuzz/atheris.lock
 	@mkdir -p build/fuzz
 	$(BIN)/$(PIP) --require-hashes --upgrade --target build/fuzz -r $<
+	@touch $@
+
+# Both packages are the module onnxruntime: the second takes the place of the first.
+build/openvino/.ready: loadtests/openvino.lock requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear build/openvino
+	build/openvino/bin/$(PIP) --require-hashes -r requirements.lock
+	build/openvino/bin/pip uninstall --quiet --yes onnxruntime
+	build/openvino/bin/$(PIP) --no-deps --require-hashes -r loadtests/openvino.lock
+	build/openvino/bin/$(PIP) --no-deps --editable .
 	@touch $@
 
 build/audit/.ready: deploy/container/audit.lock

@@ -1,6 +1,6 @@
 """ONNX Runtime's providers beside each other, and workers that keep to a core beside free ones.
 
-    python -m loadtests.devices --out docs/results
+    make bench-devices
 
 Shipped variants, each run one call of an executor on a worker's thread, timed as the server's
 profiles are. Providers take turns, five runs of each, so that whatever else the machine does meets
@@ -204,7 +204,7 @@ def main() -> int:
     about = " ".join((__doc__ or "").split("results\n", 1)[1].split())
     text = (
         "# Providers beside each other, and workers kept to cores\n\n"
-        f"Made by `python -m loadtests.devices --out docs/results` on {machine['cores']} cores of"
+        f"Made by `make bench-devices` on {machine['cores']} cores of"
         f" {machine['cpu']} ({machine['flags']}), Python {machine['python']}, ONNX Runtime"
         f" {ort.__version__} with {', '.join(names)}, gearshift at {machine['gearshift']}; the host"
         f" took {stolen_since(*before)} of the cores. One thread a run.\n\n{about}\n\n"

@@ -120,6 +120,7 @@ LOCKS = (
     "deploy/schemas.lock",
     "deploy/container/audit.lock",
     "tests/fuzz/atheris.lock",
+    "loadtests/openvino.lock",
     "deploy/container/build.lock",
     "deploy/container/python-cpu.lock",
     "deploy/container/python-gpu.lock",
