@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch):
         "worker_memory_mib": "500",
         "worker_threads": "2",
         "gpu_workers": "2",
+        "device_memory_mib": '{"cpu": 2048}',
         "log_level": "debug",
         "log_format": "json",
         "tls_certificate": "/tls/tls.crt",
@@ -124,6 +126,29 @@ def test_a_wrong_provider_is_told_with_those_that_there_are(monkeypatch):
     monkeypatch.setenv("GEARSHIFT_PROVIDERS", '[{"name": "cuda", "fp16": true}]')
     with pytest.raises(ConfigurationInvalid, match=r"providers.0.cuda.fp16: Extra inputs"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cpu": 0}, r"device_memory_mib.cpu: .*greater than 0, got 0"),
+        ({"cpu": math.inf}, r"device_memory_mib.cpu: .*finite"),
+        ({"gpu0": "8 GiB"}, r"device_memory_mib.gpu0: .*valid number.*got '8 GiB'"),
+        ({"cuda:0": 8}, r"device_memory_mib.*'cuda:0'; there are cpu, gpu0"),
+        ({"express": 8}, r"device_memory_mib.*no device with a memory of its own"),
+        ({"remote": 8}, r"device_memory_mib.*no device with a memory of its own"),
+    ],
+)
+def test_memory_is_so_many_mib_of_a_device_that_has_some(given, message):
+    with pytest.raises(ConfigurationInvalid, match=message):
+        load_settings(device_memory_mib=given)
+
+
+def test_memory_by_device_comes_from_a_table(tmp_path):
+    config = tmp_path / "gearshift.toml"
+    config.write_text("device_memory_mib = { cpu = 2048, gpu0 = 0.5 }\n")
+    assert load_settings(config).device_memory == {"cpu": 2.0**31, "gpu0": 2.0**19}
+    assert load_settings().device_memory == {}
 
 
 def test_providers_go_to_serving_processes_as_they_are():

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
 from gearshift.executors.providers import Provider
+
+_WITH_MEMORY = re.compile(r"cpu|coreml|intel-(gpu|npu)|(gpu|directml)[0-9]+")
+
+
+def _has_memory(device: str) -> str:
+    if not _WITH_MEMORY.fullmatch(device):
+        raise ValueError(
+            f"no device with a memory of its own is called {device!r}; there are cpu, gpu0, gpu1 and"
+            " so on, directml0 and so on, intel-gpu, intel-npu, coreml"
+        )
+    return device
+
+
+Device = Annotated[str, AfterValidator(_has_memory)]
+Mebibytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class WorkerSettings(BaseSettings):
@@ -45,6 +62,12 @@ class WorkerSettings(BaseSettings):
         " coreml, or tables with a name and options. All devices that they have are used; empty"
         " takes CUDA, where there is a GPU, and the processor.",
     )
+    device_memory_mib: dict[Device, Mebibytes] = Field(
+        default_factory=dict,
+        description="MiB that variants may take on a device, as in { cpu = 2048, gpu0 = 8192 };"
+        " which of them are loaded then follows what is asked for. Devices that are not named hold"
+        " everything.",
+    )
 
     @model_validator(mode="after")
     def _threads_are_of_processes(self) -> Self:
@@ -55,6 +78,11 @@ class WorkerSettings(BaseSettings):
                 " worker_isolation to process as well"
             )
         return self
+
+    @property
+    def device_memory(self) -> Mapping[str, float]:
+        """In bytes, by each device that has a limit."""
+        return {device: mib * 2.0**20 for device, mib in self.device_memory_mib.items()}
 
     @property
     def worker_memory(self) -> float:

@@ -61,6 +61,13 @@ class FakeExecutor:
     def unload(self, model: Model, variant: Variant) -> None:
         self._loaded.discard(key(model, variant))
 
+    def load_on(self, model: Model, variant: Variant, device: str) -> None:
+        """There is one device."""
+        self.load(model, variant)
+
+    def unload_from(self, model: Model, variant: Variant, device: str) -> None:
+        self.unload(model, variant)
+
     def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
         there = key(model, variant) in self._loaded
         return [Placed(device, "fake") for device in self.devices] if there else []

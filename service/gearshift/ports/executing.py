@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -114,3 +114,15 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Give everything back; `run` is not called again."""
+
+
+@runtime_checkable
+class ByDevice(Executor, Protocol):
+    """An executor that can have a variant on some of its devices only. Both calls may block."""
+
+    def load_on(self, model: Model, variant: Variant, device: str) -> None:
+        """As `load` on this one of its devices, beside those that the variant is on already."""
+
+    def unload_from(self, model: Model, variant: Variant, device: str) -> None:
+        """Give back what the variant holds on this device; runs under way there end as they would
+        have."""

@@ -102,6 +102,7 @@ def test_the_server_understands_what_it_is_told(monkeypatch):
             "on_time_bonus": 0.25,
             "drift": False,
             "providers": ["CPUExecutionProvider", {"name": "cuda", "devices": [1]}],
+            "device_memory_mib": {"cpu": 2048, "gpu0": 8192.5},
             "log_level": "debug",
         },
         "lifecycle": {"drainSeconds": 7.5},
@@ -113,6 +114,7 @@ def test_the_server_understands_what_it_is_told(monkeypatch):
     assert (told.feedback_rows, told.on_time_bonus, told.drift) == (10_000_000, 0.25, False)
     assert [each.name for each in told.providers] == ["cpu", "cuda"]
     assert (told.providers[1].devices, told.log_level) == ([1], "debug")
+    assert told.device_memory_mib == {"cpu": 2048, "gpu0": 8192.5}
     assert (told.drain_seconds, told.workers, told.log_format) == (7.5, 5, "json")
     assert (told.host, told.grpc_port, str(told.state_dir)) == ("0.0.0.0", 8001, "/state")
     check_exposure(told)

@@ -111,6 +111,8 @@ class OnnxExecutor:
             hardware = f"{self.identity}, TensorRT {version()}"
             self._engines = Engines(engines, hardware, kept * 2**20)
         self._loaded: dict[Key, _Loaded] = {}
+        # Of what stands in it for one variant: devices are loaded on different threads.
+        self._changing = threading.Lock()
         self._threads = WorkerThreads(homes)
 
     def _try(self, device: str, chain: Chain) -> None:
@@ -150,6 +152,21 @@ class OnnxExecutor:
 
     def load(self, model: Model, variant: Variant) -> None:
         """On each device that it can be loaded on; ValueError if there is none."""
+        on, failed = self._begin_on(self._chains, model, variant)
+        for device, reason in failed.items():
+            log_left_out(log, model, variant, device, reason)
+        self._loaded[key(model, variant)] = _Loaded(on, tuple(failed))
+
+    def load_on(self, model: Model, variant: Variant, device: str) -> None:
+        on, _ = self._begin_on({device: self._chains[device]}, model, variant)
+        with self._changing:
+            there = self._loaded.get(key(model, variant), _Loaded({}, ()))
+            self._loaded[key(model, variant)] = _Loaded({**there.on, **on}, there.failed)
+
+    def _begin_on(
+        self, chains: Mapping[str, Chain], model: Model, variant: Variant
+    ) -> tuple[dict[str, _OnDevice], dict[str, str]]:
+        """What has begun by device, and why it has not on the others; ValueError if on none."""
         check_room(variant.artifact_bytes)
         try:
             artifact = read_again(variant)
@@ -157,20 +174,14 @@ class OnnxExecutor:
             raise NoRoom(no_room(variant.artifact_bytes)) from error
         on: dict[str, _OnDevice] = {}
         failed: dict[str, str] = {}
-        for device, chain in self._chains.items():
+        for device, chain in chains.items():
             try:
                 on[device] = self._begin(device, chain, artifact, model)
             except ValueError as error:
                 failed[device] = str(error)
         if not on:
             raise ValueError("; ".join(dict.fromkeys(failed.values())))
-        for device, reason in failed.items():
-            log_left_out(log, model, variant, device, reason)
-        placed = [
-            *(each.placed for each in on.values()),
-            *(Placed(device, lacking=_told(self._chains[device])) for device in failed),
-        ]
-        self._loaded[key(model, variant)] = _Loaded(on, self._with_missing(placed))
+        return on, failed
 
     def _begin(self, device: str, chain: Chain, artifact: Artifact, model: Model) -> _OnDevice:
         """With the best of its providers that start with this artifact. ValueError with a sentence
@@ -239,14 +250,24 @@ class OnnxExecutor:
     def unload(self, model: Model, variant: Variant) -> None:
         self._loaded.pop(key(model, variant), None)
 
+    def unload_from(self, model: Model, variant: Variant, device: str) -> None:
+        name = key(model, variant)
+        with self._changing:
+            there = self._loaded.pop(name, _Loaded({}, ()))
+            left = {each: on for each, on in there.on.items() if each != device}
+            if left:
+                self._loaded[name] = _Loaded(left, there.failed)
+
     def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
         loaded = self._loaded.get(key(model, variant))
         if loaded is None:
             return ()
-        return [
-            replace(each, size=each.size + on.bound) if (on := loaded.on.get(each.device)) else each
-            for each in loaded.placed
-        ]
+        return self._with_missing(
+            [
+                *(replace(on.placed, size=on.placed.size + on.bound) for on in loaded.on.values()),
+                *(Placed(device, lacking=_told(self._chains[device])) for device in loaded.failed),
+            ]
+        )
 
     async def run(
         self,
@@ -334,8 +355,10 @@ class _OnDevice:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    """`failed`: the devices that it was asked for on, and could not be loaded on."""
+
     on: Mapping[str, _OnDevice]
-    placed: Sequence[Placed]
+    failed: Sequence[str]
 
 
 def _told(chain: Chain) -> Sequence[str]:

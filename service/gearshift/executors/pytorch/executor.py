@@ -9,8 +9,9 @@ stream of its own (`gearshift.executors.pytorch.cuda`).
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
@@ -51,8 +52,10 @@ class _OnDevice:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    """`failed`: the devices that have no room for it."""
+
     on: Mapping[str, _OnDevice]
-    placed: Sequence[Placed]
+    failed: Sequence[str]
 
 
 def installed() -> bool:
@@ -76,6 +79,8 @@ class TorchExecutor:
         self._wanted: tuple[str, ...] = () if device is None else (device,)
         self._threads_each = threads
         self._loaded: dict[Key, _Loaded] = {}
+        # Of what stands in it for one variant: devices are loaded on different threads.
+        self._changing = threading.Lock()
         self._threads = WorkerThreads(homes)
         self._streams: dict[int, Any] = {}
 
@@ -99,12 +104,29 @@ class TorchExecutor:
 
     def load(self, model: Model, variant: Variant) -> None:
         """On each device that has room for it; ValueError if none has."""
+        on, failed = self._begin_on(None, model, variant)
+        for device, reason in failed.items():
+            log_left_out(log, model, variant, device, reason)
+        self._loaded[key(model, variant)] = _Loaded(on, tuple(failed))
+
+    def load_on(self, model: Model, variant: Variant, device: str) -> None:
+        on, _ = self._begin_on(device, model, variant)
+        with self._changing:
+            there = self._loaded.get(key(model, variant), _Loaded({}, ()))
+            self._loaded[key(model, variant)] = _Loaded({**there.on, **on}, there.failed)
+
+    def _begin_on(
+        self, only: str | None, model: Model, variant: Variant
+    ) -> tuple[dict[str, _OnDevice], dict[str, str]]:
+        """What has begun by device, of all or the one, and why it has not on the others; ValueError
+        if on none."""
         check_room(variant.artifact_bytes)
         artifact = read_again(variant)
         if not self._wanted:
             # Asked only now, because PyTorch has to be imported for that.
             self._wanted = tuple(f"{GPU}{number}" for number in range(_gpus())) or (CPU,)
-        for device in self._wanted:
+        devices = self._wanted if only is None else (only,)
+        for device in devices:
             if device != CPU and device not in [f"{GPU}{number}" for number in range(_gpus())]:
                 raise ValueError(
                     f"PyTorch has no {device} here; install it with CUDA, or let variants"
@@ -112,7 +134,7 @@ class TorchExecutor:
                 )
         on: dict[str, _OnDevice] = {}
         failed: dict[str, str] = {}
-        for device in self._wanted:
+        for device in devices:
             # Read anew for each: to move a program changes it.
             program = _read(artifact)
             program.check(model)
@@ -122,18 +144,22 @@ class TorchExecutor:
                 failed[device] = str(error)
         if not on:
             raise ValueError("; ".join(failed.values()))
-        for device, reason in failed.items():
-            log_left_out(log, model, variant, device, reason)
-        placed = [
-            *(Placed(device, "torch", each.program.size) for device, each in on.items()),
-            *(Placed(device, lacking=("torch",)) for device in failed),
-        ]
-        self._loaded[key(model, variant)] = _Loaded(on, placed)
+        return on, failed
 
     def unload(self, model: Model, variant: Variant) -> None:
         name = key(model, variant)
         self._loaded.pop(name, None)
         for stream in list(self._streams.values()):
+            stream.forget(name)
+
+    def unload_from(self, model: Model, variant: Variant, device: str) -> None:
+        name = key(model, variant)
+        with self._changing:
+            there = self._loaded.pop(name, _Loaded({}, ()))
+            left = {each: on for each, on in there.on.items() if each != device}
+            if left:
+                self._loaded[name] = _Loaded(left, there.failed)
+        for stream in [each for each in list(self._streams.values()) if each.device == place(device)]:
             stream.forget(name)
 
     def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
@@ -142,13 +168,16 @@ class TorchExecutor:
         if loaded is None:
             return ()
         streams = list(self._streams.values())
+        bound = {
+            device: sum(each.size(name) for each in streams if each.device == place(device))
+            for device in loaded.on
+        }
         return [
-            replace(
-                each,
-                size=each.size
-                + sum(s.size(name) for s in streams if s.device == place(each.device)),
-            )
-            for each in loaded.placed
+            *(
+                Placed(device, "torch", each.program.size + bound[device])
+                for device, each in loaded.on.items()
+            ),
+            *(Placed(device, lacking=("torch",)) for device in loaded.failed),
         ]
 
     async def run(
