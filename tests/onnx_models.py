@@ -129,3 +129,24 @@ def classifier(path: Path, hidden: int = 32, weight: float = 1.0) -> Path:
             numpy_helper.from_array(head / weight, "w2"),
         ],
     )
+
+
+def weighty(path: Path, scale: float, mebibytes: int = 16) -> Path:
+    """x FP32 [n, 3] -> y FP32 [n, 1]: each row's sum times `scale`, by way of weights of so many
+    MiB."""
+    wide = 256 * mebibytes
+    first = np.zeros((3, 1024), np.float32)
+    first[:, 0] = scale
+    second = np.zeros((1024, wide), np.float32)
+    second[0] = 1.0
+    return save(
+        path,
+        [
+            helper.make_node("MatMul", ["x", "first"], ["inside"]),
+            helper.make_node("MatMul", ["inside", "second"], ["wide"]),
+            helper.make_node("ReduceMean", ["wide"], ["y"], axes=[1], keepdims=1),
+        ],
+        [tensor("x", TensorProto.FLOAT, "n", 3)],
+        [tensor("y", TensorProto.FLOAT, "n", 1)],
+        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(second, "second")],
+    )

@@ -135,6 +135,7 @@ def test_a_wrong_provider_is_told_with_those_that_there_are(monkeypatch):
         ({"cpu": math.inf}, r"device_memory_mib.cpu: .*finite"),
         ({"gpu0": "8 GiB"}, r"device_memory_mib.gpu0: .*valid number.*got '8 GiB'"),
         ({"cuda:0": 8}, r"device_memory_mib.*'cuda:0'; there are cpu, gpu0"),
+        ("cpu", r"device_memory_mib.cpu: .*valid number.*got ''"),
         ({"express": 8}, r"device_memory_mib.*no device with a memory of its own"),
         ({"remote": 8}, r"device_memory_mib.*no device with a memory of its own"),
     ],
@@ -149,6 +150,8 @@ def test_memory_by_device_comes_from_a_table(tmp_path):
     config.write_text("device_memory_mib = { cpu = 2048, gpu0 = 0.5 }\n")
     assert load_settings(config).device_memory == {"cpu": 2.0**31, "gpu0": 2.0**19}
     assert load_settings().device_memory == {}
+    told = load_settings(device_memory_mib="cpu=2048, gpu0=0.5")
+    assert told.device_memory == {"cpu": 2.0**31, "gpu0": 2.0**19}
 
 
 def test_providers_go_to_serving_processes_as_they_are():

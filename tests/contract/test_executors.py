@@ -22,7 +22,7 @@ from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
 from gearshift.executors.pytorch import TorchExecutor, installed
 from gearshift.executors.remote import RemoteExecutor
-from gearshift.ports import Worker
+from gearshift.ports import ByDevice, Worker
 from grpc_bench import GrpcBench
 
 WORKERS = [Worker(0, "cpu"), Worker(1, "cpu")]
@@ -143,6 +143,22 @@ async def test_it_tells_where_a_variant_lies(kind, executor, model):
     assert (placed.size > 0) == (kind.startswith("onnx") or kind == "isolated")
     executor.unload(model, variant)
     assert not executor.placed(model, variant)
+
+
+async def test_it_can_be_had_on_one_device_and_be_gone_from_there(executor, model):
+    if not isinstance(executor, ByDevice):
+        pytest.skip("it has variants on all of its devices, or on none")
+    variant, (device,) = model.variants[0], executor.all_devices()
+    executor.load_on(model, variant, device)
+    (placed,) = executor.placed(model, variant)
+    assert placed.device == device
+    outputs = await executor.run(WORKERS[0], model, variant, rows(2))
+    assert outputs["y"].tolist() == [[6.0]]
+    executor.unload_from(model, variant, device)
+    assert not executor.placed(model, variant)
+    with pytest.raises(Exception, match="not loaded"):
+        await executor.run(WORKERS[0], model, variant, rows(2))
+    executor.unload_from(model, variant, device)
 
 
 async def test_each_row_gets_its_own_answer_at_any_batch_size(executor, model):

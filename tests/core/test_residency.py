@@ -19,6 +19,7 @@ from gearshift.core.residency import (
     Memory,
     Place,
     Residency,
+    filled,
     improved,
 )
 from residing import a_model, all_places, need, problem_of, problems
@@ -233,3 +234,47 @@ def test_what_is_not_asked_for_any_more_is_forgotten():
     for second in range(2, 400, 10):
         demand.rates(float(second))
     assert demand.rates(400.0) == {}
+
+
+# --- what comes and goes ------------------------------------------------------------------
+
+
+def test_what_was_asked_of_a_model_that_is_gone_is_no_demand():
+    found = residency()
+    assert need("a", 0.80) in asked(found).demand
+    found.decided(None, 3.0)
+    assert not found.problem({}, {}, {"gpu": 1}, 8.0).demand
+
+
+def test_after_an_exchange_it_looks_soon_and_decides_with_what_is_there_now():
+    found = residency()
+    asked(found)
+    found.decided(None, 3.0)
+    other = Memory(limits={"gpu": 5.0}, sizes=SIZES, seconds={})
+    found.exchange(other, {SMALL}, 4.0)
+    assert not found.due(4.0 + FIRST - 0.01)
+    assert found.due(4.0 + FIRST)
+    problem = found.problem({"a": MODEL}, {"a": ()}, {"gpu": 1}, 6.0)
+    assert (problem.resident, problem.memory) == ({SMALL}, other)
+    found.decided(None, 6.0)
+    assert found.steps(6.0, nobody) == Doing()
+    assert found.taken == [SMALL]
+
+
+def test_an_exchange_before_anybody_has_asked_is_no_reason_to_look():
+    found = residency()
+    found.exchange(found.memory, {SMALL}, 4.0)
+    assert not found.due(1000.0)
+
+
+@given(problems())
+def test_room_that_is_left_over_is_filled_and_never_more(problem):
+    chosen = frozenset(problem.resident)
+    found = filled(problem, chosen)
+    assert chosen <= found
+    used = problem.memory.used(found)
+    for device, limit in problem.memory.limits.items():
+        assert used[device] <= limit
+    for place in set(all_places(problem)) - found:
+        limit = problem.memory.limits[place.device]
+        assert used[place.device] + problem.memory.size(place) > limit

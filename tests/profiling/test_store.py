@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from builders import make_model
 from gearshift.core.profile import LatencyPoint
-from gearshift.profiling import Hardware, ProfileStore, hardware_id
+from gearshift.profiling import Hardware, ProfileStore, Taken, hardware_id
 
 HERE = Hardware("abc", "a processor")
 MODEL = replace(make_model("m"), max_batch_size=2)
@@ -51,6 +51,27 @@ def test_the_smallest_and_the_largest_batch_are_enough(
     points = [LatencyPoint(batch, 0.001, 0.002) for batch in batches]
     store.save(HERE, model, LARGE, "cpu", points)
     assert store.load(HERE, model, LARGE, "cpu") == (points if enough else None)
+
+
+def test_what_loading_took_is_kept_beside_it(store: ProfileStore) -> None:
+    taken = Taken(2**30, 1.5)
+    store.save(HERE, MODEL, LARGE, "cpu", POINTS)
+    assert store.taken(HERE, MODEL, LARGE, "cpu") is None
+    store.save(HERE, MODEL, LARGE, "cpu", POINTS, taken)
+    assert store.taken(HERE, MODEL, LARGE, "cpu") == taken
+    store.save(HERE, MODEL, LARGE, "gpu0", POINTS)
+    assert store.load(HERE, MODEL, LARGE, "cpu") == POINTS
+    assert store.taken(HERE, MODEL, LARGE, "cpu") == taken
+    assert store.taken(HERE, MODEL, LARGE, "gpu0") is None
+    other = replace(LARGE, artifact_sha256="e" * 64)
+    assert store.taken(HERE, MODEL, other, "cpu") is None
+
+
+def test_a_broken_file_says_nothing_of_what_loading_took(store: ProfileStore, file: Path) -> None:
+    store.save(HERE, MODEL, LARGE, "cpu", POINTS, Taken(1, 1.0))
+    file.write_text(file.read_text().replace('"size": 1', '"size": -1'))
+    assert store.taken(HERE, MODEL, LARGE, "cpu") is None
+    assert store.load(HERE, MODEL, LARGE, "cpu") is None
 
 
 def test_devices_live_side_by_side(store: ProfileStore) -> None:

@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from builders import make_model
 from gearshift.core.catalog import ServiceClass
+from gearshift.core.lane import Away
 from gearshift.core.limits import Limits
 from gearshift.errors import ConfigurationInvalid
 from gearshift.rpc import describe, serve
@@ -130,6 +131,32 @@ def test_the_index_lists_every_variant(client):
         ("other", "1", "READY"),
         ("other", "2", "READY"),
     ]
+
+
+def test_what_is_not_loaded_is_not_ready_but_its_model_is(make_bench):
+    bench = make_bench()
+
+    def away(*variants):
+        async def reside():
+            profiles = [p for p in bench.engine.profiles("m") if p.variant.name in variants]
+            bench.engine.reside("m", Away(absent=frozenset(profiles)))
+
+        bench.run(reside())
+
+    with triton.InferenceServerClient(bench.address) as client:
+        away("large")
+        assert client.is_model_ready("m")
+        assert not client.is_model_ready("m", "1")
+        assert client.is_model_ready("m", "2")
+        index = client.get_model_repository_index().models
+        states = {(m.name, m.version): (m.state, m.reason.partition(":")[0]) for m in index}
+        assert states["m", "1"] == ("UNAVAILABLE", "not_resident")
+        assert states["m", "2"] == states["other", "1"] == ("READY", "")
+        away("large", "small")
+        assert not client.is_model_ready("m")
+        assert client.is_model_ready("other")
+        away()
+        assert client.is_model_ready("m", "1")
 
 
 @pytest.mark.parametrize(

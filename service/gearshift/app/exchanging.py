@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from types import MappingProxyType
 from typing import Protocol
 
@@ -14,6 +14,7 @@ import structlog
 
 from gearshift.app.aside import LAST, MEASURING, aside
 from gearshift.app.memory import give_back
+from gearshift.app.newcomers import Newcomers
 from gearshift.app.parts import (
     Loaded,
     allowance,
@@ -21,6 +22,7 @@ from gearshift.app.parts import (
     inspectors,
     load_variants,
     measure_profiles,
+    preparing_workers,
     remote_workers,
     with_express,
 )
@@ -35,9 +37,6 @@ from gearshift.profiling import warm_up
 from gearshift.repository import Changes, names, reread
 
 log = structlog.get_logger(__name__)
-
-PREPARING = 20_000
-"""Where the numbers of the workers begin on which new variants are warmed up and measured."""
 
 READY_WITHIN = 900.0
 """Seconds that a reload may take."""
@@ -78,8 +77,10 @@ class Exchanging:
         shows: Shows,
         prepare: Prepare,
         first_worker: int = 0,
+        newcomers: Newcomers | None = None,
     ) -> None:
-        """What `engine` serves now is what was `loaded`; `workers` are its own."""
+        """What `engine` serves now is what was `loaded`; `workers` are its own. `newcomers` where
+        memory has limits."""
         self._settings = settings
         self._engine = engine
         self._catalog = catalog = loaded.catalog
@@ -90,6 +91,7 @@ class Exchanging:
         self._followers: list[Follower] = []
         self._prepare = prepare
         self._first_worker = first_worker
+        self._newcomers = newcomers
         self._giving_back: set[asyncio.Task[None]] = set()
         self._why: dict[str, str] = {}
         self.generations: Counter[str] = Counter(list(catalog.models))
@@ -116,13 +118,13 @@ class Exchanging:
         """Does not raise: what is wrong is in the result."""
         held: list[Model] = []
         try:
-            async with asyncio.timeout(READY_WITHIN):
+            async with asyncio.timeout(READY_WITHIN), self._turn:
                 changes = await aside(lambda: self._read(order), LAST)
                 profiles = await self._made_ready(changes, held)
                 # Only now is known that all of it was read as it is.
                 await aside(lambda: changes.check(self._settings.repository), LAST)
-            told = self._exchange(order, changes, profiles)
-            held.clear()
+                told = self._exchange(order, changes, profiles)
+                held.clear()
         except RepositoryInvalid as error:
             told = self._failed(order, error.problems)
         except ExecutorFailed as error:
@@ -138,6 +140,11 @@ class Exchanging:
             for model in held:
                 self._give_back(model)
         return told
+
+    @property
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        """While it is had nobody else takes memory."""
+        return nullcontext() if self._newcomers is None else self._newcomers.turn
 
     async def idle(self) -> None:
         """Until everything that was retired so far has been given back."""
@@ -167,13 +174,12 @@ class Exchanging:
         for model in models:
             held.append(model)
             self.generations[model.name] += 1
+        if self._newcomers is not None:
+            await aside(lambda: self._prepare(models), LAST)
+            return await self._newcomers.take_in(new, self._engine.catalog)
         await aside(lambda: load_variants(new, self._executors), LAST)
         await aside(lambda: self._prepare(models), LAST)
-        devices = sorted({device for each in self._executors.values() for device in each.devices})
-        workers = [
-            Worker(PREPARING + self._first_worker + index, device)
-            for index, device in enumerate(devices)
-        ]
+        workers = preparing_workers(self._executors, self._first_worker)
 
         async def measured() -> Profiles:
             await warm_up(new, self._executors, workers)
@@ -214,7 +220,10 @@ class Exchanging:
             new = Catalog(order.generation, changes.models)
             profiles = self._placed(new, profiles)
             placed = [p for name in new.models for p in profiles.everywhere(name)]
+        before = self._engine.catalog
         self._engine.exchange(catalog, profiles or Profiles({}, ()), self._retired)
+        if self._newcomers is not None:
+            self._newcomers.exchanged(before)
         self._catalog = catalog
         for name in changes.models:
             self._contents[name] = changes.contents[name]
@@ -260,6 +269,8 @@ class Exchanging:
             give_back()
 
         await aside(unload, LAST)
+        if self._newcomers is not None:
+            self._newcomers.given_back(model)
         self.generations[model.name] -= 1
         if not self.generations[model.name]:
             del self.generations[model.name]

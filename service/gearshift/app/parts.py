@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
-from gearshift.app.learning import Learning
-from gearshift.app.memory import give_back
 from gearshift.app.settings import Settings
 from gearshift.artifacts import Allowance
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Catalog, Model, Signature, Variant
-from gearshift.core.limits import Usage
 from gearshift.core.profile import Profile, Profiles
-from gearshift.core.scheduler import Scheduler
 from gearshift.core.topology import homes
-from gearshift.engine import Engine, LoopClock
+from gearshift.engine import Engine
 from gearshift.errors import ConfigurationInvalid, Problem, RepositoryInvalid
 from gearshift.executors.isolated import IsolatedExecutor
 from gearshift.executors.onnx import OnnxExecutor
@@ -31,12 +23,11 @@ from gearshift.executors.providers import CPU
 from gearshift.executors.pytorch import TorchExecutor, installed
 from gearshift.executors.remote import RemoteExecutor
 from gearshift.executors.trial import inspect_apart
-from gearshift.ports import EXPRESS, REMOTE, SHORT, Executor, Placed, Tracing, Worker
+from gearshift.ports import EXPRESS, REMOTE, SHORT, Executor, Placed, Worker
 from gearshift.processes import topology, usable_cores
-from gearshift.profiling import ProfileStore, profile_catalog, warm_up
+from gearshift.profiling import ProfileStore, profile_catalog
 from gearshift.repository import Inspect, Stamp, contents, load, names, stamps
 from gearshift.rpc import RpcServer
-from gearshift.telemetry import PrometheusTelemetry
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +42,10 @@ ACCELERATED = 30_000
 
 REMOTE_NUMBERS, MOST_REMOTE = 100_000, 1_000
 """Where the numbers of workers on other servers begin, and how many a process may have."""
+
+PREPARING = 20_000
+"""Where the numbers of the workers begin on which variants are warmed up and measured beside
+serving."""
 
 LAST_ANSWERS = 1.0
 """Seconds that calls still open get at the very end; of the drain's time so long again and again as
@@ -119,6 +114,13 @@ def make_workers(
         ],
         *remote_workers(executors, first),
     ]
+
+
+def preparing_workers(executors: Mapping[str, Executor], first: int) -> Sequence[Worker]:
+    """One on each device, to warm up and measure on beside serving; `first` as in
+    `make_workers`."""
+    devices = sorted({device for each in executors.values() for device in each.devices})
+    return [Worker(PREPARING + first + index, device) for index, device in enumerate(devices)]
 
 
 def placed(
@@ -275,67 +277,6 @@ async def measure_profiles(
         refresh=refresh,
         on_progress=on_progress,
     )
-
-
-async def start_engine(
-    settings: Settings,
-    catalog: Catalog,
-    executors: Mapping[str, Executor],
-    telemetry: PrometheusTelemetry,
-    on_progress: Progress,
-    learned: Learning,
-    tracing: Tracing | None = None,
-    first_worker: int = 0,
-    *,
-    usage: Usage,
-) -> tuple[Engine, Sequence[Worker]]:
-    """Everything loaded, measured and warm, and the engine that runs it, with its workers."""
-    load_variants(catalog, executors)
-    workers = make_workers(settings, executors, first_worker)
-    profiles = await measure_profiles(
-        settings, catalog, executors, workers, refresh=False, on_progress=on_progress
-    )
-    await warm_up(catalog, executors, workers)
-    profiles, workers = with_express(catalog, profiles, workers, first_worker, apart(executors))
-    telemetry.profiled(p for name in catalog.models for p in profiles.everywhere(name))
-    telemetry.employs(worker.device for worker in workers)
-    scheduler = Scheduler(
-        catalog,
-        profiles,
-        {w.id: w.device for w in workers},
-        on_time_bonus=settings.on_time_bonus,
-        max_waiting=usage.limits.max_queue,
-    )
-    clock = LoopClock(asyncio.get_running_loop())
-    engine = Engine(
-        catalog,
-        scheduler,
-        workers,
-        executors,
-        clock,
-        telemetry,
-        learned.journal,
-        learned.shadow_share,
-        tracing,
-        usage=usage,
-        hung_after=settings.hung_after_seconds,
-    )
-    engine.start()
-    remote = executors.get("triton")
-    if isinstance(remote, RemoteExecutor):
-        remote.on_return(partial(_try_again, asyncio.get_running_loop(), engine))
-    learned.correct(engine)
-    # What was loaded stays: the collector need not look through it again and again.
-    gc.collect()
-    gc.freeze()
-    give_back()
-    return engine, workers
-
-
-def _try_again(loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
-    """From a thread of the executor's: what runs on other servers may run again."""
-    with suppress(RuntimeError):  # The loop is over, and nobody serves any more.
-        loop.call_soon_threadsafe(engine.try_again, "triton")
 
 
 async def drain(within: float, engine: Engine, rpc: RpcServer) -> None:

@@ -25,11 +25,11 @@ from gearshift.app.parts import (
     make_executors,
     placed,
     preparing_threads,
-    start_engine,
 )
 from gearshift.app.passing import Passed
 from gearshift.app.quotas import keeping_quotas
 from gearshift.app.settings import Settings
+from gearshift.app.starting import start_engine
 from gearshift.app.tracing import sending_traces
 from gearshift.core.frontier import View, unpacked
 from gearshift.processes import Orders, Parent
@@ -84,7 +84,7 @@ async def serve_behind(
             learning(settings, catalog, telemetry, among_others=True) as learned,
             sending_traces(settings, orders.index) as tracing,
         ):
-            engine, workers = await start_engine(
+            engine, workers, *_ = await start_engine(
                 settings,
                 catalog,
                 executors,

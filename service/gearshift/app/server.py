@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 
 from prometheus_client import ProcessCollector
 
@@ -12,6 +12,7 @@ from gearshift.access import names_of
 from gearshift.app.descriptors import within_descriptors
 from gearshift.app.entrance import make_entrance
 from gearshift.app.exchanging import Exchanging
+from gearshift.app.first_places import check_device_memory
 from gearshift.app.health import Health
 from gearshift.app.inside import Inside, dialling, giving
 from gearshift.app.learning import learning
@@ -23,12 +24,12 @@ from gearshift.app.parts import (
     make_executors,
     placed,
     preparing_threads,
-    start_engine,
 )
 from gearshift.app.quotas import check_quotas, keeping_quotas
 from gearshift.app.reloading import Reloading
 from gearshift.app.settings import Settings
 from gearshift.app.signals import on_hang_up, stop_on_signal
+from gearshift.app.starting import start_engine
 from gearshift.app.tracing import sending_traces
 from gearshift.app.watching import asked_again
 from gearshift.door import bound, release
@@ -59,6 +60,7 @@ async def serve(
     `announce` gets the gRPC and the HTTP address once every variant has answered.
     """
     begun = beginning(settings)
+    check_device_memory(settings)
     check_quotas(settings)
     way_in = make_entrance(settings)
     # A taken port is told at once: the real one opens only after loading and warm-up.
@@ -109,14 +111,23 @@ async def serve(
             learning(settings, catalog, telemetry) as learned,
             sending_traces(settings) as tracing,
         ):
-            engine, workers = await start_engine(
+            engine, workers, residing, newcomers = await start_engine(
                 settings, catalog, executors, telemetry, on_progress, learned, tracing, usage=usage
             )
             # Before anybody is told: whoever starts this may stop it as soon as it says that.
             stop = stop_on_signal()
             exchanging = Exchanging(
-                settings, engine, loaded, executors, workers, telemetry, learned.prepare
+                settings,
+                engine,
+                loaded,
+                executors,
+                workers,
+                telemetry,
+                learned.prepare,
+                newcomers=newcomers,
             )
+            if residing is not None:
+                telemetry.registry.register(residing.counted)
             telemetry.registry.register(GenerationsCollector(lambda: exchanging.generations))
             telemetry.registry.register(
                 PlacedCollector(lambda: placed(exchanging.catalog, executors))
@@ -155,7 +166,10 @@ async def serve(
             life.serves()
             watched = asyncio.create_task(health.watch(engine, rpc))
             announce(f"{settings.host}:{rpc.port}", http.url)
-            async with asked_again(settings, reloading, loaded.stamps, hung_up, way_in.reload):
+            async with (
+                asked_again(settings, reloading, loaded.stamps, hung_up, way_in.reload),
+                nullcontext() if residing is None else residing.running(),
+            ):
                 await stop.wait()
             watched.cancel()
             life.drains()

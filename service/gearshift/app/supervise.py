@@ -18,6 +18,7 @@ from gearshift import telemetry
 from gearshift.access import names_of
 from gearshift.app.descriptors import raise_limit
 from gearshift.app.entrance import Entrance, make_entrance
+from gearshift.app.first_places import check_device_memory
 from gearshift.app.inside import Inside, dialling
 from gearshift.app.observing import Here, beginning
 from gearshift.app.passing import Passing
@@ -55,6 +56,7 @@ async def supervise(settings: Settings, announce: Callable[[str, str], None]) ->
     divided, or a process does not get ready. `announce` gets the gRPC and the HTTP address once
     all processes serve.
     """
+    check_device_memory(settings)
     raise_limit()
     here = Here(beginning(settings))
     check_quotas(settings)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 from gearshift.executors.providers import Provider
@@ -18,8 +18,8 @@ _WITH_MEMORY = re.compile(r"cpu|coreml|intel-(gpu|npu)|(gpu|directml)[0-9]+")
 def _has_memory(device: str) -> str:
     if not _WITH_MEMORY.fullmatch(device):
         raise ValueError(
-            f"no device with a memory of its own is called {device!r}; there are cpu, gpu0, gpu1 and"
-            " so on, directml0 and so on, intel-gpu, intel-npu, coreml"
+            f"no device with a memory of its own is called {device!r}; there are cpu, gpu0 (gpu1"
+            " and so on), directml0, intel-gpu, intel-npu, coreml"
         )
     return device
 
@@ -68,6 +68,15 @@ class WorkerSettings(BaseSettings):
         " which of them are loaded then follows what is asked for. Devices that are not named hold"
         " everything.",
     )
+
+    @field_validator("device_memory_mib", mode="before")
+    @classmethod
+    def _from_the_command_line(cls, given: object) -> object:
+        """As in `--set device_memory_mib=cpu=2048,gpu0=8192`."""
+        if not isinstance(given, str):
+            return given
+        pairs = [each.partition("=") for each in given.split(",")]
+        return {device.strip(): mib for device, _, mib in pairs}
 
     @model_validator(mode="after")
     def _threads_are_of_processes(self) -> Self:

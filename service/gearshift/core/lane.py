@@ -208,6 +208,19 @@ class Lane:
         """Whether new tickets may run on it, as far as what is loaded goes."""
         return self._here(profile)
 
+    @property
+    def not_resident(self) -> frozenset[str]:
+        """The names of the variants that are loaded nowhere."""
+        if self.away is EVERYTHING_HERE:
+            return frozenset()
+        here = {profile.variant.name for profile in self.alone if self._here(profile)}
+        return frozenset(variant.name for variant in self.model.variants) - here
+
+    @property
+    def alone(self) -> list[Profile]:
+        """The profiles of its variants, without those of cascades."""
+        return [profile for profile in self.runnable if profile.cascade is None]
+
     def needs(self, leaving: Profile) -> bool:
         """Whether somebody waits who came before this profile began to leave."""
         return leaving in self.away.leaving and any(

@@ -153,6 +153,22 @@ def assumed(
     return replace(nothing, demand={**nothing.demand, **dict.fromkeys(work, rate)})
 
 
+def filled(problem: Problem, chosen: Collection[Place]) -> frozenset[Place]:
+    """With what else there is room for, the smallest first: before anybody has asked, room that
+    is left over helps nobody."""
+    memory, places = problem.memory, set(chosen)
+    every = {
+        memory.place(model, each) for model, found in problem.profiles.items() for each in found
+    }
+    used = memory.used(places)
+    left = [place for place in every if place is not None and place not in places]
+    for place in sorted(left, key=lambda place: (memory.size(place), place)):
+        if used[place.device] + memory.size(place) <= memory.limits[place.device]:
+            used[place.device] += memory.size(place)
+            places.add(place)
+    return frozenset(places)
+
+
 class Placing(Protocol):
     """A solver. Both calls may take seconds."""
 
@@ -259,8 +275,9 @@ class Residency:
         """What is to be decided at `now`; `decided` is told what was."""
         self._next = math.inf
         self._barred = {place: until for place, until in self._barred.items() if until > now}
+        asked = {n: rate for n, rate in self.demand.rates(now).items() if n.model in models}
         return Problem(
-            demand=declared(models) | self.demand.rates(now),
+            demand=declared(models) | asked,
             models=models,
             profiles=profiles,
             workers=workers,
@@ -281,6 +298,13 @@ class Residency:
         else:
             self.target, self.changing, self._answers = target, True, answers
 
+    def exchange(self, memory: Memory, resident: Collection[Place], now: float) -> None:
+        """Between two changes: variants have come or gone, and with them sizes and room."""
+        self.memory, self.resident = memory, set(resident)
+        self.target = frozenset(resident)
+        if self._asked:
+            self._next = min(self._next, now + FIRST)
+
     # --- doing -------------------------------------------------------------------------
 
     def steps(self, now: float, in_use: Callable[[Place], bool]) -> Doing:
@@ -298,7 +322,7 @@ class Residency:
         self.unloading.update(unload)
         load, leave = [], []
         missing = sorted(self.target - self.resident - self.loading, key=self.memory.size)
-        used = self.memory.used(self._taken())
+        used = self.memory.used(self.taken)
         going = self.memory.used([*self.leaving, *self.unloading])
         for device, limit in self.memory.limits.items():
             wanted = [p for p in missing if p.device == device and p not in self.unloading]
@@ -345,7 +369,9 @@ class Residency:
         """Its memory is free."""
         self.unloading.discard(place)
 
-    def _taken(self) -> list[Place]:
+    @property
+    def taken(self) -> list[Place]:
+        """All that takes memory."""
         return [*self.resident, *self.leaving, *self.unloading, *self.loading]
 
     def away(self, model: str, profiles: Iterable[Profile]) -> Away:

@@ -102,7 +102,7 @@ def sorted_anew(old: Lane, model: Model, out: Out, now: float, away: Away | None
     """The lane of `model`, the same as before but for what is known of its variants, with those
     profiles out of it. With `away` these are what is not loaded from now on: who waits already may
     still run on what begins to leave."""
-    alone = [profile for profile in old.runnable if profile.cascade is None]
+    alone = old.alone
     for profile in alone:
         profile.variant = model.by_name(profile.variant.name)
     lane = Lane(model, with_cascades(model, alone), out, old.away if away is None else away)

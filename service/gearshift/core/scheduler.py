@@ -158,6 +158,10 @@ class Scheduler:
         may still run on what begins to leave; whom nothing is left for is told so."""
         return self._sort(old := self._lanes.of(model), old.model, old.out, now, away)
 
+    def lane(self, model: Model) -> Lane:
+        """The queue of the model's generation, to be looked at."""
+        return self._lanes.of(model)
+
     def in_use(self, model: Model, profile: Profile) -> bool:
         """Whether something runs on this profile that leaves, or waits that may."""
         running = any(runs is profile for _, _, runs, _ in self._running.values())

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -18,8 +19,9 @@ import structlog
 from gearshift.core.catalog import Catalog, Model, Standing
 from gearshift.core.decisions import Drop, Refused
 from gearshift.core.explain import Explanation
+from gearshift.core.lane import Away
 from gearshift.core.limits import Usage
-from gearshift.core.profile import Profiles
+from gearshift.core.profile import Profile, Profiles
 from gearshift.core.request import Request, Ticket, ticket_for
 from gearshift.core.revision import revised
 from gearshift.core.scheduler import Scheduler
@@ -55,6 +57,8 @@ from gearshift.ports import (
 
 log = structlog.get_logger(__name__)
 
+Counts = Callable[[Ticket, Model], None]
+
 
 class Engine:
     """Owns the scheduler and the requests in flight."""
@@ -86,6 +90,8 @@ class Engine:
         self.usage = usage or Usage()
         """What callers make the server keep, and how much of it they may."""
         self.doorkeeper = Doorkeeper(clock)
+        self.counts: Counts | None = None
+        """Is told of each request that the quotas let in, whatever becomes of it."""
         self._scheduler = scheduler
         self._workers = {worker.id: worker for worker in workers}
         self._executors = executors
@@ -189,6 +195,8 @@ class Engine:
             model = self.catalog.model(request.model)
             ticket = ticket_for(request, model, next(self._ids), arrival)
             self.doorkeeper.check(caller, ticket)
+            if self.counts is not None:
+                self.counts(ticket, model)
             size = bytes_of(inputs)
             self.usage.check_queue(size)
             verdict = self._scheduler.admit(ticket, self.clock.now())
@@ -220,6 +228,8 @@ class Engine:
         ticket = ticket_for(request, model, UNUSED, arrival)
         refused = self._scheduler.refusal(ticket, self.clock.now())
         if refused is not None:
+            if self.counts is not None:
+                self.counts(ticket, model)
             self._no_room(refused, caller)
             raise refused
         self._accepting.foresee()
@@ -293,6 +303,33 @@ class Engine:
         self._scheduler.employ(worker.id, worker.device, self.clock.now(), first=first)
         self._workers[worker.id] = worker
         self._plan_decide()
+
+    # --- what is loaded where ------------------------------------------------------------
+
+    @property
+    def devices(self) -> Mapping[str, int]:
+        """How many workers there are, by device."""
+        return Counter(worker.device for worker in self._workers.values())
+
+    def profiles(self, model: str) -> Sequence[Profile]:
+        """Of the variants of this model, as it is served now, on all devices that have workers."""
+        return self._scheduler.lane(self.catalog.models[model]).alone
+
+    def not_resident(self, model: str) -> Collection[str]:
+        """The names of those that are loaded nowhere."""
+        return self._scheduler.lane(self.catalog.models[model]).not_resident
+
+    def reside(self, model: str, away: Away) -> None:
+        """Only what is not `away` is loaded of this model, as it is served now."""
+        for drop in self._scheduler.reside(self.catalog.models[model], away, self.clock.now()):
+            self._settling.fail(self._settling.of(drop.ticket), drop.error)
+        self._plan_decide()
+
+    def in_use(self, model: str, profile: Profile) -> bool:
+        """Whether something runs on this profile that leaves, or waits that may."""
+        return self._scheduler.in_use(self.catalog.models[model], profile)
+
+    # --- what has been learned -----------------------------------------------------------
 
     def try_again(self, executor: str) -> None:
         """What kept variants of this executor from running is over."""

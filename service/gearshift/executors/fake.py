@@ -61,6 +61,9 @@ class FakeExecutor:
     def unload(self, model: Model, variant: Variant) -> None:
         self._loaded.discard(key(model, variant))
 
+    def all_devices(self) -> tuple[str, ...]:
+        return self.devices
+
     def load_on(self, model: Model, variant: Variant, device: str) -> None:
         """There is one device."""
         self.load(model, variant)

@@ -118,7 +118,10 @@ class Executor(Protocol):
 
 @runtime_checkable
 class ByDevice(Executor, Protocol):
-    """An executor that can have a variant on some of its devices only. Both calls may block."""
+    """An executor that can have a variant on some of its devices only. All calls may block."""
+
+    def all_devices(self) -> tuple[str, ...]:
+        """Its `devices`, also where it knows them for certain only once it has looked."""
 
     def load_on(self, model: Model, variant: Variant, device: str) -> None:
         """As `load` on this one of its devices, beside those that the variant is on already."""

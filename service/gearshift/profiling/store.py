@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -41,9 +42,25 @@ class _Point(_Strict):
     p99: Seconds
 
 
+class _Taken(_Strict):
+    size: Annotated[int, Field(ge=0)]
+    seconds: Seconds
+
+
 class _Device(_Strict):
     measured_at: str
     points: list[_Point]
+    taken: _Taken | None = None
+    """Of old files, and where memory has no limit, not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What it takes to have a variant on a device: bytes there, and seconds until it has answered
+    for the first time."""
+
+    size: int
+    seconds: float
 
 
 class _File(_Strict):
@@ -82,6 +99,19 @@ class ProfileStore:
             return None
         return [LatencyPoint(p.batch, p.p50, p.p99) for p in file.devices[device].points]
 
+    def taken(
+        self, hardware: Hardware, model: Model, variant: Variant, device: str
+    ) -> Taken | None:
+        """What exactly this artifact took of the device; None where that was never measured."""
+        try:
+            file = _read(self._path(hardware, model, variant))
+        except ValueError:
+            return None  # `load` has said so
+        if file is None or _stale(file, model, variant, device) is not None:
+            return None
+        taken = file.devices[device].taken
+        return None if taken is None else Taken(taken.size, taken.seconds)
+
     def save(
         self,
         hardware: Hardware,
@@ -89,21 +119,25 @@ class ProfileStore:
         variant: Variant,
         device: str,
         points: Sequence[LatencyPoint],
+        taken: Taken | None = None,
     ) -> None:
-        """Remember a measurement beside those of other devices.
+        """Remember a measurement beside those of other devices, and what loading took if that is
+        known.
 
         A folder that cannot be written is reported once; everything else works without it.
         """
         if not self._writable:
             return
         path = self._path(hardware, model, variant)
-        devices = {device: self._entry(points)}
+        devices = {device: self._entry(points, taken)}
         try:
             file = _read(path)
         except ValueError:
             file = None
         if file is not None and _other_artifact(file, model, variant) is None:
-            kept = {name: entry.model_dump() for name, entry in file.devices.items()}
+            kept = {
+                name: entry.model_dump(exclude_none=True) for name, entry in file.devices.items()
+            }
             devices = kept | devices
         document = {
             "schema": SCHEMA,
@@ -124,12 +158,13 @@ class ProfileStore:
                 reason=error.strerror or str(error),
             )
 
-    def _entry(self, points: Sequence[LatencyPoint]) -> dict[str, object]:
+    def _entry(self, points: Sequence[LatencyPoint], taken: Taken | None) -> dict[str, object]:
         measured_at = datetime.fromtimestamp(self._wall_clock(), UTC)
-        return {
+        entry: dict[str, object] = {
             "measured_at": measured_at.isoformat(timespec="seconds"),
             "points": [{"batch": p.batch, "p50": p.p50, "p99": p.p99} for p in points],
         }
+        return entry if taken is None else {**entry, "taken": asdict(taken)}
 
     def _path(self, hardware: Hardware, model: Model, variant: Variant) -> Path:
         return self._folder / hardware.id / model.name / f"{variant.name}.json"

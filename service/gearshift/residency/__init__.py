@@ -1,4 +1,4 @@
-"""What should be loaded where, by a mixed-integer program (extra `simulate`)."""
+"""What should be loaded where, by a mixed-integer program (extra `residency`)."""
 
 from gearshift.residency.program import Program
 

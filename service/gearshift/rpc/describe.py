@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tritonclient.grpc import model_config_pb2
@@ -111,24 +111,29 @@ def statistics(model: Model, variant: Variant, counted: VariantStatistics) -> An
 
 
 def index(
-    models: Iterable[Model], ready: bool, only_ready: bool, unserved: Mapping[str, str]
+    models: Iterable[Model],
+    ready: bool,
+    only_ready: bool,
+    unserved: Mapping[str, str],
+    not_resident: Callable[[str], Collection[str]],
 ) -> Any:
     """RepositoryIndexResponse: one line per variant, and one without a version for each folder that
-    is not served, with the reason."""
-    if only_ready and not ready:
-        return pb.RepositoryIndexResponse()
-    response = pb.RepositoryIndexResponse(
-        models=[
-            pb.RepositoryIndexResponse.ModelIndex(
-                name=model.name,
-                version=str(variant.version),
-                state="READY" if ready else "UNAVAILABLE",
-                reason="" if ready else "the server is starting or shutting down",
-            )
-            for model in models
-            for variant in sorted(model.variants, key=lambda v: v.version)
-        ]
-    )
+    is not served, with the reason. `not_resident` names the variants of a model that are loaded
+    nowhere."""
+    response = pb.RepositoryIndexResponse()
+    for model in models:
+        away = not_resident(model.name)
+        for variant in sorted(model.variants, key=lambda v: v.version):
+            reason = "" if ready else "the server is starting or shutting down"
+            if not reason and variant.name in away:
+                reason = "not_resident: the memory of its devices holds others now"
+            if not (reason and only_ready):
+                response.models.add(
+                    name=model.name,
+                    version=str(variant.version),
+                    state="UNAVAILABLE" if reason else "READY",
+                    reason=reason,
+                )
     if not only_ready:
         for name, reason in unserved.items():
             response.models.add(name=name, state="UNAVAILABLE", reason=reason)

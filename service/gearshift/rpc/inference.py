@@ -73,13 +73,18 @@ class InferenceServicer(
         """An unknown model is not ready, which is an answer and no error."""
         model = self._engine.catalog.models.get(request.name)
         ready = model is not None and self._engine.ready
-        if model is not None and request.version:
+        if model is not None:
+            asked = model.variants
             try:
-                describe.version_of(model, request.version)
+                version = describe.version_of(model, request.version)
+                asked = asked if version is None else (version,)
             except InvalidInput as error:
                 await abort(context, error)
             except RequestError:
                 ready = False
+            # Where memory does not hold every variant.
+            away = self._engine.not_resident(model.name)
+            ready = ready and any(variant.name not in away for variant in asked)
         return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -36,7 +36,9 @@ class RepositoryMethods:
         for name in hidden:
             del unserved[name]
         models = models_for(rights, catalog)
-        return describe.index(models, self._engine.ready, request.ready, unserved)
+        return describe.index(
+            models, self._engine.ready, request.ready, unserved, self._engine.not_resident
+        )
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Answered once the model is served as it is on disk now."""

@@ -14,19 +14,23 @@ from gearshift.telemetry.page import exposed, is_openmetrics
 from gearshift.telemetry.placing import PlacedCollector
 from gearshift.telemetry.prometheus import PrometheusTelemetry
 from gearshift.telemetry.reloads import GenerationsCollector, ReloadsCollector
+from gearshift.telemetry.residency import Decided, Held, ResidencyCollector
 
 __all__ = [
     "LOG_LEVELS",
+    "Decided",
     "EnergyCollector",
     "Fleet",
     "FrontierWatch",
     "GenerationsCollector",
+    "Held",
     "Life",
     "LimitCollector",
     "Past",
     "PlacedCollector",
     "PrometheusTelemetry",
     "ReloadsCollector",
+    "ResidencyCollector",
     "beside",
     "board",
     "configure_logs",

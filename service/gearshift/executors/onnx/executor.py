@@ -157,6 +157,9 @@ class OnnxExecutor:
             log_left_out(log, model, variant, device, reason)
         self._loaded[key(model, variant)] = _Loaded(on, tuple(failed))
 
+    def all_devices(self) -> tuple[str, ...]:
+        return self.devices
+
     def load_on(self, model: Model, variant: Variant, device: str) -> None:
         on, _ = self._begin_on({device: self._chains[device]}, model, variant)
         with self._changing:

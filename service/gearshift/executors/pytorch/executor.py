@@ -109,6 +109,12 @@ class TorchExecutor:
             log_left_out(log, model, variant, device, reason)
         self._loaded[key(model, variant)] = _Loaded(on, tuple(failed))
 
+    def all_devices(self) -> tuple[str, ...]:
+        if not self._wanted:
+            # Asked only now, because PyTorch has to be imported for that.
+            self._wanted = tuple(f"{GPU}{number}" for number in range(_gpus())) or (CPU,)
+        return self._wanted
+
     def load_on(self, model: Model, variant: Variant, device: str) -> None:
         on, _ = self._begin_on(device, model, variant)
         with self._changing:
@@ -122,10 +128,8 @@ class TorchExecutor:
         if on none."""
         check_room(variant.artifact_bytes)
         artifact = read_again(variant)
-        if not self._wanted:
-            # Asked only now, because PyTorch has to be imported for that.
-            self._wanted = tuple(f"{GPU}{number}" for number in range(_gpus())) or (CPU,)
-        devices = self._wanted if only is None else (only,)
+        every = self.all_devices()
+        devices = every if only is None else (only,)
         for device in devices:
             if device != CPU and device not in [f"{GPU}{number}" for number in range(_gpus())]:
                 raise ValueError(
@@ -159,7 +163,9 @@ class TorchExecutor:
             left = {each: on for each, on in there.on.items() if each != device}
             if left:
                 self._loaded[name] = _Loaded(left, there.failed)
-        for stream in [each for each in list(self._streams.values()) if each.device == place(device)]:
+        for stream in [
+            each for each in list(self._streams.values()) if each.device == place(device)
+        ]:
             stream.forget(name)
 
     def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
