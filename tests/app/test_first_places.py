@@ -12,6 +12,7 @@ from gearshift.app.first_places import check_device_memory, first_places
 from gearshift.app.settings import load_settings
 from gearshift.core.residency import Place
 from gearshift.errors import ConfigurationInvalid, ExecutorFailed, RepositoryInvalid
+from gearshift.ports import EXPRESS
 from sized_executor import MIB, SizedExecutor
 
 SIZES = {"large": 1000, "middle": 600, "small": 200}
@@ -57,6 +58,11 @@ async def test_all_are_measured_one_by_one_and_what_fits_is_loaded(begin):
     known = {profile.variant.name for profile in first.profiles.everywhere("m")}
     assert known == SIZES.keys()
     memory = first.sizes.memory(first.limits)
+    # Short runs are made with what the processor holds.
+    express = [p for p in first.profiles.everywhere("m") if p.device == EXPRESS]
+    assert express
+    for profile in express:
+        assert memory.place("m", profile) == Place("m", profile.variant.name, "cpu")
     for (_, variant), size in memory.sizes.items():
         assert SIZES[variant] * MIB <= size < (SIZES[variant] + 50) * MIB
     assert memory.limits == {"cpu": 1300 * MIB}

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gearshift.core.request import Request
 from gearshift.core.residency import HOLD, LONGEST_DRAIN, RETRY, Place
+from gearshift.engine.doorkeeper import SOMEBODY
 from gearshift.errors import NotResident
 from residing import a_model
 from residing_site import Site
@@ -66,13 +68,25 @@ async def test_what_is_asked_for_and_away_is_loaded_and_what_is_in_its_way_makes
 
 
 @virtual
-async def test_refused_foresights_are_demand_and_those_that_go_on_count_once():
+async def test_each_request_counts_once_also_if_it_is_refused_before_its_inputs_are_made():
     served = site([MIDDLE, SMALL])
     heard = Counter()
     served.engine.counts = lambda ticket, model: heard.update([ticket.variant])
-    request = served.ask(variant="small")
-    await request
+
+    def foresee(variant):
+        request = Request(model="a", rows=1, parameters={"variant": variant})
+        return served.engine.foresee(request, served.loop.time(), SOMEBODY)
+
+    foresee("small")
+    assert not heard
+    await served.ask(variant="small")
     assert heard == {"small": 1}
+    with pytest.raises(NotResident):
+        foresee("large")
+    assert heard == {"small": 1, "large": 1}
+    with pytest.raises(NotResident):
+        await served.ask(variant="large")
+    assert heard["large"] == 2
 
 
 @virtual
@@ -207,6 +221,8 @@ async def test_a_drain_in_the_middle_of_a_change_settles_everybody():
             await asyncio.sleep(4.0)
             # The one is unloaded, or the other is being loaded.
             assert served.resident() == {"small"}
+        # Nobody waits for what is under way.
+        assert served.loop.time() == pytest.approx(4.0, abs=0.1)
         await served.engine.drain(5.0)
     assert sum(served.endings.values()) == 2 * 195
     assert set(served.endings) <= {"middle", "small", "NotResident"}

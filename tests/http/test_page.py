@@ -220,12 +220,14 @@ def test_what_feedback_says_is_marked(window: Browser, page: PageBench) -> None:
     page.learn("feedback_labels", 412, variant="middle")
     page.learn("variant_fallen", 1, variant="small")
     page.learn("variant_standing", 1, variant="large", standing="canary")
+    page.learn("variant_resident", 0, variant="middle", device="gpu0")
     opened(window, page)
     shows(window, "#model-garment .variants", "live 0.8700")
     variants = rows(window, "variants")
     assert variants["middle"]["accuracy"].startswith("0.8800")
     assert variants["small"]["variant"].endswith("fallen")
     assert variants["large"]["variant"].endswith("canary")
+    assert variants["middle"]["variant"].endswith("not loaded")
     dashes = "return getComputedStyle(document.querySelector('.dot.canary .mark')).strokeDasharray"
     assert window.run(dashes) != "none"
     chart = "#model-garment .chart"

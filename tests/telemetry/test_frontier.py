@@ -15,9 +15,18 @@ from builders import make_catalog, make_model
 from gearshift.core.catalog import Cascade, Model
 from gearshift.core.frontier import ModelSnapshot, Snapshot, VariantSnapshot, between
 from gearshift.core.profile import LatencyPoint, Profile
+from gearshift.core.residency import Place
 from gearshift.errors import Outcome
 from gearshift.ports import Answered, Settled
-from gearshift.telemetry import FrontierWatch, PrometheusTelemetry, beside, board, merged
+from gearshift.telemetry import (
+    FrontierWatch,
+    Held,
+    PrometheusTelemetry,
+    ResidencyCollector,
+    beside,
+    board,
+    merged,
+)
 from gearshift.telemetry.frontier import MAX_AGE, snapshot
 from gearshift.telemetry.merge import Past
 
@@ -234,6 +243,20 @@ def test_the_board_has_everything_that_the_page_shows(busy: PrometheusTelemetry)
     assert (slow["waiting"], slow["steps"]) == (2, [])
     assert none["total"] == {"invalid": 1}
     assert [refusal["outcome"] for refusal in told["refusals"]].count("shed") == 2
+
+
+def test_a_variant_that_is_loaded_nowhere_is_on_the_board(busy: PrometheusTelemetry) -> None:
+    places = [
+        (Place("a", "large", "gpu0"), False),
+        (Place("a", "large", "gpu1"), False),
+        (Place("a", "small", "gpu0"), True),
+        (Place("a", "small", "gpu1"), False),
+    ]
+    assert [each["resident"] for each in shown(busy)["models"][0]["variants"]] == [True, True]
+    busy.registry.register(ResidencyCollector(lambda: Held({}, {}, places)))
+    large, small = shown(busy)["models"][0]["variants"]
+    assert (large["name"], large["resident"]) == ("large", False)
+    assert (small["name"], small["resident"]) == ("small", True)
 
 
 def test_cascades_are_on_the_board() -> None:

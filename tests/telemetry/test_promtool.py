@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from gearshift.core.profile import LatencyPoint, Profile
+from gearshift.core.residency import Place
 from gearshift.errors import Outcome
 from gearshift.ports import Answered, Ran, Settled
-from gearshift.telemetry import PrometheusTelemetry
+from gearshift.telemetry import Decided, Held, PrometheusTelemetry, ResidencyCollector
 from prometheus_judge import judged
 
 
@@ -35,6 +36,10 @@ def test_the_main_page_of_a_fresh_server(telemetry: PrometheusTelemetry) -> None
 
 
 def test_the_main_page_with_everything_in_it(filled: PrometheusTelemetry) -> None:
+    held = Held({"cpu": 2.0**30}, {"cpu": 2.0**20}, [(Place("a", "large", "cpu"), True)])
+    residency = ResidencyCollector(lambda: held)
+    residency.decided(Decided.CHANGED, 0.1)
+    filled.registry.register(residency)
     variants = filled.catalog.model("a").variants
     filled.profiled(Profile(v, "cpu", [LatencyPoint(1, 0.001, 0.002)], 8) for v in variants)
     page = filled.exposition()[0]

@@ -37,7 +37,8 @@ class VariantSnapshot:
 
     `shadowed` counts rows that were run again on the most accurate variant, `agreed` those where
     the two agreed, and `corrected` is the accuracy that follows from them and from labels.
-    `standing` is "serving", "canary" or "withdrawn". What a cascade answered counts for its
+    `standing` is "serving", "canary" or "withdrawn"; `resident` is False where memory has limits
+    and it is loaded on no device. What a cascade answered counts for its
     variants as well.
     """
 
@@ -53,6 +54,7 @@ class VariantSnapshot:
     labels: int = 0
     fallen: bool = False
     standing: str = "serving"
+    resident: bool = True
     shadowed: int = 0
     agreed: int = 0
     corrected: float | None = None

@@ -93,6 +93,7 @@ def _variant(variant: VariantView) -> dict[str, Any]:
         "labels": now.labels,
         "fallen": now.fallen,
         "standing": now.standing,
+        "resident": now.resident,
         "shadowed": now.shadowed,
         "agreed": now.agreed,
         "corrected": now.corrected,

@@ -201,6 +201,11 @@ def _standing(book: _ModelBook, name: str, labels: Labels, value: float) -> None
         book.gear(labels)["standing"] = labels["standing"]
 
 
+def _resident(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
+    known = book.gear(labels)
+    known["resident"] = known.get("resident", False) or bool(value)
+
+
 def _shadow(book: _ModelBook, name: str, labels: Labels, value: float) -> None:
     known = book.gear(labels)
     known["shadowed"] = known.get("shadowed", 0) + int(value)
@@ -242,6 +247,7 @@ _READ: dict[str, Callable[[_ModelBook, str, Labels, float], None]] = {
     "gearshift_feedback_labels": _entry("labels", int),
     "gearshift_variant_fallen": _entry("fallen", bool),
     "gearshift_variant_standing": _standing,
+    "gearshift_variant_resident": _resident,
     "gearshift_shadow": _shadow,
     "gearshift_shadow_accuracy": _entry("corrected", float),
     "gearshift_shadow_accuracy_interval": _corrected,

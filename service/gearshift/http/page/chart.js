@@ -184,6 +184,9 @@ export function word(point) {
   if (point.fallen) {
     return "fallen";
   }
+  if (point.resident === false) {
+    return "not loaded";
+  }
   return point.standing === "canary" ? "canary" : "";
 }
 

@@ -13,6 +13,7 @@ const VERDICTS = {
   CANARY: "canary",
   WITHDRAWN: "withdrawn",
   BROKEN: "keeps failing",
+  NOT_RESIDENT: "not loaded now",
 };
 
 const REASONS = {
