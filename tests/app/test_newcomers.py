@@ -11,6 +11,7 @@ from gearshift.app.exchanging import Exchanging
 from gearshift.app.first_places import first_places
 from gearshift.app.parts import Loaded
 from gearshift.app.settings import load_settings
+from gearshift.core import residency as core
 from gearshift.core.reload import Reload, Result
 from gearshift.core.request import Request
 from gearshift.core.scheduler import Scheduler
@@ -23,8 +24,8 @@ from sized_executor import MIB, SizedExecutor
 WITHIN = 20.0
 SIZES = {"large": 1000, "middle": 600, "small": 200, "huge": 5000}
 TOML = """
-metric = "top1"
-max_batch_size = 2
+metric = "{}"
+max_batch_size = {}
 default_class = "default"
 [classes.default]
 """
@@ -46,9 +47,9 @@ class Place:
         self.executor = SizedExecutor(SIZES)
         self.generation = 1
 
-    def put(self, name, *variants, metric="top1"):
+    def put(self, name, *variants, metric="top1", largest=2):
         (self.root / name).mkdir(parents=True, exist_ok=True)
-        text = TOML.replace("top1", metric)
+        text = TOML.format(metric, largest)
         for version, variant in enumerate(variants, start=1):
             (self.root / name / variant).mkdir(exist_ok=True)
             text += VARIANT.format(variant, version, 1 - version / 10)
@@ -60,6 +61,7 @@ class Place:
         executors = {"fake": self.executor}
         catalog = load(self.root, {"fake": self.executor.inspect})
         first = await first_places(self.settings, catalog, executors, lambda *_: None, 0)
+        self.executor.most["cpu"] = 0
         telemetry = PrometheusTelemetry(catalog)
         loop = asyncio.get_running_loop()
         workers = {worker.id: worker.device for worker in first.workers}
@@ -126,15 +128,20 @@ async def test_a_new_generation_is_loaded_where_its_predecessor_is(place):
         assert here.engine.catalog.models["m"].metric == "top1"
         assert here.executor.held() == [("large", 1), ("middle", 1), ("small", 1)]
         assert here.used() == pytest.approx(1800, abs=100)
+        # What is known is not even tried.
+        assert here.executor.most["cpu"] <= 2500 * MIB
 
 
-async def test_what_fits_beside_it_is_exchanged_and_the_old_memory_is_given_back(place):
+async def test_what_fits_beside_it_is_exchanged_and_the_old_memory_is_given_back(
+    place, monkeypatch
+):
     here = place(1500)
     here.put("m", "middle", "large")
+    middle = frozenset({core.Place("m", "middle", "cpu")})
+    monkeypatch.setattr("gearshift.residency.Program.best", lambda self, problem: middle)
     async with here.serving():
-        (kept,) = here.executor.held()
         here.put("m", "middle", "large", metric="top5")
-        assert kept == ("middle", 1)
+        assert here.executor.held() == [("middle", 1)]
         told = await here.reload()
         assert told.results == {"m": Result.LOADED}
         assert here.engine.catalog.models["m"].metric == "top5"
@@ -188,3 +195,23 @@ async def test_a_reload_that_fails_gives_back_what_it_took(place):
         here.executor.fails = set()
         assert (await here.reload()).results == {"m": Result.LOADED}
         assert len(here.executor.held()) == 2
+
+
+async def test_what_its_predecessor_has_not_loaded_is_measured_and_unloaded(place):
+    here = place(1700)
+    here.put("n", "large")
+    here.put("m", "middle", "small")
+    async with here.serving():
+        # One of m's beside n's; which one depends on how quickly each was measured to be.
+        ((kept, _),) = [each for each in here.executor.held() if each[0] != "large"]
+        away = "small" if kept == "middle" else "middle"
+        assert (await here.reload(out=("n",))).results["n"] is Result.UNLOADED
+        here.put("m", "middle", "small", largest=4)
+        assert (await here.reload(out=("n",))).results["m"] is Result.LOADED
+        assert here.executor.held() == [(kept, 3)]
+        assert here.explained("m") == {kept: True, away: False}
+        assert {p.max_batch for p in here.engine.profiles("m")} == {4}
+        assert here.used() == pytest.approx(SIZES[kept], abs=50)
+        # What it takes is known now.
+        memory = here.residing._residency.memory
+        assert memory.sizes["m", away] == pytest.approx(SIZES[away] * MIB, abs=50 * MIB)
