@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,25 @@ async def test_results_and_errors_come_to_the_loop():
     assert await asyncio.gather(*(thread.submit(lambda n=n: n) for n in range(9))) == [*range(9)]
     thread.close(SOON)
     assert not thread.alive
+
+
+async def test_what_a_call_needed_is_gone_when_it_is_over():
+    """A variant that is unloaded must not live on in a worker that ran it last."""
+
+    class Session:
+        def run(self, rows):
+            return len(rows)
+
+    gone = threading.Event()
+    session = Session()
+    weakref.finalize(session, gone.set)
+    thread = WorkerThread("test", lambda: None)
+    try:
+        assert await thread.submit(session.run, [1, 2]) == 2
+        del session
+        assert await asyncio.to_thread(gone.wait, SOON)
+    finally:
+        thread.close()
 
 
 async def test_a_call_that_was_cancelled_before_it_began_is_not_made():

@@ -70,20 +70,24 @@ class WorkerThread:
             asked = self._calls.get()
             if asked is None:
                 return
-            loop, future, call, arguments = asked
-            if future.cancelled():
-                continue
-            result: Any = None
-            error: BaseException | None = None
-            try:
-                result = call(*arguments)
-            except BaseException as broken:  # noqa: BLE001 - whoever waits for it must hear of it
-                error = broken
-            # A loop that is closed waits for nothing any more.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_settle, future, result, error)
-            # Else the last inputs and outputs would be kept until the next call.
-            del asked, arguments, result, error, future
+            _answer(asked)
+            # Else all that it needed would be kept until the next call: inputs, outputs, a variant
+            # that is unloaded meanwhile.
+            del asked
+
+
+def _answer(asked: _Call) -> None:
+    if asked.future.cancelled():
+        return
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        result = asked.call(*asked.arguments)
+    except BaseException as broken:  # noqa: BLE001 - whoever waits for it must hear of it
+        error = broken
+    # A loop that is closed waits for nothing any more.
+    with suppress(RuntimeError):
+        asked.loop.call_soon_threadsafe(_settle, asked.future, result, error)
 
 
 class WorkerThreads:
