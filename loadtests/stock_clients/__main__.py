@@ -89,8 +89,7 @@ def page(perf: Mapping[str, str], analyzed: str, kserve: Mapping[str, str]) -> s
         *(f"| {name} | {told} |" for name, told in perf.items()),
         "",
         "It sends no request parameters over HTTP, and ends at the first refusal: the server's"
-        " default class must have time. `--shared-memory cuda` needs a GPU on its own side and CUDA"
-        " shared memory here, which is not served.",
+        " default class must have time. `--shared-memory cuda` needs a GPU, which was not at hand.",
         "",
         "model-analyzer 1.58, `profile` in its remote mode with `--reload-model-disable`:"
         f" {analyzed}. It makes variants of its own by other settings of Triton's batcher and"

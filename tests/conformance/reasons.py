@@ -35,7 +35,8 @@ REASONS: dict[str, str] = {
     "TraceSetting: unknown setting": _MISSPELT,
     "LogSettings: unknown setting": _MISSPELT,
     "CudaSharedMemoryRegister": (
-        "Triton has CUDA, though no GPU here, and finds the handle wrong; it is not served here"
+        "Triton has CUDA, though no GPU here, and finds the handle wrong; gearshift says that there"
+        " is none"
     ),
     "health: nobody": (
         "NOT_FOUND is what the health protocol says of a service that the server does not know"

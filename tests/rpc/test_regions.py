@@ -96,7 +96,7 @@ def test_a_key_names_an_object_and_nothing_else(key):
     with pytest.raises(RegionUnusable) as caught:
         memory.register("r", key, 0, 1)
     assert repr(key[:200])[1:5] in str(caught.value)
-    assert not memory.named("")
+    assert not memory.named(Region, "")
 
 
 def test_files_elsewhere_and_semaphores_are_out_of_reach(tmp_path):
@@ -144,12 +144,12 @@ def test_a_region_lies_inside_its_object(made, offset, byte_size):
     memory = SharedMemory()
     if offset >= 0 and byte_size >= 1 and offset + byte_size <= SIZE:
         memory.register("r", made.name, offset, byte_size)
-        (region,) = memory.named("r")
+        (region,) = memory.named(Region, "r")
         assert region.read(0, byte_size) == bytes(range(SIZE))[offset : offset + byte_size]
     else:
         with pytest.raises(InvalidInput, match="the object has 100"):
             memory.register("r", made.name, offset, byte_size)
-        assert not memory.named("")
+        assert not memory.named(Region, "")
 
 
 def test_a_key_may_begin_with_a_slash(made):
@@ -167,17 +167,17 @@ def test_names_and_their_number_have_a_limit(made):
     memory.register("second", made.name, 0, 1)
     with pytest.raises(TooManyRegions, match="2 shared memory regions"):
         memory.register("third", made.name, 0, 1)
-    memory.unregister("r")
+    memory.unregister(Region, "r")
     memory.register("third", made.name, 0, 1)
 
 
 def test_files_are_closed_with_their_last_user(memory, made):
-    (region,) = memory.named("r")
+    (region,) = memory.named(Region, "r")
     file = region._file
     place = memory.place(parameters(byte_size=4), "x")
-    memory.unregister("")
+    memory.unregister(Region, "")
     with pytest.raises(RegionNotFound):
-        memory.named("r")
+        memory.named(Region, "r")
     del region
     assert place.read() == bytes(range(4))
     del place

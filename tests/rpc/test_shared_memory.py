@@ -128,7 +128,7 @@ def test_the_status_of_each_mistake_around_regions_is_tritons(client):
     client.unregister_cuda_shared_memory("nope")
     status, message = status_of(client.register_cuda_shared_memory, "c", b"", 0, 64)
     assert status == "UNIMPLEMENTED"
-    assert "CUDA shared memory is not served; use system shared memory" in message
+    assert "there is no GPU with CUDA here" in message
 
 
 @pytest.mark.parametrize(

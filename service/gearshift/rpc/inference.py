@@ -3,6 +3,7 @@ its own (`gearshift.rpc.infer`)."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,10 +22,11 @@ from gearshift.errors import (
 )
 from gearshift.ports import Observing, Repository
 from gearshift.rpc import describe, statistics
+from gearshift.rpc.cuda_memory import CudaRegion, driver, opened
 from gearshift.rpc.observing import ObservingMethods
 from gearshift.rpc.permitted import model_for, models_for
 from gearshift.rpc.repository import RepositoryMethods
-from gearshift.rpc.shared_memory import SharedMemory
+from gearshift.rpc.shared_memory import Region, SharedMemory
 from gearshift.rpc.status import abort
 
 EXTENSIONS = (
@@ -62,6 +64,7 @@ class InferenceServicer(
         self._everyone = everyone
         self._repository = repository
         self._observing = observing
+        self._cuda = driver() if memory.allowed else None
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.ServerLiveResponse(live=self._engine.alive)
@@ -88,7 +91,8 @@ class InferenceServicer(
         return pb.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        shared = ("system_shared_memory",) if self._memory.allowed else ()
+        shared = ["system_shared_memory"] if self._memory.allowed else []
+        shared += ["cuda_shared_memory"] if self._cuda is not None else []
         observed = ("trace", "logging") if self._observing is not None else ()
         return pb.ServerMetadataResponse(
             name="gearshift", version=__version__, extensions=(*EXTENSIONS, *shared, *observed)
@@ -159,13 +163,13 @@ class InferenceServicer(
         return pb.SystemSharedMemoryRegisterResponse()
 
     async def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._memory.of(context.rights.client).unregister(request.name)
+        self._memory.of(context.rights.client).unregister(Region, request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
     async def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         response = pb.SystemSharedMemoryStatusResponse()
         try:
-            regions = self._memory.of(context.rights.client).named(request.name)
+            regions = self._memory.of(context.rights.client).named(Region, request.name)
         except RegionNotFound as error:
             await abort(context, error)
             raise
@@ -176,19 +180,40 @@ class InferenceServicer(
         return response
 
     async def CudaSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED,
-            "CUDA shared memory is not served; use system shared memory"
-            " (SystemSharedMemoryRegister) or send the tensors themselves",
-        )
+        memory, cuda = self._memory.of(context.rights.client), self._cuda
+        try:
+            memory.check(request.name)
+        except RequestError as error:
+            await abort(context, error)
+        if cuda is None:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "there is no GPU with CUDA here, and so no CUDA shared memory; use system shared"
+                " memory (SystemSharedMemoryRegister) or send the tensors themselves",
+            )
+            raise AssertionError("abort raises")
+        asked = request.name, request.raw_handle, request.device_id, request.byte_size
+        try:
+            # On a thread, because it takes long where the GPU has not been used before.
+            memory.add(await asyncio.to_thread(opened, cuda, *asked))
+        except RequestError as error:
+            await abort(context, error)
+        return pb.CudaSharedMemoryRegisterResponse()
 
     async def CudaSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """There is none, so that none is left: perf_analyzer begins with this call."""
+        """perf_analyzer begins with this call, wherever it is."""
+        self._memory.of(context.rights.client).unregister(CudaRegion, request.name)
         return pb.CudaSharedMemoryUnregisterResponse()
 
     async def CudaSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if request.name:
-            await abort(
-                context, RegionNotFound(f"no CUDA shared memory region {request.name!r} is here")
-            )
-        return pb.CudaSharedMemoryStatusResponse()
+        response = pb.CudaSharedMemoryStatusResponse()
+        try:
+            regions = self._memory.of(context.rights.client).named(CudaRegion, request.name)
+        except RegionNotFound as error:
+            await abort(context, error)
+            raise
+        for region in regions:
+            told = response.regions[region.name]
+            told.name, told.device_id = region.name, region.device
+            told.byte_size = region.byte_size
+        return response

@@ -1,8 +1,8 @@
-"""System shared memory: the regions that callers registered, and the tensors that lie in them.
+"""Shared memory: the regions that callers registered, and the tensors that lie in them.
 
-The memory is read and written through its file (`pread`, `pwrite`) and never mapped. It stays
-its owner's: whoever made it may cut it shorter at any moment, also between a check and the use,
-and a mapped page that is gone ends the process with SIGBUS; so does a page that a full /dev/shm
+System shared memory is read and written through its file (`pread`, `pwrite`) and never mapped. It
+stays its owner's: whoever made it may cut it shorter at any moment, also between a check and the
+use, and a mapped page that is gone ends the process with SIGBUS; so does one that a full /dev/shm
 cannot give. Through the file the first is a short read and the second an error of one request.
 It costs one copy, at the speed of memory, into bytes that belong to the request; a tensor inside
 a message is copied several times on its way.
@@ -21,7 +21,7 @@ import stat
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gearshift.core.rights import ANONYMOUS
 from gearshift.errors import (
@@ -32,6 +32,7 @@ from gearshift.errors import (
     RegionUnusable,
     TooManyRegions,
 )
+from gearshift.rpc.cuda_memory import CudaRegion
 
 FOLDER = "/dev/shm"
 """Where POSIX shared memory objects are files, on Linux."""
@@ -62,6 +63,9 @@ class Region:
     when its region is unregistered meanwhile.
     """
 
+    hint = f"is there room in {FOLDER}?"
+    """Asked of whoever cannot be written for."""
+
     __slots__ = ("__weakref__", "_file", "byte_size", "key", "name", "offset")
 
     def __init__(self, name: str, key: str, file: int, offset: int, byte_size: int) -> None:
@@ -88,12 +92,16 @@ class Region:
         return os.pwrite(self._file, data, self.offset + offset)
 
 
+AnyRegion = Region | CudaRegion
+Kind = TypeVar("Kind", Region, CudaRegion)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where one tensor lies: bytes of a region, all inside it. `where` names the tensor."""
 
     where: str
-    region: Region
+    region: AnyRegion
     offset: int
     byte_size: int
 
@@ -104,7 +112,12 @@ class Place:
                 f"{self.where} has {self.byte_size} bytes in shared memory; an input has at most"
                 f" {LARGEST_INPUT}"
             )
-        data = self.region.read(self.offset, self.byte_size)
+        try:
+            data = self.region.read(self.offset, self.byte_size)
+        except OSError as error:
+            raise InvalidInput(
+                f"{self.where}: {self.region} cannot be read ({error.strerror or error})"
+            ) from None
         if len(data) != self.byte_size:
             raise self._shorter()
         return data
@@ -135,7 +148,7 @@ class Place:
 
     def _full(self, why: str) -> InvalidInput:
         return InvalidInput(
-            f"{self.where}: {self.region} cannot be written ({why}); is there room in {FOLDER}?"
+            f"{self.where}: {self.region} cannot be written ({why}); {self.region.hint}"
         )
 
 
@@ -145,7 +158,7 @@ class SharedMemory:
     def __init__(self, *, allowed: bool = True, most: int = MOST_REGIONS) -> None:
         self.allowed = allowed
         self._most = most
-        self._regions: dict[str, Region] = {}
+        self._regions: dict[str, AnyRegion] = {}
         self._owners: dict[str, SharedMemory] = {ANONYMOUS: self}
 
     def of(self, client: str) -> SharedMemory:
@@ -161,6 +174,23 @@ class SharedMemory:
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Take in `byte_size` bytes from `offset` on of the object that `key` names."""
+        self.check(name)
+        region = Region(name, key, _open(key), offset, byte_size)
+        size = region.size_now()
+        if byte_size < 1 or offset < 0 or offset + byte_size > size:
+            raise InvalidInput(
+                f"{region}: {byte_size} bytes from offset {offset} on, but the object has {size};"
+                f" register at least 1 byte, and all of them inside"
+            )
+        self._regions[name] = region
+
+    def add(self, region: CudaRegion) -> None:
+        """Take it in. Raises as `check` does."""
+        self.check(region.name)
+        self._regions[region.name] = region
+
+    def check(self, name: str) -> None:
+        """Whether a region of this name may be registered; raises what is against it."""
         if not self.allowed:
             raise Forbidden(
                 "shared memory is off on this server; --shared-memory"
@@ -182,25 +212,21 @@ class SharedMemory:
                 f"{self._most} shared memory regions are registered, which is the most (setting"
                 f" max_shared_memory_regions); unregister those that are not used any more"
             )
-        region = Region(name, key, _open(key), offset, byte_size)
-        size = region.size_now()
-        if byte_size < 1 or offset < 0 or offset + byte_size > size:
-            raise InvalidInput(
-                f"{region}: {byte_size} bytes from offset {offset} on, but the object has {size};"
-                f" register at least 1 byte, and all of them inside"
-            )
-        self._regions[name] = region
 
-    def unregister(self, name: str) -> None:
-        """One that is not known is no mistake, as for Triton; without a name, all of them."""
-        if name:
-            self._regions.pop(name, None)
-        else:
-            self._regions.clear()
+    def unregister(self, kind: type[AnyRegion], name: str) -> None:
+        """One of this kind that is not known is no mistake, as for Triton; without a name, all of
+        them."""
+        for each in list(self._regions.values()):
+            if isinstance(each, kind) and name in ("", each.name):
+                del self._regions[each.name]
 
-    def named(self, name: str) -> Iterable[Region]:
-        """The region of that name; without one, all of them."""
-        return [self._region(name)] if name else list(self._regions.values())
+    def named(self, kind: type[Kind], name: str) -> Iterable[Kind]:
+        """The region of this kind and that name; without a name, all of this kind."""
+        found = self._region(name) if name else None
+        if name and not isinstance(found, kind):
+            raise _unknown(name)
+        every = self._regions.values() if found is None else (found,)
+        return [each for each in every if isinstance(each, kind)]
 
     def place(self, parameters: Mapping[str, Any], where: str) -> Place | None:
         """Where the parameters of a tensor say that it lies; None if they do not."""
@@ -226,14 +252,18 @@ class SharedMemory:
             )
         return Place(where, region, offset, byte_size)
 
-    def _region(self, name: str) -> Region:
+    def _region(self, name: str) -> AnyRegion:
         region = self._regions.get(name)
         if region is None:
-            raise RegionNotFound(
-                f"no shared memory region {name!r} is registered here; register it with"
-                f" SystemSharedMemoryRegister"
-            )
+            raise _unknown(name)
         return region
+
+
+def _unknown(name: str) -> RegionNotFound:
+    return RegionNotFound(
+        f"no shared memory region {name!r} is registered here; register it with"
+        f" SystemSharedMemoryRegister or CudaSharedMemoryRegister"
+    )
 
 
 def _count(parameter: Any, name: str, where: str) -> int:
