@@ -4,6 +4,8 @@ without."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -17,6 +19,8 @@ marked = pytest.mark.skipif(
 )
 
 
-def served():
-    """The address of one with the models of the conformance suite, until the context is left."""
-    return servers.triton(ROOT / "build" / "peers")
+@contextmanager
+def served() -> Iterator[str]:
+    """Where one with the models of the conformance suite speaks gRPC, until the context is left."""
+    with servers.triton(ROOT / "build" / "peers") as at:
+        yield at.grpc

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from conformance.reasons import reason
 from conformance.servers import gearshift, triton
-from conformance.table import RECORDED, differing, outcomes, page
+from conformance.table import RECORDED, differing, outcomes, page, unexplained
 from gearshift.client import Client
 
 
@@ -29,19 +29,18 @@ def main() -> int:
     parser.add_argument("--build", type=Path, default=Path("build/peers"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
-    with gearshift() as address:
-        ours = outcomes(address)
-    with triton(arguments.build.resolve()) as address:
-        theirs = outcomes(address)
-        client_answers(address)
+    ours = outcomes(gearshift)
+    theirs = outcomes(partial(triton, arguments.build.resolve()))
+    with triton(arguments.build.resolve()) as at:
+        client_answers(at.grpc)
     RECORDED.write_text(json.dumps(theirs, indent=1) + "\n")
     (arguments.out / "conformance.md").write_text(page(ours, theirs))
     other = differing(ours, theirs)
-    unexplained = [name for name in other if not reason(name)]
-    print(f"{len(ours)} calls, {len(other)} differ, {len(unexplained)} of them for no known reason")
-    for name in unexplained:
+    strange = unexplained(ours, theirs)
+    print(f"{len(ours)} calls, {len(other)} differ, {len(strange)} of them for no known reason")
+    for name in strange:
         print(f"{name}\n  gearshift {ours[name]}\n  Triton    {theirs[name]}")
-    return 1 if unexplained else 0
+    return 1 if strange else 0
 
 
 if __name__ == "__main__":

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from conformance.models import SHAPES, SLOW, TRITON_MODEL, Computing, models, triton_config
+from gearshift.app.inside import Inside, dialling, giving
 from gearshift.app.observing import Observed
 from gearshift.core.catalog import Catalog
 from gearshift.core.observability import Beginning, Observability
 from gearshift.core.profile import LatencyPoint, Profile, Profiles
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
+from gearshift.http import HttpServer, create_app
+from gearshift.http.rest import rest_routes
 from gearshift.ports import Worker
-from gearshift.rpc import make_server
+from gearshift.rpc import RpcServer, make_server
 from gearshift.telemetry import PrometheusTelemetry
 
 END_WITHIN = 30.0
+MOST = 64 * 2**20
+"""Bytes of a body."""
+
+
+class At(NamedTuple):
+    """Where a server is: host:port of either."""
+
+    grpc: str
+    http: str
 
 
 async def _nobody(state: Observability) -> None:
@@ -27,8 +40,8 @@ async def _nobody(state: Observability) -> None:
 
 
 @contextmanager
-def gearshift() -> Iterator[str]:
-    """The address of the real engine and server, with an executor that computes in Python."""
+def gearshift() -> Iterator[At]:
+    """The addresses of the real engine and server, with an executor that computes in Python."""
     ready, told = threading.Event(), {}
 
     async def live() -> None:
@@ -59,10 +72,15 @@ def gearshift() -> Iterator[str]:
         observed = Observed(Beginning(Observability()), _nobody)
         server = await make_server(engine, shared_memory=True, observing=observed)
         await server.listen("127.0.0.1", 0)
+        http = _http(server, loop)
         end = asyncio.Event()
-        told.update(port=server.port, end=lambda: loop.call_soon_threadsafe(end.set))
+        told.update(
+            at=At(f"127.0.0.1:{server.port}", f"127.0.0.1:{http.port}"),
+            end=lambda: loop.call_soon_threadsafe(end.set),
+        )
         ready.set()
         await end.wait()
+        http.stop()
         await engine.drain(1.0)
         await server.stop(0.5)
 
@@ -70,17 +88,39 @@ def gearshift() -> Iterator[str]:
     thread.start()
     assert ready.wait(END_WITHIN), "the server did not come up"
     try:
-        yield f"127.0.0.1:{told['port']}"
+        yield told["at"]
     finally:
         told["end"]()
         thread.join(END_WITHIN)
 
 
+def _http(server: RpcServer, loop: asyncio.AbstractEventLoop) -> HttpServer:
+    """The HTTP port before it, with nothing but the protocol."""
+    inside = Inside()
+    inside.listening(dialling(giving(server), loop))
+
+    async def explained(query: Mapping[str, str]) -> tuple[int, bytes]:
+        return 200, b"{}"
+
+    app = create_app(
+        exposition=lambda accept: (b"", "text/plain"),
+        triton=lambda: (b"", "text/plain"),
+        is_ready=lambda: True,
+        board=lambda: b"{}",
+        explain=explained,
+        rest=rest_routes(inside, MOST),
+    )
+    made = HttpServer(app, "127.0.0.1", 0)
+    made.start()
+    return made
+
+
 @contextmanager
-def triton(place: Path) -> Iterator[str]:
-    """The address of a real Triton with the same models, installed under `place` at first."""
+def triton(place: Path) -> Iterator[At]:
+    """The addresses of a real Triton with the same models, installed under `place` at first."""
     # Only here: the benchmarks' way to Triton needs more than the tests.
     from loadtests.peers.peer import Peer, Place, start
+    from loadtests.peers.processes import free_port
     from loadtests.peers.triton import TRITON, site_packages
 
     found = Place(place, {})
@@ -94,20 +134,21 @@ def triton(place: Path) -> Iterator[str]:
             text = TRITON_MODEL.format(site=str(site), slow=SLOW)
             (folder / "model.py").write_text(text)
         (repository / name / "config.pbtxt").write_text(triton_config(name))
-    launch = TRITON.launch
+    launch, http_port = TRITON.launch, free_port()
 
     def ours(where: Place, port: int):
         there = launch(where, port)
-        command = tuple(
+        command = (
             f"--model-repository={repository}" if part.startswith("--model-repository") else part
             for part in there.command
+            if part != "--allow-http=false"
         )
-        return type(there)(
-            (*command, "--model-control-mode=explicit", "--load-model=*"), there.environment
-        )
+        http = ("--http-address=127.0.0.1", f"--http-port={http_port}")
+        explicit = ("--model-control-mode=explicit", "--load-model=*")
+        return type(there)((*command, *http, *explicit), there.environment)
 
     running = start(Peer("triton-conformance", TRITON.title, TRITON.prepare, ours), found)
     try:
-        yield f"127.0.0.1:{running.port}"
+        yield At(f"127.0.0.1:{running.port}", f"127.0.0.1:{http_port}")
     finally:
         running.tree.kill()

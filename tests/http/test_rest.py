@@ -145,6 +145,21 @@ def test_a_body_may_say_again_what_the_path_says(site):
             400,
             "send them as binary data",
         ),
+        (
+            asked(inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1e300]}]),
+            400,
+            "out of the range of FP32",
+        ),
+        (
+            asked(parameters={"binary_data_output": 1}),
+            400,
+            "parameters.binary_data_output must be true or false",
+        ),
+        (
+            asked(outputs=[{"name": "y", "parameters": {"binary_data": "yes"}}]),
+            400,
+            "outputs[0].parameters.binary_data must be true or false",
+        ),
         (b" " * (LARGEST_JSON + 1), 413, "send tensors as binary data"),
         (b" " * (MOST + 1), 413, "larger than 4194304 bytes (max_message_bytes)"),
     ],
@@ -250,12 +265,16 @@ def test_statistics_are_numbers(site):
         for each in told["model_stats"]:
             assert isinstance(each["inference_count"], int)
             assert isinstance(each["inference_stats"]["success"]["ns"], int)
+            # Clients look for it by name, where nothing is cached as well.
+            assert each["inference_stats"]["cache_hit"] == {"count": 0, "ns": 0}
 
 
 def test_the_repository(site):
     status, models = site.told("/v2/repository/index", {})
     assert status == 200
     assert {each["name"] for each in models} == {"m", "other"}
+    status, answer = site.told("/v2/repository/index", {"ready": 1})
+    assert (status, answer["error"]) == (400, "ready must be true or false")
     status, answer = site.told("/v2/repository/models/m/load", {"parameters": {"a": 1.5}})
     assert (status, "parameters.a" in answer["error"]) == (400, True)
 
@@ -270,7 +289,10 @@ def test_shared_memory(site):
     assert status == 500
     assert "none-of-that-name" in answer["error"]
     assert site.told("/v2/systemsharedmemory/unregister", {})[0] == 200
-    assert site.told("/v2/systemsharedmemory/region/r/register", {"keys": 1})[0] == 400
+    status, answer = site.told("/v2/systemsharedmemory/region/r/register", {"byte_size": 8})
+    assert (status, answer["error"]) == (400, "key is missing; a region has byte_size, key")
+    whole = {"key": "/k", "byte_size": 8, "keys": 1}
+    assert site.told("/v2/systemsharedmemory/region/r/register", whole)[0] == 400
     assert site.told("/v2/othersharedmemory/status")[0] == 404
 
 

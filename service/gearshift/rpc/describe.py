@@ -97,6 +97,9 @@ def statistics(model: Model, variant: Variant, counted: VariantStatistics) -> An
             compute_input=_tally(counted.compute_input),
             compute_infer=_tally(counted.compute_infer),
             compute_output=_tally(counted.compute_output),
+            # Nothing is cached; but over HTTP clients look for these by name.
+            cache_hit=pb.StatisticDuration(),
+            cache_miss=pb.StatisticDuration(),
         ),
         batch_stats=[
             pb.InferBatchStatistics(

@@ -4,13 +4,14 @@ messages."""
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
 from gearshift.http.rest.asking import Mistake
-from gearshift.http.rest.values import listed, packed
+from gearshift.http.rest.values import inferred, listed, packed
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """How many bytes of a body are JSON; binary data follow."""
@@ -23,12 +24,16 @@ LARGEST_JSON = 2 * 2**20
 lock for longer than others have time."""
 
 
+REGION = "shared_memory_region"
+
+
 class Wanted:
-    """Which outputs are wanted as binary data."""
+    """Which outputs are wanted as binary data, and which in shared memory."""
 
     def __init__(self) -> None:
         self.all = False
         self.by_name: dict[str, bool] = {}
+        self.placed: set[str] = set()
 
     def binary(self, name: str) -> bool:
         return self.by_name.get(name, self.all)
@@ -61,7 +66,7 @@ def read_request(
     )
     wanted = Wanted()
     parameters = dict(_mapping(head.get("parameters", {}), "parameters"))
-    wanted.all = parameters.pop(ALL_BINARY, False) is True
+    wanted.all = _truth(parameters.pop(ALL_BINARY, False), f"parameters.{ALL_BINARY}")
     _set(request.parameters, parameters, "parameters")
     at = 0
     for index, given in enumerate(_list(head.get("inputs"), "inputs")):
@@ -89,13 +94,14 @@ def _read_input(
     parameters = dict(_mapping(tensor.get("parameters", {}), f"{where}.parameters"))
     size = parameters.pop(BINARY_SIZE, None)
     _set(made.parameters, parameters, f"{where}.parameters")
+    for other in (BINARY_SIZE, REGION):
+        if other in tensor.get("parameters", {}) and "data" in tensor:
+            raise Mistake(f"{where} has data beside {other}; give one of the two")
     if size is None:
-        if "shared_memory_region" not in parameters:
+        if REGION not in parameters:
             content = packed(made.datatype, tensor.get("data"), where)
             request.raw_input_contents.append(content)
         return at
-    if "data" in tensor:
-        raise Mistake(f"{where} has data beside {BINARY_SIZE}; give one of the two")
     if not isinstance(size, int) or not 0 <= size <= len(binary) - at:
         raise Mistake(f"{where}: {BINARY_SIZE} is {size!r}, and {len(binary) - at} bytes are left")
     request.raw_input_contents.append(bytes(binary[at : at + size]))
@@ -107,9 +113,31 @@ def _read_output(request: pb.ModelInferRequest, given: object, where: str, wante
     name = _string(output.get("name"), f"{where}.name")
     parameters = dict(_mapping(output.get("parameters", {}), f"{where}.parameters"))
     if BINARY in parameters:
-        wanted.by_name[name] = parameters.pop(BINARY) is True
+        wanted.by_name[name] = _truth(parameters.pop(BINARY), f"{where}.parameters.{BINARY}")
+    if REGION in parameters:
+        wanted.placed.add(name)
     made = request.outputs.add(name=name)
     _set(made.parameters, parameters, f"{where}.parameters")
+
+
+def read_raw(
+    body: bytes, model: pb.ModelMetadataResponse, version: str
+) -> tuple[pb.ModelInferRequest, Wanted]:
+    """A request that is nothing but the bytes of one row for the only input of this model (binary
+    extension, raw binary request); what comes back is binary. BYTES are one element, without its
+    length before it. Mistake if the shape does not follow from that."""
+    if len(model.inputs) != 1:
+        names = ", ".join(each.name for each in model.inputs)
+        raise Mistake(f"raw bytes without JSON can be only one input, and there are: {names}")
+    (tensor,) = model.inputs
+    request = pb.ModelInferRequest(model_name=model.name, model_version=version)
+    made = request.inputs.add(name=tensor.name, datatype=tensor.datatype)
+    made.shape.extend(inferred(tensor.datatype, tensor.shape, len(body)))
+    length = struct.pack("<I", len(body)) if tensor.datatype == "BYTES" else b""
+    request.raw_input_contents.append(length + body)
+    wanted = Wanted()
+    wanted.all = True
+    return request, wanted
 
 
 def write_answer(answer: pb.ModelInferResponse, wanted: Wanted) -> tuple[bytes, int | None]:
@@ -125,18 +153,17 @@ def write_answer(answer: pb.ModelInferResponse, wanted: Wanted) -> tuple[bytes, 
             "shape": list(output.shape),
         }
         parameters = values_of(output.parameters)
-        if "shared_memory_region" not in parameters:
-            content = next(raw)
-            if wanted.binary(output.name):
-                parameters[BINARY_SIZE] = len(content)
-                binary.append(content)
-            else:
-                room -= len(content)
-                if room < 0:
-                    raise Mistake(
-                        f"the outputs have more than {LARGEST_JSON} bytes; ask for binary data"
-                    )
-                told["data"] = listed(output.datatype, content)
+        content = next(raw)
+        if wanted.binary(output.name) and output.name not in wanted.placed:
+            parameters[BINARY_SIZE] = len(content)
+            binary.append(content)
+        elif output.name not in wanted.placed:
+            room -= len(content)
+            if room < 0:
+                raise Mistake(
+                    f"the outputs have more than {LARGEST_JSON} bytes; ask for binary data"
+                )
+            told["data"] = listed(output.datatype, content)
         if parameters:
             told["parameters"] = parameters
         outputs.append(told)
@@ -199,6 +226,12 @@ def _mapping(value: object, where: str) -> Mapping[str, Any]:
 def _list(value: object, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise Mistake(f"{where} must be a list")
+    return value
+
+
+def _truth(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise Mistake(f"{where} must be true or false")
     return value
 
 

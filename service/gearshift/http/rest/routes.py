@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +17,8 @@ from tritonclient.grpc import service_pb2 as pb
 from gearshift.errors import http_status_of
 from gearshift.http.protocol import NAMES
 from gearshift.http.rest.asking import Ask, Asked, Mistake, Told, headers_of
-from gearshift.http.rest.infer import HEADER_LENGTH, read_request, write_answer
+from gearshift.http.rest.bodies import Bodies
+from gearshift.http.rest.infer import HEADER_LENGTH, read_raw, read_request, write_answer
 from gearshift.http.rest.messages import (
     json_of,
     settings_of,
@@ -39,11 +38,10 @@ NOT_METADATA = frozenset(
 )
 """Headers that say something of this connection or body; all others go along."""
 
+REGISTERS = {"System": ("byte_size", "key"), "Cuda": ("byte_size", "device_id", "raw_handle")}
+"""What registering a region of shared memory cannot do without."""
+
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-BODIES = 2
-"""Times `most`: bytes of all bodies that are held at a time."""
 
 
 class Rest:
@@ -51,8 +49,7 @@ class Rest:
 
     def __init__(self, ask: Ask, most: int) -> None:
         self._ask = ask
-        self._most = most
-        self._held = 0
+        self._bodies = Bodies(most)
 
     def routes(self) -> list[Route]:
         model = "/v2/models/{model}"
@@ -121,7 +118,10 @@ class Rest:
     # --- the repository ------------------------------------------------------------------
 
     async def index(self, request: Request) -> Response:
-        asked = pb.RepositoryIndexRequest(ready=(await self._object(request)).get("ready") is True)
+        ready = (await self._bodies.object(request)).get("ready", False)
+        if not isinstance(ready, bool):
+            raise Mistake("ready must be true or false")
+        asked = pb.RepositoryIndexRequest(ready=ready)
         return await self._told(request, "RepositoryIndex", asked, of="models")
 
     async def load(self, request: Request) -> Response:
@@ -139,13 +139,13 @@ class Rest:
     async def trace(self, request: Request) -> Response:
         """Asked with GET, set with POST."""
         asked = pb.TraceSettingRequest(model_name=request.path_params.get("model", ""))
-        with_trace_settings(asked, await self._object(request))
+        with_trace_settings(asked, await self._bodies.object(request))
         return await self._settings(request, "TraceSetting", asked)
 
     async def logging(self, request: Request) -> Response:
         """The same."""
         asked = pb.LogSettingsRequest()
-        with_log_settings(asked, await self._object(request))
+        with_log_settings(asked, await self._bodies.object(request))
         return await self._settings(request, "LogSettings", asked)
 
     async def _settings(self, request: Request, name: str, asked: Any) -> Response:
@@ -169,7 +169,12 @@ class Rest:
         return JSONResponse(list(found.get("regions", {}).values()))
 
     async def memory_register(self, request: Request) -> Response:
-        kind, given = _kind(request), await self._object(request)
+        kind, given = _kind(request), await self._bodies.object(request)
+        missing = REGISTERS[kind] - given.keys()
+        if missing:
+            raise Mistake(
+                f"{min(missing)} is missing; a region has {', '.join(sorted(REGISTERS[kind]))}"
+            )
         asked = getattr(pb, f"{kind}SharedMemoryRegisterRequest")(
             name=request.path_params["region"]
         )
@@ -195,10 +200,17 @@ class Rest:
         length = request.headers.get(HEADER_LENGTH)
         if length is not None and not length.isdigit():
             raise Mistake(f"{HEADER_LENGTH} must be a whole number, got {length[:50]!r}")
-        body = await self._body(request)
-        asked, wanted = read_request(
-            body, None if length is None else int(length), named["name"], named["version"]
-        )
+        body = await self._bodies.read(request)
+        if length is not None and not int(length):
+            about = await self._call(request, "ModelMetadata", pb.ModelMetadataRequest(**named))
+            if not isinstance(about, Told):
+                return about
+            described = pb.ModelMetadataResponse.FromString(about.message)
+            asked, wanted = read_raw(body, described, named["version"])
+        else:
+            asked, wanted = read_request(
+                body, None if length is None else int(length), named["name"], named["version"]
+            )
         told = await self._call(request, "ModelInfer", asked)
         if not isinstance(told, Told):
             return told
@@ -244,56 +256,18 @@ class Rest:
         """Mistakes are told as the protocol tells them, and what was held is given back."""
 
         async def guarded(request: Request) -> Response:
-            request.state.held = 0
             try:
-                _check_origin(request)
-                return await endpoint(request)
+                with self._bodies.held(request):
+                    _check_origin(request)
+                    return await endpoint(request)
             except Mistake as mistake:
                 return _error(mistake.status, str(mistake), {})
-            finally:
-                self._held -= request.state.held
 
         return guarded
 
-    # --- bodies --------------------------------------------------------------------------
-
-    def _hold(self, request: Request, size: int) -> None:
-        """So many bytes more of a body are kept until it is answered."""
-        if request.state.held + size > self._most:
-            raise Mistake(f"the body is larger than {self._most} bytes (max_message_bytes)", 413)
-        if self._held + size > BODIES * self._most:
-            raise Mistake("bodies of other requests take all the room there is; try again", 429)
-        request.state.held += size
-        self._held += size
-
-    async def _body(self, request: Request) -> bytes:
-        parts: list[bytes] = []
-        async for part in request.stream():
-            self._hold(request, len(part))
-            parts.append(part)
-        body = b"".join(parts)
-        encoding = request.headers.get("content-encoding", "identity").lower()
-        if encoding == "identity":
-            return body
-        if encoding not in ("gzip", "deflate"):
-            raise Mistake(f"Content-Encoding {encoding[:50]!r} is not known here", 415)
-        found = await asyncio.to_thread(_unpacked, body, encoding, self._most)
-        self._hold(request, max(0, len(found) - len(body)))
-        return found
-
-    async def _object(self, request: Request) -> Mapping[str, Any]:
-        body = await self._body(request)
-        try:
-            found = json.loads(body) if body else {}
-        except (ValueError, RecursionError) as error:
-            raise Mistake(f"the request is no JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise Mistake("the request must be an object")
-        return found
-
     async def _set(self, request: Request, asked: Any) -> None:
         """The parameters of loading and unloading."""
-        given = (await self._object(request)).get("parameters", {})
+        given = (await self._bodies.object(request)).get("parameters", {})
         if not isinstance(given, dict):
             raise Mistake("parameters must be an object")
         for name, value in given.items():
@@ -375,19 +349,6 @@ def _kind(request: Request) -> str:
     if kind is None:
         raise Mistake("shared memory is of the kinds system and cuda", 404)
     return kind
-
-
-def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
-    reader = zlib.decompressobj(16 + zlib.MAX_WBITS if encoding == "gzip" else zlib.MAX_WBITS)
-    try:
-        found = reader.decompress(body, most + 1)
-    except zlib.error as error:
-        raise Mistake(f"the body is no {encoding}: {error}") from None
-    if len(found) > most:
-        raise Mistake(f"the body is larger than {most} bytes (max_message_bytes)", 413)
-    if not reader.eof:
-        raise Mistake(f"the body is cut short: it is no whole {encoding}")
-    return found
 
 
 def _error(status: int, text: str, headers: Mapping[str, str]) -> Response:

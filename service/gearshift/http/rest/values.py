@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,36 @@ def packed(datatype: str, data: object, where: str) -> bytes:
         texts = [value.encode() for value in values]
         return b"".join(part for text in texts for part in (struct.pack("<I", len(text)), text))
     try:
-        return np.array(values, dtype).tobytes()
-    except OverflowError:
+        # Of reals numpy only warns.
+        with np.errstate(over="raise"):
+            return np.array(values, dtype).tobytes()
+    except (OverflowError, FloatingPointError):
         raise Mistake(f"{where}: one of the values is out of the range of {datatype}") from None
+
+
+def inferred(datatype: str, shape: Sequence[int], size: int) -> list[int]:
+    """The shape of one row that has so many bytes; below 0 stands in `shape` what is not fixed, the
+    number of rows first. Mistake if it does not follow."""
+    found = [1, *shape[1:]]
+    free = [place for place, each in enumerate(found) if each < 0]
+    if len(free) > 1:
+        raise Mistake(f"raw bytes without JSON: a shape {list(shape)} does not follow from them")
+    elements = 1
+    if datatype != "BYTES":
+        dtype = triton_to_np_dtype(datatype)
+        width = 2 if datatype == "BF16" else np.dtype(dtype).itemsize
+        elements, rest = divmod(size, width)
+        if rest:
+            raise Mistake(f"{size} bytes are no whole number of {datatype}")
+    for place in free:
+        fixed = math.prod(found[:place] + found[place + 1 :])
+        found[place] = elements // fixed if fixed else 0
+    if math.prod(found) != elements:
+        raise Mistake(
+            f"raw bytes without JSON are one row of {list(shape[1:])} {datatype};"
+            f" {size} bytes are {elements} elements"
+        )
+    return found
 
 
 def _flat(data: object, where: str) -> Iterator[Any]:
