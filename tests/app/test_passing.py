@@ -49,7 +49,7 @@ class Processes:
         answer = self.answers[index]
         loop = asyncio.get_running_loop()
         if "observe" in told:
-            self.followed.append((index, Observability(**told["observe"])))
+            self.followed.append((index, Observability.unpack(told["observe"])))
             if {each for each, _ in self.followed} == set(self.answers):
                 self.heard_of_all.set()
             answer = answer and GOOD
@@ -199,15 +199,15 @@ async def test_who_starts_later_follows_what_was_set_before(shown):
     passing, processes, _ = made({0: GOOD})
     passing.ready(0)
     async with asyncio.timeout(WITHIN):
-        await passing.observed.traces({"trace_level": ["OFF"]})
+        await passing.observed.traces({"trace_level": ["OFF"]}, "m")
     processes.answers[1] = GOOD
     processes.heard_of_all.clear()
     passing.ready(1)
     async with asyncio.timeout(WITHIN):
         await processes.heard_of_all.wait()
-    assert [(index, state.traced) for index, state in processes.followed] == [
-        (0, False),
-        (1, False),
+    assert [(index, state.of("m"), state.traced) for index, state in processes.followed] == [
+        (0, (False, 100), True),
+        (1, (False, 100), True),
     ]
     passing.close()
 
@@ -219,20 +219,24 @@ async def test_a_process_asks_the_parent_and_follows(shown):
         def __init__(self):
             self.told = []
 
-        def sample(self, *, on, ratio):
-            self.told.append((on, ratio))
+        def sample(self, share, models):
+            self.told.append((*share, dict(models)))
 
     traces = Traces()
     passed = Passed(Line(passing, processes), None, Here(BEGUN, traces))
     async with asyncio.timeout(WITHIN):
         assert (await passed.traces({}))["trace_rate"] == ["100"]
         assert (await passed.traces({"trace_rate": ("4",)}))["trace_rate"] == ["4"]
+        assert (await passed.traces({"trace_rate": ("5",)}, "m"))["trace_rate"] == ["5"]
+        assert (await passed.traces({}, "m"))["trace_rate"] == ["5"]
+        assert (await passed.traces({}))["trace_rate"] == ["4"]
         assert (await passed.logs({"log_verbose_level": 1}))["log_verbose_level"] == 1
         with pytest.raises(InvalidInput, match="log_info must be true or false"):
             await passed.logs({"log_info": 3})
         with pytest.raises(NotServed, match="into no file"):
             await passed.traces({"trace_file": ["x"]})
-    assert traces.told == [(True, 0.25)] * 2
+    own = {"m": (True, 0.2)}
+    assert traces.told == [(True, 0.25, {}), (True, 0.25, own), (True, 0.25, own)]
     # The parent's own, and the process's.
-    assert [kinds["debug"] for kinds in shown] == [False, False, True, True]
+    assert [kinds["debug"] for kinds in shown] == [False] * 4 + [True] * 2
     passing.close()

@@ -18,7 +18,6 @@ _FROM_NOWHERE = (
     "models are loaded and unloaded where there is a repository on disk, and the server of this"
     " suite has its models from nowhere"
 )
-_TOGETHER = "what is traced is set for all models together"
 _TENSORS = "what is in tensors is not traced"
 _HALF = "numbers of 16 bits have values in JSON as all others have"
 _PLAIN = "answers are not packed, which HTTP leaves to the server"
@@ -46,18 +45,8 @@ REASONS: dict[str, str] = {
     "stream: an error, strictly": (
         "as Triton documents it; 2.51 does it only for errors of a run, not before one"
     ),
-    "TraceSetting: rate of a model": _TOGETHER,
-    "TraceSetting: a model": _TOGETHER,
-    "TraceSetting: level OFF of a model": _TOGETHER,
-    "TraceSetting: level TIMESTAMPS of a model": _TOGETHER,
-    "TraceSetting: no level of a model": _TOGETHER,
-    "TraceSetting: count of a model": _TOGETHER,
-    "REST trace: rate of a model": _TOGETHER,
-    "REST trace: a model": _TOGETHER,
-    "REST trace: level OFF of a model": _TOGETHER,
-    "REST trace: level null of a model": _TOGETHER,
     "TraceSetting: level TENSORS": _TENSORS,
-    "TraceSetting: count = 5": "spans are not counted down",
+    "TraceSetting: count": "spans are not counted down",
     "TraceSetting: unknown setting": _MISSPELT,
     "LogSettings: unknown setting": _MISSPELT,
     "CudaSharedMemoryRegister": (

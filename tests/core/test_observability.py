@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from gearshift.core.observability import (
     TRACES,
     Beginning,
     Observability,
+    Traced,
     log_settings,
     trace_settings,
     with_logs,
@@ -23,8 +25,10 @@ from gearshift.errors import InvalidInput, NotServed
 START = Observability()
 TRACED = Beginning(Observability(traced=True, rate=100), traceable=True)
 
+owns = st.builds(Traced, st.none() | st.booleans(), st.none() | st.integers(1, 2**32 - 1))
 states = st.builds(
     Observability,
+    models=st.dictionaries(st.text(min_size=1), owns.filter(lambda own: own != Traced()), max_size=3),
     **{name: st.booleans() for name in ("info", "warning", "error", "traced")},
     **{name: st.integers(1, 2**32 - 1) for name in ("verbose", "rate")},
 )
@@ -54,8 +58,14 @@ def test_what_is_told_can_be_set(before, after):
     told = {name: value for name, value in log_settings(after).items() if name != "log_file"}
     changed = with_logs(before, told)
     changed = with_traces(changed, TRACED, trace_settings(after))
-    assert changed == after
-    assert len(fields(Observability)) == 6  # so that none is forgotten here
+    assert replace(changed, models=after.models) == after
+    assert changed.models == before.models
+    assert len(fields(Observability)) == 7  # so that none is forgotten here
+
+
+@given(states)
+def test_what_is_passed_on_is_what_there_is(state):
+    assert Observability.unpack(json.loads(json.dumps(state.pack()))) == state
 
 
 @given(states, st.dictionaries(st.sampled_from(LOGS) | st.text(), junk, max_size=3))
@@ -148,3 +158,59 @@ def test_without_values_a_setting_is_as_it_was_at_the_start():
     changed = with_traces(TRACED.state, TRACED, {"trace_rate": ["7"], "trace_level": ["OFF"]})
     assert with_traces(changed, TRACED, {"trace_rate": []}) == Observability(rate=100)
     assert with_traces(changed, TRACED, {"trace_level": [], "trace_rate": []}) == TRACED.state
+
+
+# --- of one model -----------------------------------------------------------------------------
+
+
+def test_a_model_has_what_all_have_but_for_its_own():
+    state = with_traces(TRACED.state, TRACED, {"trace_rate": ["5"]}, "m")
+    assert trace_settings(state, "m") == {**trace_settings(state), "trace_rate": ["5"]}
+    assert trace_settings(state, "other") == trace_settings(state) == trace_settings(TRACED.state)
+    state = with_traces(state, TRACED, {"trace_rate": ["9"], "trace_level": ["OFF"]})
+    assert (state.of("m"), state.of("other")) == ((False, 5), (False, 9))
+    state = with_traces(state, TRACED, {"trace_level": ["TIMESTAMPS"]}, "m")
+    assert (state.of("m"), state.of("other")) == ((True, 5), (False, 9))
+
+
+def test_without_values_a_model_has_what_all_have():
+    state = with_traces(TRACED.state, TRACED, {"trace_rate": ["5"], "trace_level": ["OFF"]}, "m")
+    state = with_traces(state, TRACED, {"trace_rate": ["9"]})
+    state = with_traces(state, TRACED, {"trace_rate": []}, "m")
+    assert (state.of("m"), state.models) == ((False, 9), {"m": Traced(traced=False)})
+    state = with_traces(state, TRACED, {"trace_level": []}, "m")
+    assert (state.of("m"), state.models) == ((True, 9), {})
+
+
+@given(
+    states,
+    st.text(min_size=1),
+    st.text(),
+    st.dictionaries(
+        st.sampled_from(("trace_level", "trace_rate")) | st.text(),
+        st.lists(st.sampled_from(("OFF", "TIMESTAMPS", "7")), max_size=2),
+        max_size=2,
+    ),
+)
+def test_a_change_of_one_model_changes_no_other(before, model, other, changes):
+    try:
+        after = with_traces(before, TRACED, changes, model)
+    except (InvalidInput, NotServed):
+        return
+    assert replace(after, models={}) == replace(before, models={})
+    if other != model:
+        assert after.of(other) == before.of(other)
+    # Nothing is kept of who has nothing of its own.
+    assert Traced() not in after.models.values()
+
+
+def test_what_cannot_be_set_of_a_model():
+    nowhere = Beginning(START)
+    with pytest.raises(InvalidInput, match="setting otel_endpoint"):
+        with_traces(START, nowhere, {"trace_level": ["TIMESTAMPS"]}, "m")
+    fixed = Beginning(TRACED.state, traceable=True, rate_fixed=True)
+    with pytest.raises(NotServed, match="OTEL_TRACES_SAMPLER"):
+        with_traces(TRACED.state, fixed, {"trace_rate": ["7"]}, "m")
+    assert with_traces(TRACED.state, fixed, {"trace_rate": []}, "m") == TRACED.state
+    off = with_traces(TRACED.state, fixed, {"trace_level": ["OFF"]}, "m")
+    assert off.of("m") == (False, 100)

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -86,9 +87,9 @@ def asking(server: Server) -> Iterator[Callable[..., None]]:
     rows.set_data_from_numpy(np.ones((1, 3), np.float32))
     with connected(server) as one, connected(server) as other:
 
-        def eight(**options) -> None:
+        def eight(model: str = "sums", **options) -> None:
             for client in (one, other) * 4:
-                client.infer("sums", [rows], **options)
+                client.infer(model, [rows], **options)
 
         yield eight
 
@@ -235,8 +236,10 @@ def test_each_of_several_processes_sends_its_own_and_all_that_it_holds_at_the_en
 def test_stock_clients_say_what_is_traced_of_all_processes(tmp_path, processes):
     collector = Collector()
     for name in ("large", "small"):
-        row_sum(tmp_path / "repo" / "sums" / name / "model.onnx")
-    (tmp_path / "repo" / "sums" / "model.toml").write_text(TWO_VARIANTS)
+        for model in ("sums", "others"):
+            row_sum(tmp_path / "repo" / model / name / "model.onnx")
+    for model in ("sums", "others"):
+        (tmp_path / "repo" / model / "model.toml").write_text(TWO_VARIANTS)
     server = start(
         *("--repository", str(tmp_path / "repo"), "--state-dir", str(tmp_path / "state")),
         *("--processes", processes, "--workers", "2"),
@@ -256,15 +259,24 @@ def test_stock_clients_say_what_is_traced_of_all_processes(tmp_path, processes):
                     client.update_log_settings({"log_file": "/tmp/x"})
                 assert failed.value.status() == "501"
             ask_all(request_id="traced")
+            with triton_http.InferenceServerClient(server.http.removeprefix("http://")) as client:
+                own = client.update_trace_settings("sums", {"trace_level": ["OFF"]})
+                assert own == {**told, "trace_level": ["OFF"]}
+                assert client.get_trace_settings() == client.get_trace_settings("others") == told
+            ask_all(request_id="not of this model")
+            ask_all("others", request_id="of another")
             with triton.InferenceServerClient(server.grpc) as client:
                 client.update_trace_settings(settings={"trace_level": ["OFF"]})
+                client.update_trace_settings("sums", {"trace_level": None})
                 assert client.get_log_settings().settings["log_verbose_level"].uint32_param == 1
             ask_all(request_id="after")
     finally:
         assert stop(server) == 0
-    roots = collector.roots(8)
-    assert {root["request_id"] for root in roots} == {"traced"}
-    assert len(roots) == 8
+    roots = collector.roots(16)
+    assert Counter((root["model"], root["request_id"]) for root in roots) == {
+        ("sums", "traced"): 8,
+        ("others", "of another"): 8,
+    }
     if processes == "2":
         assert {root.resource["gearshift.process"] for root in roots} == {0, 1}
     collector.close()

@@ -38,6 +38,16 @@ def test_traces(site):
     assert site.told(TRACE, {"trace_level": None, "trace_rate": None}) == (200, told)
 
 
+def test_traces_of_one_model(site):
+    mine, other = (f"/v2/models/{name}/trace/setting" for name in ("m", "other"))
+    _, before = site.told(TRACE)
+    own = {**before, "trace_rate": "5", "trace_level": ["OFF"]}
+    assert site.told(mine, {"trace_rate": "5", "trace_level": ["OFF"]}) == (200, own)
+    assert site.told(mine) == (200, own)
+    assert site.told(TRACE) == site.told(other) == (200, before)
+    assert site.told(mine, {"trace_rate": None, "trace_level": None}) == (200, before)
+
+
 def test_logs(site):
     told = {
         "log_file": "",
@@ -61,7 +71,8 @@ def test_logs(site):
         (TRACE, {"trace_level": "TENSORS"}, 501, "is not traced"),
         (TRACE, {"bogus": "1"}, 400, "unknown trace setting 'bogus'"),
         ("/v2/models/nobody/trace/setting", None, 400, "no model 'nobody'"),
-        ("/v2/models/m/trace/setting", {"trace_rate": "5"}, 501, "leave the name of the model out"),
+        ("/v2/models/nobody/trace/setting", {"trace_rate": "5"}, 400, "no model 'nobody'"),
+        ("/v2/models/m/trace/setting", {"trace_rate": "x"}, 400, "'x' must be a whole number"),
         (LOGGING, {"log_info": None}, 400, "must be a truth value, a whole number from 0, or"),
         (LOGGING, {"log_verbose_level": -1}, 400, "a whole number from 0"),
         (LOGGING, {"log_info": "x"}, 400, "log_info must be true or false, got 'x'"),

@@ -18,8 +18,8 @@ class Traces:
     def __init__(self):
         self.told = []
 
-    def sample(self, *, on, ratio):
-        self.told.append((on, ratio))
+    def sample(self, share, models):
+        self.told.append((*share, dict(models)))
 
 
 @pytest.fixture
@@ -85,7 +85,26 @@ def test_traces_are_told_and_set(asked, traces):
     asked.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]})
     # As exactly as at the start, though that cannot be said as one of so many.
     asked.update_trace_settings(settings={"trace_rate": None})
-    assert traces.told == [(False, 1 / 50), (True, 1 / 50), (True, None)]
+    assert traces.told == [(False, 1 / 50, {}), (True, 1 / 50, {}), (True, None, {})]
+
+
+def test_a_model_has_settings_of_its_own(asked, traces):
+    told = asked.update_trace_settings("m", {"trace_rate": "5"})
+    assert values(told)["trace_rate"] == ["5"]
+    assert values(asked.get_trace_settings("m")) == values(told)
+    for whose in ("", "other"):
+        assert values(asked.get_trace_settings(whose))["trace_rate"] == ["3"]
+    asked.update_trace_settings(settings={"trace_rate": "9", "trace_level": ["OFF"]})
+    asked.update_trace_settings("m", {"trace_level": ["TIMESTAMPS"]})
+    assert values(asked.update_trace_settings("m", {"trace_rate": None}))["trace_rate"] == ["9"]
+    asked.update_trace_settings("m", {"trace_level": None})
+    assert traces.told == [
+        (True, None, {"m": (True, 1 / 5)}),
+        (False, 1 / 9, {"m": (False, 1 / 5)}),
+        (False, 1 / 9, {"m": (True, 1 / 5)}),
+        (False, 1 / 9, {"m": (True, 1 / 9)}),
+        (False, 1 / 9, {}),
+    ]
 
 
 def test_mistakes_have_tritons_status(asked, traces):
@@ -94,11 +113,8 @@ def test_mistakes_have_tritons_status(asked, traces):
     assert "no model 'nobody'" in unknown[1]
     wrong = status_of(lambda: asked.update_trace_settings(settings={"trace_rate": "x"}))
     assert wrong[0] == "StatusCode.INVALID_ARGUMENT"
-    alone = status_of(lambda: asked.update_trace_settings("m", {"trace_rate": "5"}))
-    assert alone == (
-        "StatusCode.UNIMPLEMENTED",
-        "traces are set for all models together; leave the name of the model out",
-    )
+    nobody = status_of(lambda: asked.update_trace_settings("nobody", {"trace_rate": "5"}))
+    assert nobody == unknown
     assert traces.told == []
 
 
@@ -129,7 +145,7 @@ def test_who_has_not_followed_is_told_and_may_be_told_again(make_bench):
     assert late == []
 
 
-def test_who_may_use_some_models_only_may_ask_and_not_set(make_bench, observed, traces, tmp_path):
+def test_who_may_use_some_models_only_may_set_those(make_bench, observed, traces, tmp_path):
     token = new_token()
     (tmp_path / "access.toml").write_text(f"""
 [[clients]]
@@ -149,6 +165,12 @@ models = ["m"]
             status, text = status_of(change)
             assert status == "StatusCode.PERMISSION_DENIED"
             assert "about all of them" in text
-        status, _ = status_of(lambda: client.get_trace_settings("other", headers=headers))
-        assert status == "StatusCode.PERMISSION_DENIED"
-    assert traces.told == []
+        for change in ({}, {"trace_rate": "1"}):
+            status, _ = status_of(
+                lambda change=change: client.update_trace_settings("other", change, headers)
+            )
+            assert status == "StatusCode.PERMISSION_DENIED"
+        assert traces.told == []
+        told = client.update_trace_settings("m", {"trace_rate": "7"}, headers)
+        assert values(told)["trace_rate"] == ["7"]
+    assert traces.told == [(True, None, {"m": (True, 1 / 7)})]

@@ -15,7 +15,7 @@ from builders import make_model
 from gearshift.core.catalog import Signature, TensorSpec
 from gearshift.errors import RequestError
 from gearshift.rpc import codec, shapes
-from gearshift.rpc.shapes import Shapes, layout_of
+from gearshift.rpc.shapes import Shapes, layout_of, model_of
 from gearshift.rpc.shared_memory import SharedMemory
 
 TWO = make_model(
@@ -221,3 +221,14 @@ def test_the_tensors_lie_as_numbers_should_and_are_not_to_be_written():
             assert a.flags.aligned
             assert not a.flags.writeable
             assert np.array_equal(b, np.full((1, 3), 2))
+
+
+@given(st.text(), st.text(max_size=3))
+def test_the_name_of_the_model_is_read_without_protobuf(name, request_id):
+    message = pb.ModelInferRequest(model_name=name, id=request_id)
+    assert model_of(message.SerializeToString()) == name
+
+
+@given(st.binary(max_size=20))
+def test_what_is_no_message_names_no_model_or_some(data):
+    assert isinstance(model_of(data), str)

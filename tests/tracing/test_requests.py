@@ -17,6 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from gearshift.telemetry import configure_logs
+from gearshift.tracing import Share
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
@@ -321,3 +322,20 @@ def test_what_nobody_expected_while_it_is_read_is_traced_and_logged(
     assert (root["reference"], root["outcome"]) == (line["reference"], "failed")
     assert (root["request_id"], root.failed) == ("r9", True)
     assert "secret" not in str(root)
+
+
+def test_which_model_a_request_is_for_may_decide(collector, traced, ask):
+    """Of unary calls and of streams."""
+    traced.engine.traced.tracing.sample(Share(False, None), {"m": Share(True, 1.0)})
+    for model in ("m", "other"):
+        ask(traced, model=model, request_id=f"unary-{model}")
+        answers: queue.Queue = queue.Queue()
+        tensor = triton.InferInput("x", [1, 3], "FP32")
+        tensor.set_data_from_numpy(np.ones((1, 3), np.float32))
+        with triton.InferenceServerClient(traced.address) as client:
+            client.start_stream(lambda result, error, answers=answers: answers.put(error))
+            client.async_stream_infer(model, [tensor], request_id=f"stream-{model}")
+            assert answers.get(timeout=10.0) is None
+    roots = collector.roots(2)
+    assert {root["request_id"] for root in roots} == {"unary-m", "stream-m"}
+    assert {root["model"] for root in roots} == {"m"}

@@ -6,7 +6,7 @@ import pytest
 
 from gearshift import tracing
 from gearshift.errors import UNEXPECTED, ConfigurationInvalid
-from gearshift.tracing import setup
+from gearshift.tracing import Share, setup
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 METHOD = "inference.GRPCInferenceService/ModelInfer"
@@ -30,8 +30,8 @@ def make_traces(collector):
         traces.close(10.0)
 
 
-def begin(traces, *metadata: tuple[str, str | bytes]):
-    return traces.begin(METHOD, metadata, 1.0, 1.001)
+def begin(traces, *metadata: tuple[str, str | bytes], model: str = ""):
+    return traces.begin(METHOD, metadata, 1.0, 1.001, model=model)
 
 
 def test_the_caller_decides_where_it_has_a_trace(make_traces):
@@ -51,15 +51,34 @@ def test_of_the_others_a_share_is_traced(make_traces):
 
 def test_who_is_traced_may_change(make_traces):
     traces = make_traces(0.0)
-    traces.sample(on=True, ratio=1.0)
+    traces.sample(Share(True, 1.0), {})
     assert begin(traces) is not None
-    traces.sample(on=False, ratio=1.0)
+    traces.sample(Share(False, 1.0), {})
     assert begin(traces) is None
     # Off is off: also for callers with a trace.
     assert begin(traces, ("traceparent", context("01"))) is None
-    traces.sample(on=True, ratio=None)
+    traces.sample(Share(True, None), {})
     assert begin(traces) is None
     assert begin(traces, ("traceparent", context("01"))).ids.trace_id == TRACE
+
+
+def test_a_model_may_have_a_share_of_its_own(make_traces):
+    traces = make_traces(0.0)
+    assert not traces.by_model
+    traces.sample(Share(False, None), {"m": Share(True, 1.0), "begun": Share(True, None)})
+    assert traces.by_model
+    caller = ("traceparent", context("01"))
+    assert begin(traces, model="m") is not None
+    assert begin(traces, model="begun") is None
+    assert begin(traces, caller, model="begun").ids.trace_id == TRACE
+    for model in ("other", ""):
+        assert begin(traces, caller, model=model) is None
+    traces.sample(Share(True, 1.0), {"m": Share(False, 1.0)})
+    assert begin(traces, caller, model="m") is None
+    assert begin(traces, model="other") is not None
+    traces.sample(Share(True, 1.0), {})
+    assert not traces.by_model
+    assert begin(traces, model="m") is not None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import structlog
 
@@ -56,9 +56,13 @@ class Here:
             debug=state.verbose > 0, info=state.info, warning=state.warning, error=state.error
         )
         if self.traces is not None:
-            # A share that cannot be said as one of so many stays what it was.
-            same = state.rate == self.begun.state.rate
-            self.traces.sample(on=state.traced, ratio=None if same else 1 / state.rate)
+            models = {name: self._share(*state.of(name)) for name in state.models}
+            self.traces.sample(self._share(state.traced, state.rate), models)
+
+    def _share(self, traced: bool, rate: int) -> tracing.Share:
+        # A share that cannot be said as one of so many stays what it was.
+        same = rate == self.begun.state.rate
+        return tracing.Share(traced, None if same else 1 / rate)
 
 
 class Observed:
@@ -88,15 +92,15 @@ class Observed:
                 await self._change(with_logs(self.state, changes))
         return log_settings(self.state)
 
-    async def traces(self, changes: TraceValues) -> Mapping[str, Sequence[str]]:
+    async def traces(self, changes: TraceValues, model: str = "") -> Mapping[str, Sequence[str]]:
         async with self._turn:
             if changes:
-                await self._change(with_traces(self.state, self._begun, changes))
-        return trace_settings(self.state)
+                await self._change(with_traces(self.state, self._begun, changes, model))
+        return trace_settings(self.state, model)
 
     async def _change(self, state: Observability) -> None:
-        before = asdict(self.state)
-        told = {name: new for name, new in asdict(state).items() if new != before[name]}
+        before = self.state.pack()
+        told = {name: new for name, new in state.pack().items() if new != before[name]}
         log.info("what is logged and traced is set", **told)
         # Also where it is nothing new: somebody may not have followed before.
         self.state = state

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -148,7 +148,7 @@ class Passing(Post):
     async def _let_follow(self, index: int, state: Observability) -> bool:
         """Whether it has in time; one that has ended has nothing to follow with."""
         with suppress(TimeoutError):
-            await self._order(index, {"observe": asdict(state)}, FOLLOWED_WITHIN)
+            await self._order(index, {"observe": state.pack()}, FOLLOWED_WITHIN)
             return True
         return False
 
@@ -195,8 +195,10 @@ class Passing(Post):
         answer: dict[str, Any] = {"asked": told["asked"]}
         try:
             if "observe" in told:
-                what = self.observed.logs if told["observe"] == LOGS else self.observed.traces
-                answer["told"] = await what(told["changes"])
+                if told["observe"] == LOGS:
+                    answer["told"] = await self.observed.logs(told["changes"])
+                else:
+                    answer["told"] = await self.observed.traces(told["changes"], told["model"])
             elif self._reloading is None:
                 raise NotReady("the server is starting; try again shortly")
             else:
@@ -254,9 +256,10 @@ class Passed:
         found: Mapping[str, LogValue] = told["told"]
         return found
 
-    async def traces(self, changes: TraceValues) -> Mapping[str, Sequence[str]]:
+    async def traces(self, changes: TraceValues, model: str = "") -> Mapping[str, Sequence[str]]:
         given = {name: list(values) for name, values in changes.items()}
-        told = await self._ask({"observe": TRACES, "changes": given}, 3 * FOLLOWED_WITHIN)
+        question = {"observe": TRACES, "changes": given, "model": model}
+        told = await self._ask(question, 3 * FOLLOWED_WITHIN)
         found: Mapping[str, Sequence[str]] = told["told"]
         return found
 
@@ -284,7 +287,7 @@ class Passed:
                 answer.set_result(told)
             return
         if "observe" in told:
-            self._here.follow(Observability(**told["observe"]))
+            self._here.follow(Observability.unpack(told["observe"]))
             self._answer(told["order"], "followed")
             return
         task = asyncio.get_running_loop().create_task(self._carry_out(told))

@@ -8,7 +8,8 @@ extension_trace.md). What has no counterpart here can be asked for, and not be s
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from gearshift.errors import InvalidInput, NotServed
 
@@ -31,9 +32,21 @@ LONGEST = 100
 
 
 @dataclass(frozen=True, slots=True)
+class Traced:
+    """What is set of traces; of one model None where that is as of all models."""
+
+    traced: bool | None = None
+    rate: int | None = None
+
+
+AS_ALL = Traced()
+
+
+@dataclass(frozen=True, slots=True)
 class Observability:
     """Lines of these kinds are logged, those of the level debug where `verbose` is above 0. Where
-    `traced`, one of `rate` requests is, beside those whose callers say so; 0 for only those."""
+    `traced`, one of `rate` requests is, beside those whose callers say so; 0 for only those.
+    `models` are those with settings of their own."""
 
     info: bool = True
     warning: bool = True
@@ -41,6 +54,24 @@ class Observability:
     verbose: int = 0
     traced: bool = False
     rate: int = 0
+    models: Mapping[str, Traced] = field(default_factory=dict)
+
+    def of(self, model: str) -> tuple[bool, int]:
+        """Whether requests for this model are traced, and at which rate."""
+        own = self.models.get(model, AS_ALL)
+        return (
+            self.traced if own.traced is None else own.traced,
+            self.rate if own.rate is None else own.rate,
+        )
+
+    def pack(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Any]) -> Observability:
+        models = {name: Traced(**own) for name, own in packed["models"].items()}
+        return cls(**{**packed, "models": models})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +110,8 @@ def with_logs(state: Observability, changes: LogValues) -> Observability:
         if name in KINDS:
             if not isinstance(value, bool):
                 raise InvalidInput(f"{name} must be true or false, got {value!r:.100}")
-            state = replace(state, **{name.removeprefix("log_"): value})
+            shown: dict[str, Any] = {name.removeprefix("log_"): value}
+            state = replace(state, **shown)
         elif name == "log_verbose_level":
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
                 raise InvalidInput(
@@ -103,36 +135,42 @@ def with_logs(state: Observability, changes: LogValues) -> Observability:
 # --- traces -----------------------------------------------------------------------------------
 
 
-def trace_settings(state: Observability) -> dict[str, Sequence[str]]:
-    """As they are told."""
+def trace_settings(state: Observability, model: str = "") -> dict[str, Sequence[str]]:
+    """As they are told: what holds for this model, or for all without settings of their own."""
+    traced, rate = state.of(model)
     return {
-        "trace_level": [TIMESTAMPS if state.traced else OFF],
-        "trace_rate": [str(state.rate)],
+        "trace_level": [TIMESTAMPS if traced else OFF],
+        "trace_rate": [str(rate)],
         "trace_count": [NO_LIMIT],
         "trace_mode": [OPENTELEMETRY],
     }
 
 
-def with_traces(state: Observability, begun: Beginning, changes: TraceValues) -> Observability:
+def with_traces(
+    state: Observability, begun: Beginning, changes: TraceValues, model: str = ""
+) -> Observability:
     """The state with these changes, all or none: InvalidInput or NotServed if one cannot be.
-    A setting without values is again as it was at the start."""
+    A setting without values is again as it was at the start; of a `model`, as it is of all."""
+    if model:
+        own, back = state.models.get(model, AS_ALL), AS_ALL
+    else:
+        own = Traced(state.traced, state.rate)
+        back = Traced(begun.state.traced, begun.state.rate)
     for name, values in changes.items():
         if name == "trace_level":
-            traced = _level(values) if values else begun.state.traced
-            if traced and not begun.traceable:
+            own = replace(own, traced=_level(values) if values else back.traced)
+            if own.traced and not begun.traceable:
                 raise InvalidInput(
                     f"trace_level cannot be {TIMESTAMPS}: spans would go nowhere; start the server"
                     " with the setting otel_endpoint"
                 )
-            state = replace(state, traced=traced)
         elif name == "trace_rate":
-            rate = _rate(values) if values else begun.state.rate
-            if rate != state.rate and begun.rate_fixed:
+            own = replace(own, rate=_rate(values) if values else back.rate)
+            if begun.rate_fixed and own.rate not in (None, begun.state.rate):
                 raise NotServed(
                     "trace_rate cannot be set: the environment says which requests are traced"
                     " (OTEL_TRACES_SAMPLER)"
                 )
-            state = replace(state, rate=rate)
         elif name == "trace_count":
             if values and _only(name, values) != NO_LIMIT:
                 raise NotServed(f"trace_count can only be {NO_LIMIT}: spans are not counted down")
@@ -143,7 +181,10 @@ def with_traces(state: Observability, begun: Beginning, changes: TraceValues) ->
             raise NotServed(f"{name} cannot be set: spans go to a collector and into no file")
         else:
             raise _unknown("trace", name, TRACES)
-    return state
+    if not model:
+        return replace(state, traced=bool(own.traced), rate=own.rate or 0)
+    models = {name: each for name, each in state.models.items() if name != model}
+    return replace(state, models=models if own == AS_ALL else {**models, model: own})
 
 
 def _level(levels: Sequence[str]) -> bool:

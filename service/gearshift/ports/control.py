@@ -32,7 +32,8 @@ class Observing(Protocol):
 
     async def logs(self, changes: LogValues) -> Mapping[str, LogValue]: ...
 
-    async def traces(self, changes: TraceValues) -> Mapping[str, Sequence[str]]: ...
+    async def traces(self, changes: TraceValues, model: str = "") -> Mapping[str, Sequence[str]]:
+        """Of this model, or of all that have no settings of their own."""
 
 
 class Access(Protocol):

@@ -80,6 +80,9 @@ class Trace(Protocol):
 class Tracing(Protocol):
     """Decides which requests are traced. Must neither raise nor block."""
 
+    by_model: bool
+    """Whether `begin` must be told which model a request is for: to read that takes time."""
+
     def begin(
         self,
         method: str,
@@ -87,6 +90,7 @@ class Tracing(Protocol):
         arrival: float,
         received: float,
         client: str = ANONYMOUS,
+        model: str = "",
     ) -> Trace | None:
         """One more request came, by a call of `method` (`package.Service/Method`) of `client` with
         this metadata, and is complete since `received`. None: it is not traced."""

@@ -34,7 +34,7 @@ from gearshift.rpc.classes import Wanted
 from gearshift.rpc.entries import check_entries
 from gearshift.rpc.permitted import model_for
 from gearshift.rpc.preparing import Preparation, Preparer, Taken
-from gearshift.rpc.shapes import Shapes
+from gearshift.rpc.shapes import Shapes, model_of
 from gearshift.rpc.shared_memory import Place, SharedMemory
 from gearshift.rpc.status import ending, expected
 from gearshift.rpc.wire import Call
@@ -339,7 +339,9 @@ class Inferences:
         arrival, trace = call.arrival, None
         if self.tracing is not None:
             now = self._engine.clock.now()
-            trace = self.tracing.begin(UNARY, call.call.metadata, arrival, now, call.client)
+            model = model_of(message) if self.tracing.by_model else ""
+            metadata = call.call.metadata
+            trace = self.tracing.begin(UNARY, metadata, arrival, now, call.client, model)
         taken = self.begin(
             message,
             arrival,

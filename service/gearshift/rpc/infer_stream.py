@@ -22,7 +22,7 @@ from gearshift.rpc.answers import varint
 from gearshift.rpc.calls import UNREAD, Responder
 from gearshift.rpc.infer import STREAM, Inferences
 from gearshift.rpc.preparing import Taken
-from gearshift.rpc.shapes import Shapes
+from gearshift.rpc.shapes import Shapes, model_of
 from gearshift.rpc.status import code_and_message, ending
 from gearshift.rpc.unpacking import Packed, Unpacker, unpacked
 from gearshift.rpc.wire import Call, TooLarge, WireError
@@ -213,7 +213,10 @@ class InferStream(Responder):
             return
         if inferences.tracing is not None:
             received, metadata = time.monotonic(), self.call.metadata
-            trace = inferences.tracing.begin(STREAM, metadata, arrival, received, self.client)
+            model = model_of(message) if inferences.tracing.by_model else ""
+            trace = inferences.tracing.begin(
+                STREAM, metadata, arrival, received, self.client, model
+            )
         taken = inferences.begin(
             message,
             arrival,

@@ -21,19 +21,15 @@ class ObservingMethods:
     _observing: Observing | None
 
     async def TraceSetting(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """What is traced of all models, once that holds. Triton has settings of each model beside
-        them; here a model's are those of all."""
+        """What is traced, of a model or of all that have no settings of their own, once that
+        holds."""
         changes = {name: list(given.value) for name, given in request.settings.items()}
         try:
             if request.model_name:
                 _check_model(self._engine, request.model_name, context)
-                if changes:
-                    raise NotServed(
-                        "traces are set for all models together; leave the name of the model out"
-                    )
-            if changes:
+            elif changes:
                 context.rights.need_every_model()
-            told = await _open(self._observing).traces(changes)
+            told = await _open(self._observing).traces(changes, request.model_name)
         except Exception as error:
             await abort(context, expected(error))
             raise

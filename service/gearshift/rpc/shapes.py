@@ -28,7 +28,7 @@ def _tag(field: str) -> int:
     return int(pb.ModelInferRequest.DESCRIPTOR.fields_by_name[field].number << 3 | 2)
 
 
-ID, RAW = _tag("id"), _tag("raw_input_contents")
+MODEL, ID, RAW = _tag("model_name"), _tag("id"), _tag("raw_input_contents")
 
 MOST_KEPT = 8
 """Shapes of one connection."""
@@ -72,6 +72,15 @@ def layout_of(message: bytes) -> Layout | None:
         around += end - at
         at = end
     return None
+
+
+def model_of(message: bytes) -> str:
+    """The name of the model, of which protobuf need not be asked; "" where a message does not begin
+    with it, as serializers do it."""
+    if not message or message[0] != MODEL:
+        return ""
+    length, begin = _length(message, 1)
+    return message[begin : begin + length].decode(errors="replace")
 
 
 def _length(message: bytes, at: int) -> tuple[int, int]:

@@ -5,6 +5,6 @@ Listens to the engine and the front door as `gearshift.ports.Tracing`. The packa
 """
 
 from gearshift.tracing.destination import destination
-from gearshift.tracing.setup import Traces, environment_samples, require, start
+from gearshift.tracing.setup import Share, Traces, environment_samples, require, start
 
-__all__ = ["Traces", "destination", "environment_samples", "require", "start"]
+__all__ = ["Share", "Traces", "destination", "environment_samples", "require", "start"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace.sampling import (
@@ -31,6 +31,7 @@ from gearshift.tracing.callers import (
 )
 from gearshift.tracing.exporting import Exporting
 from gearshift.tracing.guard import harmless, tell
+from gearshift.tracing.setup import Share
 from gearshift.tracing.spans import Spans, Times, ids_of
 
 LAST_EIGHT = TraceIdRatioBased.TRACE_ID_LIMIT
@@ -57,15 +58,22 @@ class RequestTracing:
     def __init__(self, spans: Spans, sampling: Sampling, exporter: Exporting) -> None:
         self._spans = spans
         self._begun = sampling
-        self._sampler, self._bound = sampling
+        self._usual: Sampling | None = sampling
+        """None: no request at all."""
+        self._models: Mapping[str, Sampling | None] = {}
         self._exporter = exporter
-        self._on = True
+        self.by_model = False
 
-    def sample(self, *, on: bool, ratio: float | None) -> None:
-        """From now on: no request at all unless `on`; None for who was traced at the start. On the
-        loop."""
-        self._on = on
-        self._sampler, self._bound = self._begun if ratio is None else by_ratio(ratio)
+    def sample(self, share: Share, models: Mapping[str, Share]) -> None:
+        """So from now on, and otherwise for requests for these models. On the loop."""
+        self._usual = self._sampling(share)
+        self._models = {name: self._sampling(each) for name, each in models.items()}
+        self.by_model = bool(models)
+
+    def _sampling(self, share: Share) -> Sampling | None:
+        if not share.on:
+            return None
+        return self._begun if share.ratio is None else by_ratio(share.ratio)
 
     def begin(
         self,
@@ -74,14 +82,16 @@ class RequestTracing:
         arrival: float,
         received: float,
         client: str = ANONYMOUS,
+        model: str = "",
     ) -> RequestTrace | None:
         """One more request; None if it is not sampled."""
-        if not self._on:
+        sampling = self._models.get(model, self._usual) if self.by_model else self._usual
+        if sampling is None:
             return None
+        sampler, bound = sampling
         try:
             carrier = carried(metadata)
             trace, context, parent = self._spans.new_trace(), NOBODY, None
-            bound = self._bound
             # Of most it is plain that they are none of the sample: the sampler would say the same,
             # ten times as slowly.
             if carrier:
@@ -93,7 +103,7 @@ class RequestTracing:
                     parent, trace = known, known.trace_id
             elif bound is not None and trace & LAST_EIGHT >= bound:
                 return None
-            decision = self._sampler.should_sample(context, trace, method, SpanKind.SERVER, RPC)
+            decision = sampler.should_sample(context, trace, method, SpanKind.SERVER, RPC)
             if not decision.decision.is_sampled():
                 return None
             found = RequestTrace(self._spans, trace, parent, decision, method, arrival, received)

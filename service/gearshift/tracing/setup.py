@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import structlog
 
@@ -30,12 +31,19 @@ PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc")
 """Of the extra `otel`."""
 
 
+class Share(NamedTuple):
+    """Which requests are traced: none at all unless `on`, else this share beside those whose
+    callers say so; None for who was traced at the start."""
+
+    on: bool
+    ratio: float | None
+
+
 class Traces(Tracing, Protocol):
     """Tracing as the composition root holds it."""
 
-    def sample(self, *, on: bool, ratio: float | None) -> None:
-        """From now on: no request at all unless `on`, else this share beside those whose callers
-        say so; None for who was traced at the start. On the loop."""
+    def sample(self, share: Share, models: Mapping[str, Share]) -> None:
+        """So from now on, and otherwise for requests for these models. On the loop."""
 
     def close(self, within: float) -> None:
         """Send what is held, for at most so many seconds; what cannot be sent then is lost."""
