@@ -101,6 +101,7 @@ REASONS: dict[str, str] = {
     "REST index: a list": _CALLER,
     "REST index: another repository": "there is one repository, and it has no name",
     "REST load": _FROM_NOWHERE,
+    "REST load: no JSON": _CALLER,
     "REST unload": _FROM_NOWHERE,
     "REST trace: rate is a list": "a text and a list of one text are the same",
     "REST trace: level is a text": "a text and a list of one text are the same",

@@ -221,6 +221,14 @@ def _wrong_json() -> Iterator[RestCase]:
     yield infer("deep JSON", b"[" * 100_000 + b"]" * 100_000)
     deep = "[" * 200 + "1, 2, 3" + "]" * 200
     yield infer("deep data", json.dumps(asked(tensor(data="?"))).replace('"?"', deep).encode())
+    # JSON has a way to write what is no text in any encoding.
+    half = "\ud800"
+    yield infer("half a pair of surrogates as id", asked(id=half))
+    yield infer("half a pair of surrogates as the name of an input", asked(tensor(name=half)))
+    yield infer("half a pair of surrogates as datatype", asked(tensor(datatype=half)))
+    text = tensor(datatype="BYTES", data=[half, "", ""])
+    yield infer("half a pair of surrogates as a value", asked(text), "BYTES")
+    yield infer("half a pair of surrogates as a key", asked(**{half: 1}))
     yield infer("inputs is an object", {"inputs": tensor()})
     yield infer("inputs is null", {"inputs": None})
     yield infer("an input is a number", {"inputs": [1]})
@@ -238,12 +246,24 @@ def _wrong_binary() -> Iterator[RestCase]:
     yield binary("too many binary bytes", asked(sized()), ROW + b"\0")
     yield binary("a size that is less than the shape", asked(sized(8)), ROW[:8])
     yield binary("a size below 0", asked(sized(-1)), ROW)
+    yield binary("a size that is true", asked(sized(True)), ROW)
     yield binary("a size that is a text", asked(sized("12")), ROW)
     yield binary("data and a size", asked(sized() | {"data": [1, 2, 3]}), ROW)
     yield infer("a size and no binary data", asked(sized()))
     yield infer("binary data and no header", json.dumps(asked(sized())).encode() + ROW)
-    for length in ("5", "9999", "-1", "abc", "", "18446744073709551616", "0"):
-        yield binary(f"header length {length or 'empty'}", asked(sized()), ROW, length=length)
+    for length in (
+        "5",
+        "9999",
+        "-1",
+        "abc",
+        "",
+        "18446744073709551616",
+        "0",
+        "\u00b2",
+        "9" * 5_000,
+    ):
+        told = length[:20] or "empty"
+        yield binary(f"header length {told}", asked(sized()), ROW, length=length)
     size = len(json.dumps(asked(sized()))) + 1
     yield binary("header length one too many", asked(sized()), ROW, length=str(size))
     cut = struct.pack("<I", 99) + b"a"
@@ -265,9 +285,10 @@ def _parameters() -> Iterator[RestCase]:
         *(("triton_enable_empty_final_response", True), ("triton_unknown", True)),
         *(("latency_budget_ms", 2_000), ("min_accuracy", 0.5), ("nobody_knows", 1)),
         *(("nobody_knows", None), ("nobody_knows", [1]), ("nobody_knows", {"a": 1})),
-        *(("headers", "x"), ("latency_budget_ms", 2**64)),
+        *(("headers", "x"), ("latency_budget_ms", 2**64), ("nobody_knows", 10**400)),
     ):
-        yield infer(f"parameter {name} = {json.dumps(value)}", asked(parameters={name: value}))
+        told = "10**400" if value == 10**400 else json.dumps(value)
+        yield infer(f"parameter {name} = {told}", asked(parameters={name: value}))
     for level in (0, 1, 2, 3):
         yield infer(f"priority {level} of 2", asked(parameters={"priority": level}), "levels")
     yield infer("an unknown parameter of an input", asked(tensor(parameters={"nobody_knows": 1})))

@@ -262,7 +262,12 @@ def _paths() -> Iterator[RestCase]:
         *(("GET", "/v2/models/sum/infer"), ("PUT", "/v2/models/sum/infer")),
         *(("DELETE", "/v2/models/sum"), ("POST", "/v2/models/sum"), ("GET", "/v2/models")),
         *(("POST", "/v2/models/sum/config"), ("POST", "/v2/models/sum/bogus")),
-        *(("POST", "/v2/models/stats"), ("HEAD", "/v2/health/live"), ("GET", "/v2/models/")),
+        *(
+            ("POST", "/v2/models/stats"),
+            ("HEAD", "/v2/health/live"),
+            ("GET", "/v2/models/"),
+            ("GET", "/v2/models/%ff"),
+        ),
         *(("PUT", "/v2/logging"), ("GET", "/v2/bogussharedmemory/status")),
         *(("GET", "/v2/models/sum/versions/1/trace/setting"), ("OPTIONS", "/v2")),
         *(("POST", "/v2/models/sum/generate"), ("POST", "/v2/models/sum/generate_stream")),

@@ -28,7 +28,9 @@ TRACED = Beginning(Observability(traced=True, rate=100), traceable=True)
 owns = st.builds(Traced, st.none() | st.booleans(), st.none() | st.integers(1, 2**32 - 1))
 states = st.builds(
     Observability,
-    models=st.dictionaries(st.text(min_size=1), owns.filter(lambda own: own != Traced()), max_size=3),
+    models=st.dictionaries(
+        st.text(min_size=1), owns.filter(lambda own: own != Traced()), max_size=3
+    ),
     **{name: st.booleans() for name in ("info", "warning", "error", "traced")},
     **{name: st.integers(1, 2**32 - 1) for name in ("verbose", "rate")},
 )

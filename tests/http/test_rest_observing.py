@@ -69,6 +69,8 @@ def test_logs(site):
         (TRACE, {"trace_rate": 30}, 400, "trace_rate must be a text, a list of texts, or null"),
         (TRACE, {"trace_level": [1]}, 400, "a list of texts"),
         (TRACE, {"trace_level": "TENSORS"}, 501, "is not traced"),
+        (TRACE, {"trace_rate": "\ud800"}, 400, "half a pair of surrogates"),
+        (LOGGING, {"\ud800": True}, 400, "half a pair of surrogates"),
         (TRACE, {"bogus": "1"}, 400, "unknown trace setting 'bogus'"),
         ("/v2/models/nobody/trace/setting", None, 400, "no model 'nobody'"),
         ("/v2/models/nobody/trace/setting", {"trace_rate": "5"}, 400, "no model 'nobody'"),

@@ -27,6 +27,9 @@ lock for longer than others have time."""
 REGION = "shared_memory_region"
 
 
+NO_TEXT = "is no text: it has half a pair of surrogates"
+
+
 class Wanted:
     """Which outputs are wanted as binary data, and which in shared memory."""
 
@@ -102,7 +105,7 @@ def _read_input(
             content = packed(made.datatype, tensor.get("data"), where)
             request.raw_input_contents.append(content)
         return at
-    if not isinstance(size, int) or not 0 <= size <= len(binary) - at:
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(binary) - at:
         raise Mistake(f"{where}: {BINARY_SIZE} is {size!r}, and {len(binary) - at} bytes are left")
     request.raw_input_contents.append(bytes(binary[at : at + size]))
     return at + size
@@ -199,7 +202,10 @@ def _set(parameters: Any, given: Mapping[str, Any], where: str) -> None:
         elif isinstance(value, int) and -(2**63) <= value < 2**63:
             parameters[name].int64_param = value
         elif isinstance(value, int | float):
-            parameters[name].double_param = float(value)
+            try:
+                parameters[name].double_param = float(value)
+            except OverflowError:
+                raise Mistake(f"{where}.{name} is too large") from None
         elif isinstance(value, str):
             parameters[name].string_param = value
         else:
@@ -238,4 +244,8 @@ def _truth(value: object, where: str) -> bool:
 def _string(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise Mistake(f"{where} must be a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Mistake(f"{where} {NO_TEXT}") from None
     return value

@@ -18,7 +18,7 @@ from gearshift.errors import http_status_of
 from gearshift.http.protocol import NAMES
 from gearshift.http.rest.asking import Ask, Asked, Mistake, Told, headers_of
 from gearshift.http.rest.bodies import Bodies
-from gearshift.http.rest.infer import HEADER_LENGTH, read_raw, read_request, write_answer
+from gearshift.http.rest.infer import HEADER_LENGTH, NO_TEXT, read_raw, read_request, write_answer
 from gearshift.http.rest.messages import (
     json_of,
     settings_of,
@@ -37,6 +37,9 @@ NOT_METADATA = frozenset(
     }
 )
 """Headers that say something of this connection or body; all others go along."""
+
+LONGEST_NUMBER = 20
+"""Digits."""
 
 REGISTERS = {"System": ("byte_size", "key"), "Cuda": ("byte_size", "device_id", "raw_handle")}
 """What registering a region of shared memory cannot do without."""
@@ -197,20 +200,16 @@ class Rest:
 
     async def infer(self, request: Request) -> Response:
         named = _named(request)
-        length = request.headers.get(HEADER_LENGTH)
-        if length is not None and not length.isdigit():
-            raise Mistake(f"{HEADER_LENGTH} must be a whole number, got {length[:50]!r}")
+        length = _length(request)
         body = await self._bodies.read(request)
-        if length is not None and not int(length):
+        if length == 0:
             about = await self._call(request, "ModelMetadata", pb.ModelMetadataRequest(**named))
             if not isinstance(about, Told):
                 return about
             described = pb.ModelMetadataResponse.FromString(about.message)
             asked, wanted = read_raw(body, described, named["version"])
         else:
-            asked, wanted = read_request(
-                body, None if length is None else int(length), named["name"], named["version"]
-            )
+            asked, wanted = read_request(body, length, named["name"], named["version"])
         told = await self._call(request, "ModelInfer", asked)
         if not isinstance(told, Told):
             return told
@@ -262,6 +261,8 @@ class Rest:
                     return await endpoint(request)
             except Mistake as mistake:
                 return _error(mistake.status, str(mistake), {})
+            except UnicodeEncodeError:
+                return _error(400, f"the request {NO_TEXT}", {})
 
         return guarded
 
@@ -343,6 +344,16 @@ def _named(request: Request) -> dict[str, str]:
     return {"name": found.get("model", ""), "version": found.get("version", "")}
 
 
+def _length(request: Request) -> int | None:
+    """How much of the body is JSON, None where nothing is said."""
+    said = request.headers.get(HEADER_LENGTH)
+    if said is None:
+        return None
+    if not (said.isascii() and said.isdigit() and len(said) <= LONGEST_NUMBER):
+        raise Mistake(f"{HEADER_LENGTH} must be a whole number, got {said[:50]!r}")
+    return int(said)
+
+
 def _kind(request: Request) -> str:
     """Of shared memory, as the messages are called."""
     kind = {"system": "System", "cuda": "Cuda"}.get(request.path_params["kind"])
@@ -352,4 +363,6 @@ def _kind(request: Request) -> str:
 
 
 def _error(status: int, text: str, headers: Mapping[str, str]) -> Response:
-    return JSONResponse({"error": text}, status, headers)
+    # What is repeated of a request may be no text.
+    told = text.encode(errors="replace").decode()
+    return JSONResponse({"error": told}, status, headers)
