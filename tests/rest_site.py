@@ -24,6 +24,21 @@ async def explained(query: Mapping[str, str]) -> tuple[int, bytes]:
     return 200, b"{}"
 
 
+def opened(inside: Inside, most: int = MOST) -> HttpServer:
+    """HTTP with the protocol, and nothing worth seeing beside it."""
+    app = create_app(
+        exposition=lambda accept: (b"", "text/plain"),
+        triton=lambda: (b"", "text/plain"),
+        is_ready=lambda: True,
+        board=lambda: b"{}",
+        explain=explained,
+        rest=rest_routes(inside, most),
+    )
+    server = HttpServer(app, "127.0.0.1", 0)
+    server.start()
+    return server
+
+
 class Site:
     """HTTP before a bench."""
 
@@ -32,16 +47,7 @@ class Site:
         inside = Inside()
         if listens:
             inside.listening(dialling(giving(bench.server), bench.loop))
-        app = create_app(
-            exposition=lambda accept: (b"", "text/plain"),
-            triton=lambda: (b"", "text/plain"),
-            is_ready=lambda: True,
-            board=lambda: b"{}",
-            explain=explained,
-            rest=rest_routes(inside, most),
-        )
-        self.server = HttpServer(app, "127.0.0.1", 0)
-        self.server.start()
+        self.server = opened(inside, most)
 
     def ask(
         self, path: str, body: Any = None, method: str = "", **headers: str

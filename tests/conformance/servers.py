@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,10 @@ from gearshift.core.observability import Beginning, Observability
 from gearshift.core.profile import LatencyPoint, Profile, Profiles
 from gearshift.core.scheduler import Scheduler
 from gearshift.engine import Engine, LoopClock
-from gearshift.http import HttpServer, create_app
-from gearshift.http.rest import rest_routes
 from gearshift.ports import Worker
-from gearshift.rpc import RpcServer, make_server
+from gearshift.rpc import make_server
 from gearshift.telemetry import PrometheusTelemetry
+from rest_site import opened
 
 END_WITHIN = 30.0
 MOST = 64 * 2**20
@@ -72,7 +71,9 @@ def gearshift() -> Iterator[At]:
         observed = Observed(Beginning(Observability()), _nobody)
         server = await make_server(engine, shared_memory=True, observing=observed)
         await server.listen("127.0.0.1", 0)
-        http = _http(server, loop)
+        inside = Inside()
+        inside.listening(dialling(giving(server), loop))
+        http = opened(inside, MOST)
         end = asyncio.Event()
         told.update(
             at=At(f"127.0.0.1:{server.port}", f"127.0.0.1:{http.port}"),
@@ -92,27 +93,6 @@ def gearshift() -> Iterator[At]:
     finally:
         told["end"]()
         thread.join(END_WITHIN)
-
-
-def _http(server: RpcServer, loop: asyncio.AbstractEventLoop) -> HttpServer:
-    """The HTTP port before it, with nothing but the protocol."""
-    inside = Inside()
-    inside.listening(dialling(giving(server), loop))
-
-    async def explained(query: Mapping[str, str]) -> tuple[int, bytes]:
-        return 200, b"{}"
-
-    app = create_app(
-        exposition=lambda accept: (b"", "text/plain"),
-        triton=lambda: (b"", "text/plain"),
-        is_ready=lambda: True,
-        board=lambda: b"{}",
-        explain=explained,
-        rest=rest_routes(inside, MOST),
-    )
-    made = HttpServer(app, "127.0.0.1", 0)
-    made.start()
-    return made
 
 
 @contextmanager
