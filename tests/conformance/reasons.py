@@ -113,7 +113,8 @@ REASONS: dict[str, str] = {
     "REST logging: unknown setting": _MISSPELT,
     "REST system memory: register again": "409 is HTTP's status for it",
     "REST CUDA memory: register": (
-        "Triton has CUDA, though no GPU here, and finds the handle wrong; it is not served here"
+        "Triton has CUDA, though no GPU here, and finds the handle wrong; gearshift says that there"
+        " is none"
     ),
     "REST GET /v3": "what is not of this protocol is answered in plain text",
     "REST HEAD": "who may GET may ask for the head of it (RFC 9110)",
