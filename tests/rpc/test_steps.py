@@ -3,57 +3,23 @@ requests while their inputs are made."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 
 import grpc
-import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from builders import ONE_VECTOR, make_profiles
+from builders import make_profiles
 from gearshift.core.catalog import Catalog
-from gearshift.core.limits import Limits
 from gearshift.errors import ExecutorFailed, Outcome
-from gearshift.steps import Labels, Threshold
 from grpc_bench import GrpcBench
+from stepped import asked, numbers_of, refused, step_of, steps, text_of
 from waiting import until
-from written import Written, column
-
-(Y,) = ONE_VECTOR.outputs
-
-
-def steps(**changes: object) -> dict[str, object]:
-    after = (Threshold(Y, "high", 10.0), Labels(Y, "label", ["sum"], 1))
-    return {"before": (Written(**changes),), "after": after}
-
-
-def text_of(*sent: bytes, name: str = "written") -> triton.InferInput:
-    made = triton.InferInput(name, [len(sent), 1], "BYTES")
-    made.set_data_from_numpy(column(*sent))
-    return made
-
-
-def numbers_of(*rows: list[float]) -> triton.InferInput:
-    made = triton.InferInput("x", [len(rows), 3], "FP32")
-    made.set_data_from_numpy(np.array(rows, np.float32))
-    return made
-
-
-def refused(client, *inputs, **options) -> tuple[str, str]:
-    with pytest.raises(InferenceServerException) as caught:
-        client.infer("m", list(inputs), **options)
-    return caught.value.status().removeprefix("StatusCode."), caught.value.message()
-
-
-def step_of(bench: GrpcBench) -> Written:
-    (step,) = bench.engine.catalog.models["m"].before
-    assert isinstance(step, Written)
-    return step
+from written import Written
 
 
 @pytest.fixture
@@ -74,15 +40,6 @@ def held(bench) -> Iterator[Written]:
     step.gate.clear()
     yield step
     step.gate.set()
-
-
-def asked(client, *sent: bytes, **options) -> list[object]:
-    """Asks without waiting; the list gets the answer, or the error."""
-    got: list[object] = []
-    client.async_infer(
-        "m", [text_of(*sent)], lambda result, error: got.append(error or result), **options
-    )
-    return got
 
 
 def test_what_callers_send_is_what_they_are_told(client):
@@ -335,28 +292,6 @@ def test_a_stream_that_ends_takes_its_requests_along(bench, held):
     assert held.read == [b"1 2 3"]
 
 
-@pytest.mark.parametrize(
-    ("limits", "name"),
-    [(Limits(max_queue=1), "max_queue"), (Limits(max_queue_bytes=250), "max_queue_bytes")],
-)
-def test_what_waits_to_be_made_is_limited(make_bench, limits, name):
-    bench = make_bench(steps=steps(), limits=limits)
-    step = step_of(bench)
-    step.gate.clear()
-    with triton.InferenceServerClient(bench.address) as client:
-        first = asked(client, b"1 2 3")
-        until(step.begun.is_set)
-        second = asked(client, b"4 5 6")
-        until(lambda: bench.usage.requests >= 2)
-        status, message = refused(client, text_of(b"7 8 9"))
-        assert status == "RESOURCE_EXHAUSTED"
-        assert f"(setting {name})" in message
-        assert bench.usage.reached[name] == 1
-        step.gate.set()
-        until(lambda: first and second)
-    assert bench.usage.queued == 0
-
-
 def test_a_model_whose_variants_are_out_is_tried_through_its_steps(client, bench):
     """A breaker that no request may try would stay open for ever."""
     run_here = bench.executor.run_here
@@ -375,50 +310,6 @@ def test_a_model_whose_variants_are_out_is_tried_through_its_steps(client, bench
             return False
 
     until(answered)
-
-
-def test_a_server_that_ends_answers_those_who_wait(make_bench):
-    bench = make_bench(steps=steps())
-    step = step_of(bench)
-    step.gate.clear()
-    with triton.InferenceServerClient(bench.address) as client:
-        first = asked(client, b"1 2 3")
-        until(step.begun.is_set)
-        second = asked(client, b"4 5 6")
-        until(lambda: bench.usage.requests >= 2)
-
-        async def end() -> None:
-            await bench.engine.drain(0.1)
-            asyncio.get_running_loop().call_later(0.2, step.gate.set)
-
-        bench.run(end())
-        until(lambda: first and second)
-    for (got,) in (first, second):
-        assert isinstance(got, InferenceServerException)
-        assert got.status() == "StatusCode.UNAVAILABLE"
-
-
-def test_a_drain_waits_for_those_whose_inputs_are_being_made(bench, held):
-    with triton.InferenceServerClient(bench.address) as client:
-        first = asked(client, b"1 2 3")
-        until(held.begun.is_set)
-        second, broken = asked(client, b"4 5 6"), asked(client, b"1 2")
-        until(lambda: bench.usage.requests >= 3)
-
-        async def begun() -> asyncio.Task[None]:
-            drain = asyncio.create_task(bench.engine.drain(60.0))
-            await asyncio.sleep(0)
-            return drain
-
-        drain = bench.run(begun())
-        assert refused(client, text_of(b"7 8 9"))[0] == "UNAVAILABLE"
-        assert not drain.done()
-        held.gate.set()
-        until(lambda: first and second and broken)
-        until(drain.done)
-    assert [got.as_numpy("y").tolist() for (got,) in (first, second)] == [[[6.0]], [[15.0]]]
-    assert isinstance(broken[0], InferenceServerException)
-    assert broken[0].status() == "StatusCode.INVALID_ARGUMENT"
 
 
 def test_a_request_that_gives_nothing_hears_what_is_on_the_wire(bench):
