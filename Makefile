@@ -40,7 +40,7 @@ test: setup $(TOOLS)/buf ## everything that must hold: lint, types, layers, all 
 	@# The tools are mostly waited for, and lint computes; they come one by one, as apt wants it.
 	@$(MAKE) --no-print-directory -j 2 lint one-by-one
 	@$(MAKE) --no-print-directory $(VENV)/.torch
-	$(BIN)/pytest -n 2 --dist loadscope
+	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 one-by-one:
 	@$(MAKE) --no-print-directory MAKEFLAGS= PYTHON=$(PYTHON) tools

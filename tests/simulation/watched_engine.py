@@ -36,6 +36,7 @@ class WatchedEngine(Engine):
         arrival: float,
         reply: Reply,
         *more: Any,
+        **named: Any,
     ) -> Flight:
         history = self.history
         number, _ = parts_of(inputs["x"][0, 0])
@@ -51,7 +52,7 @@ class WatchedEngine(Engine):
             return problem
 
         try:
-            flight = super().submit(request, inputs, arrival, told, *more)
+            flight = super().submit(request, inputs, arrival, told, *more, **named)
         except RequestError as error:
             taken.refused = error
             reply_entry = history.note(self.clock.now(), "refuses", number, str(error)[:200])
