@@ -256,10 +256,13 @@ class OnnxExecutor:
     def unload_from(self, model: Model, variant: Variant, device: str) -> None:
         name = key(model, variant)
         with self._changing:
-            there = self._loaded.pop(name, _Loaded({}, ()))
+            there = self._loaded.get(name, _Loaded({}, ()))
             left = {each: on for each, on in there.on.items() if each != device}
+            # At once: what runs on the others must find it at every moment.
             if left:
                 self._loaded[name] = _Loaded(left, there.failed)
+            else:
+                self._loaded.pop(name, None)
 
     def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
         loaded = self._loaded.get(key(model, variant))
