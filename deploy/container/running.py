@@ -122,6 +122,8 @@ def container(
         environment |= {
             "GEARSHIFT_GRPC_PORT": str(made.grpc_port),
             "GEARSHIFT_HTTP_PORT": str(made.http_port),
+            # The network of the test keeps others out.
+            "GEARSHIFT_INSECURE": "true",
         }
         specification = _specification(image, list(arguments), environment, memory)
         for inside, outside in (("/models", models), ("/state", state)):
