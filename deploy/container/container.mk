@@ -88,7 +88,7 @@ image-lock: setup build/image/builder ## take the newest packages of the image i
 	$(BIN)/uv pip compile $(IMAGE_PINS) --output-file deploy/container/build.lock deploy/container/build.in
 	@$(call debian-lock,debian.lock)
 
-# SciPy (residency) only beside GPUs, whose memory is what runs short: it has a third of the other image.
+# SciPy (residency) only beside GPUs, whose memory is what runs short: it would be a quarter of the other image.
 IMAGE_EXTRAS = --extra postgres --extra otel --extra steps --override deploy/container/steps.override
 # The versions that the tests ran with, where they need the package too.
 IMAGE_PINS = --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.13 \
