@@ -91,7 +91,7 @@ async def measured(repository: Path, turns: int) -> tuple[list[Row], int, int]:
             for variant in model.variants:
                 for executor in (threads, processes):
                     executor.load(model, variant)
-                (child,) = processes._children()
+                (child,) = processes._children("cpu")
                 loaded = child.memory
                 empty = empty or loaded - variant.artifact_bytes
                 for batch in sorted({1, min(8, model.max_batch_size), model.max_batch_size}):
