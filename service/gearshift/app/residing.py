@@ -319,14 +319,13 @@ class Residing:
     def _held(self) -> Held:
         """On any thread."""
         residency = self._residency
-        memory, taken = residency.memory, list(residency.taken)
-        here = {*residency.resident, *residency.leaving}
-        free = {
-            device: memory.limits[device] - memory.used(taken)[device] for device in self.limits
-        }
+        memory, here = residency.memory, {*residency.resident, *residency.leaving}
+        ours = memory.used(residency.taken)
+        # The limits in `memory` are what others leave.
+        others = {device: limit - memory.limits[device] for device, limit in self.limits.items()}
         return Held(
             self.limits,
-            {device: limit - free[device] for device, limit in self.limits.items()},
+            {device: others[device] + ours[device] for device in self.limits},
             [(place, place in here) for place in self._sizes.places],
         )
 

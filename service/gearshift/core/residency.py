@@ -85,6 +85,17 @@ class Memory:
             used[place.device] += self.size(place)
         return used
 
+    def with_room_for(
+        self, chosen: Collection[Place], others: Collection[Place]
+    ) -> frozenset[Place]:
+        """What is chosen, and those of the others that fit in beside, the smallest first."""
+        places, used = set(chosen), self.used(chosen)
+        for place in sorted(set(others) - places, key=lambda place: (self.size(place), place)):
+            if used[place.device] + self.size(place) <= self.limits[place.device]:
+                used[place.device] += self.size(place)
+                places.add(place)
+        return frozenset(places)
+
     def loading(self, places: Iterable[Place]) -> float:
         """Seconds until all of these are loaded: one at a time on a device."""
         total = dict.fromkeys(self.limits, 0.0)
@@ -156,17 +167,11 @@ def assumed(
 def filled(problem: Problem, chosen: Collection[Place]) -> frozenset[Place]:
     """With what else there is room for, the smallest first: before anybody has asked, room that
     is left over helps nobody."""
-    memory, places = problem.memory, set(chosen)
+    memory = problem.memory
     every = {
         memory.place(model, each) for model, found in problem.profiles.items() for each in found
     }
-    used = memory.used(places)
-    left = [place for place in every if place is not None and place not in places]
-    for place in sorted(left, key=lambda place: (memory.size(place), place)):
-        if used[place.device] + memory.size(place) <= memory.limits[place.device]:
-            used[place.device] += memory.size(place)
-            places.add(place)
-    return frozenset(places)
+    return memory.with_room_for(chosen, {place for place in every if place is not None})
 
 
 class Placing(Protocol):
@@ -193,11 +198,7 @@ def improved(problem: Problem, placing: Placing) -> frozenset[Place] | None:
     memory, new = problem.memory, target - problem.resident
     if not new:
         return None
-    used = memory.used(target)
-    for place in sorted(problem.resident - target, key=memory.size):
-        if used[place.device] + memory.size(place) <= memory.limits[place.device]:
-            used[place.device] += memory.size(place)
-            target |= {place}
+    target = memory.with_room_for(target, problem.resident)
     loading = min(memory.loading(new), HORIZON)
     both = problem.resident & target
     last = [each for each in problem.answers if each.isdisjoint(both)]
