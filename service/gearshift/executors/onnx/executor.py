@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from gearshift.artifacts import read_again
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
 from gearshift.executors.bfloat16 import Bfloat16Session
+from gearshift.executors.devices import ByKey, OnDevices
 from gearshift.executors.gpus import Gpu, gpus
-from gearshift.executors.key import Key, key, log_left_out, not_loaded
+from gearshift.executors.key import key, log_left_out, not_loaded
 from gearshift.executors.memory import check_room, told
 from gearshift.executors.onnx.binding import CUDA, Bound, plan
 from gearshift.executors.onnx.engines import Engines, shapes, version
@@ -110,9 +111,7 @@ class OnnxExecutor:
         if engines is not None and kept and version():
             hardware = f"{self.identity}, TensorRT {version()}"
             self._engines = Engines(engines, hardware, kept * 2**20)
-        self._loaded: dict[Key, _Loaded] = {}
-        # Of what stands in it for one variant: devices are loaded on different threads.
-        self._changing = threading.Lock()
+        self._loaded = ByKey[_OnDevice]()
         self._threads = WorkerThreads(homes)
 
     def _try(self, device: str, chain: Chain) -> None:
@@ -155,16 +154,14 @@ class OnnxExecutor:
         on, failed = self._begin_on(self._chains, model, variant)
         for device, reason in failed.items():
             log_left_out(log, model, variant, device, reason)
-        self._loaded[key(model, variant)] = _Loaded(on, tuple(failed))
+        self._loaded[key(model, variant)] = OnDevices(on, tuple(failed))
 
     def all_devices(self) -> tuple[str, ...]:
         return self.devices
 
     def load_on(self, model: Model, variant: Variant, device: str) -> None:
         on, _ = self._begin_on({device: self._chains[device]}, model, variant)
-        with self._changing:
-            there = self._loaded.get(key(model, variant), _Loaded({}, ()))
-            self._loaded[key(model, variant)] = _Loaded({**there.on, **on}, there.failed)
+        self._loaded.add(key(model, variant), on)
 
     def _begin_on(
         self, chains: Mapping[str, Chain], model: Model, variant: Variant
@@ -254,15 +251,7 @@ class OnnxExecutor:
         self._loaded.pop(key(model, variant), None)
 
     def unload_from(self, model: Model, variant: Variant, device: str) -> None:
-        name = key(model, variant)
-        with self._changing:
-            there = self._loaded.get(name, _Loaded({}, ()))
-            left = {each: on for each, on in there.on.items() if each != device}
-            # At once: what runs on the others must find it at every moment.
-            if left:
-                self._loaded[name] = _Loaded(left, there.failed)
-            else:
-                self._loaded.pop(name, None)
+        self._loaded.drop(key(model, variant), device)
 
     def placed(self, model: Model, variant: Variant) -> Sequence[Placed]:
         loaded = self._loaded.get(key(model, variant))
@@ -357,14 +346,6 @@ class _OnDevice:
             bound = Bound(self._session, wanted, self._memory, self._number)
             self._bound[owner] = bound
         return bound
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """`failed`: the devices that it was asked for on, and could not be loaded on."""
-
-    on: Mapping[str, _OnDevice]
-    failed: Sequence[str]
 
 
 def _told(chain: Chain) -> Sequence[str]:

@@ -9,8 +9,7 @@ stream of its own (`gearshift.executors.pytorch.cuda`).
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -23,8 +22,9 @@ import structlog
 from gearshift.artifacts import read_again
 from gearshift.core.artifact import Artifact
 from gearshift.core.catalog import Model, Signature, Variant
+from gearshift.executors.devices import ByKey, OnDevices
 from gearshift.executors.gpus import gpus
-from gearshift.executors.key import Key, key, log_left_out, not_loaded
+from gearshift.executors.key import key, log_left_out, not_loaded
 from gearshift.executors.memory import check_room, told
 from gearshift.executors.thread import WorkerThreads
 from gearshift.ports import Array, Placed, Tensors, Worker
@@ -50,14 +50,6 @@ class _OnDevice:
     module: Any
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """`failed`: the devices that have no room for it."""
-
-    on: Mapping[str, _OnDevice]
-    failed: Sequence[str]
-
-
 def installed() -> bool:
     """Whether there is a PyTorch; it is not imported for that."""
     return find_spec("torch") is not None
@@ -78,9 +70,7 @@ class TorchExecutor:
         to."""
         self._wanted: tuple[str, ...] = () if device is None else (device,)
         self._threads_each = threads
-        self._loaded: dict[Key, _Loaded] = {}
-        # Of what stands in it for one variant: devices are loaded on different threads.
-        self._changing = threading.Lock()
+        self._loaded = ByKey[_OnDevice]()
         self._threads = WorkerThreads(homes)
         self._streams: dict[int, Any] = {}
 
@@ -107,7 +97,7 @@ class TorchExecutor:
         on, failed = self._begin_on(None, model, variant)
         for device, reason in failed.items():
             log_left_out(log, model, variant, device, reason)
-        self._loaded[key(model, variant)] = _Loaded(on, tuple(failed))
+        self._loaded[key(model, variant)] = OnDevices(on, tuple(failed))
 
     def all_devices(self) -> tuple[str, ...]:
         if not self._wanted:
@@ -117,9 +107,7 @@ class TorchExecutor:
 
     def load_on(self, model: Model, variant: Variant, device: str) -> None:
         on, _ = self._begin_on(device, model, variant)
-        with self._changing:
-            there = self._loaded.get(key(model, variant), _Loaded({}, ()))
-            self._loaded[key(model, variant)] = _Loaded({**there.on, **on}, there.failed)
+        self._loaded.add(key(model, variant), on)
 
     def _begin_on(
         self, only: str | None, model: Model, variant: Variant
@@ -158,14 +146,7 @@ class TorchExecutor:
 
     def unload_from(self, model: Model, variant: Variant, device: str) -> None:
         name = key(model, variant)
-        with self._changing:
-            there = self._loaded.get(name, _Loaded({}, ()))
-            left = {each: on for each, on in there.on.items() if each != device}
-            # At once: what runs on the others must find it at every moment.
-            if left:
-                self._loaded[name] = _Loaded(left, there.failed)
-            else:
-                self._loaded.pop(name, None)
+        self._loaded.drop(name, device)
         for stream in [
             each for each in list(self._streams.values()) if each.device == place(device)
         ]:
