@@ -8,10 +8,11 @@ them takes memory on a GPU.
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
+
+from gearshift.cuda import library
 
 LONGEST_NAME = 256
 
@@ -31,11 +32,8 @@ class Gpu(NamedTuple):
 @cache
 def gpus() -> Sequence[Gpu]:
     """Those that this process may use; none where there is no driver."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return ()
-    return told_by(driver)
+    driver = library()
+    return () if driver is None else told_by(driver)
 
 
 def told_by(driver: Any) -> Sequence[Gpu]:

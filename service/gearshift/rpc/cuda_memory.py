@@ -9,7 +9,6 @@ has made is the driver's as well. They may block, for microseconds, but for `ope
 from __future__ import annotations
 
 import ctypes
-import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from gearshift.cuda import library
 from gearshift.errors import InvalidInput, RegionUnusable
 
 HANDLE_BYTES = 64
@@ -55,11 +55,8 @@ class Driver:
 @cache
 def driver() -> Driver | None:
     """None where there is no CUDA, or no GPU."""
-    try:
-        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-    return usable(Driver(library))
+    found = library()
+    return None if found is None else usable(Driver(found))
 
 
 def usable(found: Driver) -> Driver | None:
@@ -88,15 +85,17 @@ class CudaRegion:
         cuda: Driver,
         context: ctypes.c_void_p,
         pointer: int,
+        number: ctypes.c_int,
     ) -> None:
-        """`pointer` is where it lies in `context`, which is the device's and retained once."""
+        """`pointer` is where it lies in `context`, which is the device's and retained once;
+        `number` is what the driver calls the device."""
         self.name = name
         self.device = device
         self.byte_size = byte_size
         self._cuda = cuda
         self._context = context
         self._pointer = pointer
-        weakref.finalize(self, _close, cuda, context, pointer, device)
+        weakref.finalize(self, _close, cuda, context, pointer, number)
 
     def __str__(self) -> str:
         return f"CUDA shared memory region {self.name!r} (device {self.device})"
@@ -141,8 +140,7 @@ def opened(cuda: Driver, name: str, handle: bytes, device: int, byte_size: int) 
             f"the raw handle of CUDA shared memory region {name!r} has {len(handle)} bytes; a CUDA"
             f" IPC handle has {HANDLE_BYTES}"
         )
-    number, context = ctypes.c_int(), ctypes.c_void_p()
-    pointer, base, size = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_size_t()
+    number, context, pointer = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_uint64()
     try:
         cuda.call("cuDeviceGet", ctypes.byref(number), ctypes.c_int(device))
         cuda.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), number)
@@ -164,7 +162,8 @@ def opened(cuda: Driver, name: str, handle: bytes, device: int, byte_size: int) 
             f"CUDA shared memory region {name!r}: its handle cannot be opened on GPU {device}"
             f" ({error.strerror}): the memory must be another process's, and still be there"
         ) from None
-    region = CudaRegion(name, device, byte_size, cuda, context, pointer.value)
+    region = CudaRegion(name, device, byte_size, cuda, context, pointer.value, number)
+    base, size = ctypes.c_uint64(), ctypes.c_size_t()
     with cuda.current(context):
         cuda.call("cuMemGetAddressRange_v2", ctypes.byref(base), ctypes.byref(size), pointer)
     there = base.value + size.value - pointer.value
@@ -176,9 +175,7 @@ def opened(cuda: Driver, name: str, handle: bytes, device: int, byte_size: int) 
     return region
 
 
-def _close(cuda: Driver, context: ctypes.c_void_p, pointer: int, device: int) -> None:
+def _close(cuda: Driver, context: ctypes.c_void_p, pointer: int, number: ctypes.c_int) -> None:
     with cuda.current(context):
         cuda.call("cuIpcCloseMemHandle", ctypes.c_uint64(pointer))
-    number = ctypes.c_int()
-    cuda.call("cuDeviceGet", ctypes.byref(number), ctypes.c_int(device))
     cuda.call("cuDevicePrimaryCtxRelease_v2", number)

@@ -4,7 +4,7 @@ its own (`gearshift.rpc.infer`)."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -26,7 +26,7 @@ from gearshift.rpc.cuda_memory import CudaRegion, driver, opened
 from gearshift.rpc.observing import ObservingMethods
 from gearshift.rpc.permitted import model_for, models_for
 from gearshift.rpc.repository import RepositoryMethods
-from gearshift.rpc.shared_memory import Region, SharedMemory
+from gearshift.rpc.shared_memory import Kind, Region, SharedMemory
 from gearshift.rpc.status import abort
 
 EXTENSIONS = (
@@ -168,12 +168,7 @@ class InferenceServicer(
 
     async def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         response = pb.SystemSharedMemoryStatusResponse()
-        try:
-            regions = self._memory.of(context.rights.client).named(Region, request.name)
-        except RegionNotFound as error:
-            await abort(context, error)
-            raise
-        for region in regions:
+        for region in await self._regions(Region, request, context):
             told = response.regions[region.name]
             told.name, told.key = region.name, region.key
             told.offset, told.byte_size = region.offset, region.byte_size
@@ -207,13 +202,16 @@ class InferenceServicer(
 
     async def CudaSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         response = pb.CudaSharedMemoryStatusResponse()
-        try:
-            regions = self._memory.of(context.rights.client).named(CudaRegion, request.name)
-        except RegionNotFound as error:
-            await abort(context, error)
-            raise
-        for region in regions:
+        for region in await self._regions(CudaRegion, request, context):
             told = response.regions[region.name]
             told.name, told.device_id = region.name, region.device
             told.byte_size = region.byte_size
         return response
+
+    async def _regions(self, kind: type[Kind], request: Any, context: Any) -> Iterable[Kind]:
+        """The caller's, as far as they are asked for."""
+        try:
+            return self._memory.of(context.rights.client).named(kind, request.name)
+        except RegionNotFound as error:
+            await abort(context, error)
+            raise
